@@ -1,0 +1,103 @@
+"""Bayesian Gaussian mixtures: from data to a clustered posterior in one call.
+
+Every public name is imported when it is first used (PEP 562), so that ``import bayesgmm`` costs
+next to nothing and a saved fit can be loaded and used for prediction without PyMC.
+
+Examples
+--------
+>>> import bayesgmm as bg
+>>> tree = bg.fit([[0.1], [0.3], [0.2], [5.1], [5.2], [5.4]], 2, method="map", random_seed=1)
+>>> bg.predict(tree, [[0.0], [5.0]]).shape
+(2,)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesgmm import datasets
+    from bayesgmm.alignment import align
+    from bayesgmm.comparison import compare, loo, waic
+    from bayesgmm.convergence import check
+    from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
+    from bayesgmm.inference.fit import fit
+    from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.model import build_model
+    from bayesgmm.plots.components import plot_components
+    from bayesgmm.plots.uncertainty import plot_uncertainty
+    from bayesgmm.prediction import (
+        predict,
+        predict_proba,
+        sample_posterior_predictive,
+        score_samples,
+    )
+    from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+    from bayesgmm.summaries import summary
+    from bayesgmm.tree import load, save
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "GaussianMixture",
+    "Dirichlet",
+    "NormalMeans",
+    "LKJCovariance",
+    "build_model",
+    "fit",
+    "save",
+    "load",
+    "align",
+    "summary",
+    "check",
+    "predict_proba",
+    "predict",
+    "score_samples",
+    "sample_posterior_predictive",
+    "loo",
+    "waic",
+    "compare",
+    "plot_components",
+    "plot_uncertainty",
+    "datasets",
+    "FitError",
+    "ConvergenceWarning",
+    "IdentifiabilityWarning",
+]
+
+_HOMES = {
+    "bayesgmm.mixture": ("GaussianMixture",),
+    "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
+    "bayesgmm.model": ("build_model",),
+    "bayesgmm.inference.fit": ("fit",),
+    "bayesgmm.tree": ("save", "load"),
+    "bayesgmm.alignment": ("align",),
+    "bayesgmm.convergence": ("check",),
+    "bayesgmm.summaries": ("summary",),
+    "bayesgmm.prediction": (
+        "predict_proba",
+        "predict",
+        "score_samples",
+        "sample_posterior_predictive",
+    ),
+    "bayesgmm.comparison": ("loo", "waic", "compare"),
+    "bayesgmm.plots.components": ("plot_components",),
+    "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
+    "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name == "datasets":
+        return import_module("bayesgmm.datasets")
+    if name not in _HOME:
+        raise AttributeError(f"module 'bayesgmm' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, whether imported yet or not."""
+    return [*__all__, "__version__"]

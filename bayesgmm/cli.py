@@ -1,0 +1,393 @@
+"""The command line: fit a file, predict with a saved fit, read its summary, see a demonstration.
+
+Exit codes: 0 for success, 1 for a fit that failed, 2 for bad usage or bad input, 130 when
+interrupted. An error is one line on standard error.
+"""
+
+import argparse
+import csv
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import bayesgmm as bg
+from bayesgmm import names
+from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+OK: Final = 0
+FIT_FAILED: Final = 1
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+
+UNNAMED: Final = "Unnamed: 0"  # what pandas calls a first column without a name
+DEMO_COMPONENTS: Final = 2
+DEMO_SEED: Final = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the name of the program; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 success, 1 a fit that failed, 2 bad usage or bad input, 130 interrupted.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        with _one_line_warnings():
+            args.run(args)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` say, has had enough: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except FitError as error:
+        return _fail(error, INTERRUPTED if error.status == names.INTERRUPTED else FIT_FAILED)
+    except (ValueError, TypeError, OSError) as error:
+        return _fail(error, BAD_INPUT)
+    return OK
+
+
+def run_fit(args: argparse.Namespace) -> None:
+    """Fit the rows of a file and save the posterior."""
+    from bayesgmm.tree.storage import FORMATS
+
+    out = _output(args.out, tuple(FORMATS))
+    table = _chosen(_read(args.data), _split(args.columns), args.data)
+    tree = bg.fit(
+        table,
+        _specification(args.components, args.structure),
+        method=args.method,
+        draws=args.draws,
+        chains=args.chains,
+        random_seed=args.seed,
+        progressbar=_progressbar(args.quiet),
+    )
+    bg.save(tree, out)
+    if not args.quiet:
+        print(f"{bg.check(tree)}\n\nWrote {out}")
+    _refuse_interrupted(tree, out)
+
+
+def run_predict(args: argparse.Namespace) -> None:
+    """Write the component of every row of a file, with its probabilities and log density."""
+    import pandas as pd
+
+    from bayesgmm.tree import features
+
+    out = None if args.out is None else _output(args.out, (".csv",))
+    tree = bg.load(Path(args.fit).expanduser())
+    fitted = features(tree)
+    rows = _chosen(_read(args.data), [str(label) for label in fitted], args.data)
+    rows = rows.set_axis(fitted, axis=1)  # a number where a CSV file can only have its digits
+    probability = bg.predict_proba(tree, rows).transpose(names.OBS, names.COMPONENT)
+    columns = {names.COMPONENT: bg.predict(tree, rows).values}
+    for component in probability.coords[names.COMPONENT].values:
+        column = probability.sel({names.COMPONENT: component})
+        columns[f"probability_{component}"] = column.values
+    columns["log_density"] = bg.score_samples(tree, rows).values
+    result = pd.DataFrame(columns, index=rows.index)
+    result.to_csv(sys.stdout if out is None else out, index_label=names.OBS)
+
+
+def run_summary(args: argparse.Namespace) -> None:
+    """Print the table of a saved fit and whether it converged."""
+    _print_summary(bg.load(Path(args.fit).expanduser()))
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Fit the bundled Old Faithful data, or the user's, and write the fit and two pictures."""
+    from bayesgmm.tree import specification as fitted_specification
+
+    if find_spec("matplotlib") is None:
+        raise ValueError("The pictures need matplotlib. Run `pip install 'bayesgmm[plots]'`.")
+    table, n_components = _demo_data(args)
+    folder = _folder(args.out_dir)
+    tree = bg.fit(
+        table,
+        _specification(n_components, args.structure),
+        random_seed=args.seed,
+        progressbar=_progressbar(args.quiet),
+    )
+    print(f"{fitted_specification(tree)}\n")
+    _print_summary(tree)
+    written = [folder / "fit.nc", folder / "components.png", folder / "uncertainty.png"]
+    bg.save(tree, written[0])
+    _picture(bg.plot_components, tree, written[1])
+    _picture(bg.plot_uncertainty, tree, written[2])
+    print("\nWrote " + ", ".join(str(path) for path in written))
+    _refuse_interrupted(tree, written[0])
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the arguments of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="bayesgmm", description="Bayesian Gaussian mixtures: from data to clusters."
+    )
+    parser.add_argument("--version", action="version", version=f"bayesgmm {bg.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _describe_fit(commands.add_parser("fit", help="fit a mixture to the rows of a file"))
+    _describe_predict(commands.add_parser("predict", help="assign the rows of a file"))
+    _describe_summary(commands.add_parser("summary", help="table and convergence of a fit"))
+    _describe_demo(commands.add_parser("demo", help="fit the Old Faithful data, or a file"))
+    return parser
+
+
+def _describe_fit(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `fit`."""
+    parser.set_defaults(run=run_fit)
+    parser.add_argument("data", help=".csv or .parquet file: a row per observation")
+    parser.add_argument("--components", type=int, required=True, metavar="K")
+    parser.add_argument("--out", required=True, metavar="FIT", help="where to save: .nc or .zarr")
+    parser.add_argument("--method", default="nuts", help="nuts (default), map or ml")
+    parser.add_argument("--draws", type=int, default=1000, help="draws per chain (1000)")
+    parser.add_argument("--chains", type=int, default=4, help="number of chains (4)")
+    _describe_shared(parser, seed=None)
+
+
+def _describe_predict(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `predict`."""
+    parser.set_defaults(run=run_predict)
+    parser.add_argument("fit", help="a saved fit")
+    parser.add_argument("data", help=".csv or .parquet file with the columns that were fitted")
+    parser.add_argument("--out", metavar="CSV", help="where to write; standard output by default")
+
+
+def _describe_summary(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `summary`."""
+    parser.set_defaults(run=run_summary)
+    parser.add_argument("fit", help="a saved fit")
+
+
+def _describe_demo(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `demo`."""
+    parser.set_defaults(run=run_demo)
+    parser.add_argument("data", nargs="?", help="a file of yours; Old Faithful by default")
+    parser.add_argument(
+        "--components", type=int, metavar="K", help="needed with a file of yours; 2 by default"
+    )
+    parser.add_argument("--out-dir", default="demo", help="where to write (demo)")
+    _describe_shared(parser, seed=DEMO_SEED)
+
+
+def _describe_shared(parser: argparse.ArgumentParser, *, seed: int | None) -> None:
+    """Describe the arguments that `fit` and `demo` share."""
+    parser.add_argument("--columns", metavar="A,B", help="columns to use; all by default")
+    parser.add_argument("--structure", default="full", help="what covariances share (full)")
+    parser.add_argument("--seed", type=int, default=seed, help="random seed")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bar; after fit, no report"
+    )
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Show warnings as the errors are shown, and ours always."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        print(f"bayesgmm: warning: {_one_line(message)}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        for ours in (ConvergenceWarning, IdentifiabilityWarning):
+            warnings.filterwarnings("always", category=ours)
+        warnings.showwarning = show
+        yield
+
+
+def _fail(message: object, code: int) -> int:
+    """Say on standard error what went wrong and return the exit code."""
+    print(f"bayesgmm: error: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _one_line(message: object) -> str:
+    """Return a message without its line breaks."""
+    return " ".join(str(message).split())
+
+
+def _progressbar(quiet: bool) -> bool:
+    """Return whether a progress bar is wanted and would be seen."""
+    return not quiet and sys.stderr.isatty()
+
+
+def _specification(n_components: int, structure: str) -> "bg.GaussianMixture":
+    """Return the specification that the arguments ask for."""
+    return bg.GaussianMixture(n_components, covariance=bg.LKJCovariance(structure=structure))
+
+
+def _print_summary(tree: "xr.DataTree") -> None:
+    """Print the table of a fit, then its convergence report."""
+    table = bg.summary(tree)
+    styles = {name: "{:.0f}" for name in table if name.startswith("ess")} | {"r_hat": "{:.3f}"}
+    shown = {name: styles.get(name, "{:.4g}").format for name in table}
+    print(f"{table.to_string(formatters=shown)}\n\n{bg.check(tree)}")
+
+
+def _refuse_interrupted(tree: "xr.DataTree", path: Path) -> None:
+    """Fail, after saving, where the user stopped the sampler before its time."""
+    if tree.attrs.get(names.INTERRUPTED):
+        raise FitError(
+            f"interrupted; the draws made until then are in {path}", status=names.INTERRUPTED
+        )
+
+
+def _picture(plot: Callable[..., Any], tree: "xr.DataTree", path: Path) -> None:
+    """Draw one plot into a file, without a display."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 5.0), layout="constrained")
+    plot(tree, ax=figure.subplots())
+    figure.savefig(path, dpi=150)
+
+
+def _demo_data(args: argparse.Namespace) -> "tuple[pd.DataFrame, int]":
+    """Return the table to demonstrate with and the number of components."""
+    if args.data is None:
+        table, source = bg.datasets.load_faithful(), "Old Faithful"
+    elif args.components is None:
+        raise ValueError(
+            f"`--components` must be given with a file of yours; got {args.data!r} alone. "
+            "Add the number of clusters to look for: --components 3, or K=3 to make."
+        )
+    else:
+        table, source = _read(args.data), args.data
+    table = _chosen(table, _split(args.columns), source)
+    return table, DEMO_COMPONENTS if args.components is None else args.components
+
+
+def _read(text: str) -> "pd.DataFrame":
+    """Read a CSV or Parquet file, whichever its name says."""
+    import pandas as pd
+
+    path = Path(text).expanduser()
+    readers = {".csv": _read_csv, ".parquet": pd.read_parquet}
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"`data` must be a .csv or .parquet file; got {text!r}. Save it as one of the two."
+        )
+    if not path.is_file():
+        raise ValueError(f"`data` must be a file; got {text!r}, and there is none. Check the path.")
+    try:
+        return readers[path.suffix.lower()](path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"`data` must be a readable file; got {text!r}: {error}") from error
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    """Read a CSV file; a first column without a name holds the labels of the rows."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    if table.columns[0] == UNNAMED:
+        table = table.set_index(UNNAMED).rename_axis(None)
+    if len(table.columns) and all(_is_number(name) for name in table.columns):
+        raise ValueError(
+            f"the first line must name the columns, but reads {', '.join(table.columns)}. "
+            "Add a line of names that are not numbers."
+        )
+    return table
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a name reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _chosen(table: "pd.DataFrame", columns: Sequence[str] | None, source: str) -> "pd.DataFrame":
+    """Return the columns asked for, refusing those that are absent or hold no numbers."""
+    from pandas.api.types import is_numeric_dtype
+
+    if columns is not None:
+        table = table[[_column(table, name, source) for name in columns]]
+    numeric = [is_numeric_dtype(kind) for kind in table.dtypes]
+    if all(numeric):
+        return table
+    bad = [repr(name) for name, good in zip(table, numeric, strict=True) if not good]
+    good = [str(name) for name, good in zip(table, numeric, strict=True) if good]
+    remedy = f"Choose: --columns {shlex.quote(_joined(good))}" if good else "None of them does."
+    raise ValueError(f"`--columns` must hold numbers; got {', '.join(bad)} of {source}. {remedy}")
+
+
+def _column(table: "pd.DataFrame", name: str, source: str) -> Any:
+    """Return the label of the column with this name."""
+    for label in table.columns:
+        if str(label) == name:
+            return label
+    known = [str(label) for label in table.columns]
+    near = get_close_matches(name, known, n=1)
+    remedy = f"Did you mean {near[0]!r}?" if near else "Check the name."
+    raise ValueError(
+        f"A column {name!r} must be in {source}; got the columns {_joined(known)}. {remedy}"
+    )
+
+
+def _split(columns: str | None) -> list[str] | None:
+    """Return the names in a comma-separated list; a name with a comma stands in quotes."""
+    if columns is None:
+        return None
+    found = [name.strip() for name in next(csv.reader([columns], skipinitialspace=True), [])]
+    if not all(found) or not found:
+        raise ValueError(
+            f"`--columns` must be names with commas between them; got {columns!r}. "
+            "Leave it out to use every column."
+        )
+    return found
+
+
+def _joined(columns: Sequence[str]) -> str:
+    """Return a comma-separated list that `_split` takes apart again."""
+    return ",".join(f'"{name}"' if "," in name else name for name in columns)
+
+
+def _output(text: str, suffixes: Sequence[str]) -> Path:
+    """Return the path to write to, refusing before any computing what could not be written."""
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"`--out` must end in {' or '.join(suffixes)}; got {text!r}. Change its ending."
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(
+            f"`--out` must be in a folder that exists and can be written; got {text!r}, where "
+            f"{str(path.parent)!r} is not. Make the folder, or choose another."
+        )
+    return path
+
+
+def _folder(text: str) -> Path:
+    """Return a folder to write to, made if there is none."""
+    path = Path(text).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`--out-dir` must be a folder; got {text!r}: {error.strerror}. Choose another."
+        ) from error
+    return path

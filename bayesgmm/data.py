@@ -1,0 +1,396 @@
+"""What the user passed, checked and made ready: a matrix of floats with its labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesgmm import names
+from bayesgmm.dependence import first_combination, first_copy
+from bayesgmm.errors import check_integer
+from bayesgmm.labels import Given, kinds_of_columns, listed, read, spacing_of_columns
+
+SPREADS: Final = (1e-100, 1e100)
+"""Half a column's range, at least and at most: squares must not underflow or overflow."""
+RESOLUTION: Final = 1e-13
+"""Smallest ratio of a column's standard deviation to its largest absolute value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Rows by features, with the labels and attributes that the user gave them.
+
+    Parameters
+    ----------
+    values : array of float64, shape (n_obs, n_features)
+        The cells in the user's units: finite, C-contiguous, a copy of what was passed.
+    coords : dict of str to xarray.Variable
+        The coordinates: ``obs`` and ``feature`` always, and any other that the user's
+        DataArray had. Their attributes hold the user's own, and ``given_name`` where an index
+        or a dimension had a name of its own.
+    attrs : dict
+        The attributes of the whole (units, say), and ``given_name`` if it had a name.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"height": [1.5, 1.8, 1.7]}, index=["Ann", "Bo", "Cy"])
+    >>> data = prepare(frame)
+    >>> data.obs.tolist(), data.features.tolist()
+    (['Ann', 'Bo', 'Cy'], ['height'])
+    """
+
+    values: NDArray[np.float64]
+    coords: Mapping[str, xr.Variable]
+    attrs: Mapping[str, Any]
+
+    @property
+    def n_obs(self) -> int:
+        """Number of rows."""
+        return len(self.values)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return len(self.feature_coord)
+
+    @property
+    def obs(self) -> NDArray[Any]:
+        """Labels of the rows, shape (n_obs,)."""
+        return np.asarray(self.obs_coord.values)
+
+    @property
+    def features(self) -> NDArray[Any]:
+        """Labels of the columns, shape (n_features,): all strings or all ints."""
+        return np.asarray(self.feature_coord.values)
+
+    @property
+    def obs_coord(self) -> xr.Variable:
+        """Labels of the rows with their attributes, a variable along ``obs``."""
+        return self.coords[names.OBS]
+
+    @property
+    def feature_coord(self) -> xr.Variable:
+        """Labels of the columns with their attributes, a variable along ``feature``."""
+        return self.coords[names.FEATURE]
+
+    @property
+    def obs_coords(self) -> dict[str, xr.Variable]:
+        """All coordinates along ``obs`` alone, the labels first."""
+        return self._along(names.OBS)
+
+    @property
+    def feature_coords(self) -> dict[str, xr.Variable]:
+        """All coordinates along ``feature`` alone, the labels first."""
+        return self._along(names.FEATURE)
+
+    def _along(self, dim: str) -> dict[str, xr.Variable]:
+        return {name: coord for name, coord in self.coords.items() if coord.dims == (dim,)}
+
+    def labelled(self, values: ArrayLike) -> xr.DataArray:
+        """Return `values` under the labels and attributes of the data.
+
+        Parameters
+        ----------
+        values : array, shape (n_obs, n_features)
+            Cells in the user's units; not copied.
+
+        Returns
+        -------
+        xarray.DataArray
+            Named ``X``, with dimensions ``(obs, feature)`` and every coordinate.
+        """
+        return xr.DataArray(
+            np.asarray(values),
+            dims=(names.OBS, names.FEATURE),
+            coords=dict(self.coords),
+            name=names.X,
+            attrs=dict(self.attrs),
+        )
+
+
+def prepare(X: Any) -> Data:
+    """Check data that a mixture is to be fitted to, and make them ready.
+
+    Parameters
+    ----------
+    X : array, DataFrame, Series or DataArray
+        Rows by features; one dimension is one feature. The features of a DataArray lie along
+        the dimension ``feature`` if there is one, else along the last. Any real numbers are
+        taken; inside they are float64.
+
+    Returns
+    -------
+    Data
+        A copy of the cells, and the labels of rows and columns as they were given.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no table, holds anything but real numbers, or has labels (a MultiIndex, mixed
+        types) or attributes that a file could not give back.
+    ValueError
+        If `X` is empty or has fewer than two rows; cells are missing or infinite; column names
+        are repeated; a column is constant, varies by less than its numbers can resolve, or by
+        less than 1e-100 or more than 1e100; or columns are linearly dependent up to rounding.
+
+    Notes
+    -----
+    Costs O(N D^2) operations, as one pass of a fit does, and one temporary of the size of the
+    data. With as few rows as features or fewer, columns are always linearly dependent: then
+    only copies of one another, up to shift and scale, are refused.
+
+    Examples
+    --------
+    >>> prepare([[1, 2.5], [3, 1.0], [5, 4.5]]).features.tolist()
+    ['x0', 'x1']
+    """
+    given = read(X, "X")
+    data = Data(_to_float(given), given.coords, given.attrs)
+    _refuse_not_finite(data.values, given)
+    if data.n_obs < 2:
+        raise ValueError(
+            f"`X` must hold at least 2 rows; got shape {data.values.shape}. A spread cannot be "
+            f"seen in one row: pass more (`X.T`, if rows and columns were swapped)."
+        )
+    _refuse_flat(data.values, given)
+    _refuse_dependent(data.values, given)
+    return data
+
+
+def prepare_new(X_new: Any, features: ArrayLike) -> Data:
+    """Check rows that a fitted mixture is to say something about, and make them ready.
+
+    Parameters
+    ----------
+    X_new : array, DataFrame, Series or DataArray
+        As in `prepare`, with the fitted features in the fitted order. One row is enough, and
+        columns may be constant. Columns without names are taken as they come.
+    features : sequence of str or int, shape (n_features,)
+        Labels of the fitted features.
+
+    Returns
+    -------
+    Data
+        A copy of the cells, and the labels of the new rows.
+
+    Raises
+    ------
+    TypeError
+        If `X_new` is no table, or holds anything but real numbers.
+    ValueError
+        If `X_new` is empty, has other columns than the fitted ones or has them in another
+        order, or cells are missing or infinite.
+
+    Notes
+    -----
+    Costs O(N D) operations.
+
+    Examples
+    --------
+    >>> prepare_new([[1.0, 2.0]], ["a", "b"]).features.tolist()
+    ['a', 'b']
+    """
+    fitted = list(np.asarray(features).tolist())
+    given = read(X_new, "X_new")
+    _refuse_other_columns(X_new, given, fitted)
+    data = Data(_to_float(given), given.coords, given.attrs)
+    _refuse_not_finite(data.values, given)
+    if not given.named:
+        coords = dict(given.coords)
+        coords[names.FEATURE] = xr.Variable(
+            names.FEATURE, np.asarray(fitted), given.coords[names.FEATURE].attrs
+        )
+        data = Data(data.values, coords, given.attrs)
+    return data
+
+
+def check_enough_rows(data: Data, n_components: int) -> None:
+    """Refuse data with fewer rows than a mixture has components.
+
+    Parameters
+    ----------
+    data : Data
+        What is to be fitted.
+    n_components : int
+        Number of components.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_components` is no positive integer, or exceeds the number of rows.
+    """
+    check_integer(n_components, "n_components", 1, "Give the number of components, e.g. 3.")
+    if data.n_obs < n_components:
+        raise ValueError(
+            f"`X` must have at least as many rows as there are components, {n_components}; got "
+            f"shape {data.values.shape}. Give a smaller `n_components`."
+        )
+
+
+def center_and_unit(
+    values: NDArray[np.float64], common_unit: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the origin and the unit in which the data are handled inside.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_obs, n_features)
+        The data in the user's units, as `prepare` lets them pass.
+    common_unit : bool
+        Whether all features share one unit, the root mean square of their own.
+
+    Returns
+    -------
+    center : array of float, shape (n_features,)
+        Midpoint of every feature's range.
+    unit : array of float, shape (n_features,)
+        Standard deviation of every feature about its mean (dividing by n_obs). It is computed
+        after `center` is subtracted, so that a large offset costs no digits.
+
+    Examples
+    --------
+    >>> center_and_unit(np.array([[1e9, 0.0], [1e9 + 2, 4.0]]), False)
+    (array([1.e+09, 2.e+00]), array([1., 2.]))
+    """
+    center = 0.5 * values.min(axis=0) + 0.5 * values.max(axis=0)
+    unit = (values - center).std(axis=0)
+    if common_unit:
+        unit = np.full_like(unit, np.sqrt(np.mean(unit**2)))
+    return center, unit
+
+
+def _to_float(given: Given) -> NDArray[np.float64]:
+    """Return a copy of the cells as C-contiguous float64, missing ones as NaN."""
+    kinds = kinds_of_columns(given)
+    bad = [j for j, kind in enumerate(kinds) if kind is not None]
+    if bad:
+        what = ", ".join(f"{kinds[j]} in {given.features[j]!r}" for j in bad[:8])
+        more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
+        remedy = (
+            f"Drop them, {given.drop_columns(bad)}, or turn them into numbers."
+            if len(bad) < len(kinds)
+            else f"Turn them into numbers, e.g. `{given.argument}.astype(float)`."
+        )
+        raise TypeError(
+            f"`{given.argument}` must hold real numbers in every column; got {what}{more}. {remedy}"
+        )
+    cells = given.cells
+    if isinstance(cells, pd.DataFrame):
+        values = np.empty(cells.shape)
+        for j in range(cells.shape[1]):
+            values[:, j] = cells.iloc[:, j].to_numpy(dtype=np.float64, na_value=np.nan)
+        return values
+    with np.errstate(over="ignore"):  # a long double beyond the range becomes inf, and is refused
+        values = np.array(cells, dtype=np.float64, order="C")
+    if np.ma.isMaskedArray(cells):
+        values[np.ma.getmaskarray(cells)] = np.nan
+    return values
+
+
+def _refuse_not_finite(values: NDArray[np.float64], given: Given) -> None:
+    """Refuse missing and infinite cells, naming the first."""
+    if np.isfinite(values).all():
+        return
+    wrong = np.isnan(values)
+    what, remedy = "infinite", "Correct those cells, or drop their rows."
+    if wrong.any():
+        what = "missing (NaN)"
+        remedy = "Missing cells are not supported yet; drop the rows or impute them."
+    else:
+        wrong = np.isinf(values)
+    i, j = divmod(int(wrong.argmax()), values.shape[1])
+    raise ValueError(
+        f"`{given.argument}` must have a finite number in every cell; got {int(wrong.sum())} "
+        f"{what} of {values.size} cells, the first ({values[i, j]}) at {given.row(i)}, column "
+        f"{given.features[j]!r}. {remedy}"
+    )
+
+
+def _refuse_flat(values: NDArray[np.float64], given: Given) -> None:
+    """Refuse columns that do not vary, or whose variation floats cannot follow."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    features = given.features
+    flat = np.flatnonzero(low == high)
+    if flat.size:
+        raise ValueError(
+            f"`X` must vary in every column; got the same number in all {len(values)} rows of "
+            f"{listed(features[j] for j in flat)}, {low[flat[0]]} in the first of them. Drop what "
+            f"is constant, {given.drop_columns(flat)}."
+        )
+    half = 0.5 * high - 0.5 * low
+    extreme = np.flatnonzero((half < SPREADS[0]) | (half > SPREADS[1]))
+    if extreme.size:
+        j = int(extreme[0])
+        raise ValueError(
+            f"`X` must have columns whose range is between 1e-100 and 1e100; got {low[j]} to "
+            f"{high[j]} in {features[j]!r}. Measure it in other units, e.g. divide by "
+            f"{max(abs(low[j]), abs(high[j])):.1g}."
+        )
+    magnitude = np.maximum(np.abs(low), np.abs(high))
+    unit = center_and_unit(values, False)[1]
+    lost = np.flatnonzero(unit < RESOLUTION * magnitude)
+    if lost.size:
+        j = int(lost[0])
+        raise ValueError(
+            f"`X` must vary by more than rounding in every column; got standard deviation "
+            f"{unit[j]:.3g} around {magnitude[j]:.17g} in {features[j]!r}, of which floats keep 16 "
+            f"digits. Subtract an offset from it where it is measured or computed first."
+        )
+
+
+def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
+    """Refuse columns that others determine exactly: their covariance is singular."""
+    n_obs, n_features = values.shape
+    unit, eps = center_and_unit(values, False)[1], spacing_of_columns(given)
+    told, involved = "a copy, up to shift and scale, of", []
+    if n_features > 1 and n_obs > 2:
+        involved = first_copy(values, unit, eps)
+    if not involved and n_obs > n_features > 2:
+        told, involved = "a linear combination of", first_combination(values, unit, eps)
+    if involved:
+        *others, last = involved
+        features = given.features
+        raise ValueError(
+            f"`X` must have columns none of which others determine, or covariances are singular; "
+            f"got {features[last]!r}, {told} {listed(features[j] for j in others)} in all {n_obs} "
+            f"rows. Drop one of them, e.g. {given.drop_columns([last])}."
+        )
+
+
+def _refuse_other_columns(X_new: Any, given: Given, fitted: Sequence[Any]) -> None:
+    """Refuse new rows whose columns are not the fitted ones in the fitted order."""
+    count, shape = len(fitted), given.cells.shape
+    what = f"the {count} fitted columns, {listed(fitted)}"
+    got = given.features
+    if np.ndim(X_new) == 1 and shape[1] != count:
+        raise ValueError(
+            f"`X_new` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
+            f"as `X_new[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
+        )
+    if shape[1] != count and not given.named:
+        raise ValueError(
+            f"`X_new` must have {what}; got shape {shape}. Pass the features that were fitted."
+        )
+    if got == fitted or not given.named:
+        return
+    select = f"`X_new[{fitted!r}]`"
+    if isinstance(X_new, xr.DataArray):
+        dim = given.coords[names.FEATURE].attrs.get(names.GIVEN_NAME, names.FEATURE)
+        select = f"`X_new.sel({{{dim!r}: {fitted!r}}})`"
+    rule = f"`X_new` must have {what}, in this order; got {listed(got)}"
+    if sorted(map(repr, got)) == sorted(map(repr, fitted)):
+        raise ValueError(f"{rule}. Reorder them: {select}.")
+    missing = [label for label in fitted if label not in got]
+    unknown = [label for label in got if label not in fitted]
+    if not missing:
+        raise ValueError(f"{rule}. Keep only the fitted ones: {select}.")
+    remedy = "Add what is missing"
+    if len(got) == count:
+        remedy = "Rename them if they are the same quantities in the same order"
+    raise ValueError(
+        f"{rule}; missing {listed(missing)}, unknown {listed(unknown) or 'none'}. {remedy}."
+    )

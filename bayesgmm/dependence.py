@@ -1,0 +1,109 @@
+"""Columns that other columns determine: copies up to shift and scale, linear combinations."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDING: Final = 1e-12
+"""What computing alone may leave of a difference that is zero, in standard deviations."""
+
+
+def first_copy(
+    values: NDArray[np.float64], unit: NDArray[np.float64], eps: NDArray[np.float64]
+) -> list[int]:
+    """Return the first two columns of which one is the other, shifted and scaled.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_obs, n_features)
+        The data, centred or not.
+    unit : array of float, shape (n_features,)
+        Standard deviation of every column, positive.
+    eps : array of float, shape (n_features,)
+        Relative spacing of the numbers of every column as they were stored.
+
+    Returns
+    -------
+    list of int
+        Positions of the two, empty if there is no such pair. They must agree within the
+        rounding of their numbers, which may be large beside the columns' spread.
+
+    Notes
+    -----
+    Costs O(N D^2).
+
+    Examples
+    --------
+    >>> celsius = np.array([12.5, 17.0, 21.3, 30.1])
+    >>> values = np.column_stack([celsius, [1, 0, 0, 1], 1.8 * celsius + 32])
+    >>> first_copy(values, values.std(axis=0), np.full(3, 2.2e-16))
+    [0, 2]
+    """
+    standard, grain = _standardised(values, unit, eps)
+    correlation = standard.T @ standard / len(standard)
+    for i, j in np.argwhere(np.triu(np.abs(correlation) > 1.0 - 1e-4, k=1)):
+        gap = standard[:, j] - np.sign(correlation[i, j]) * standard[:, i]
+        if np.sqrt(np.mean(gap**2)) <= grain[i] + grain[j]:
+            return [int(i), int(j)]
+    return []
+
+
+def first_combination(
+    values: NDArray[np.float64], unit: NDArray[np.float64], eps: NDArray[np.float64]
+) -> list[int]:
+    """Return the first column that is a linear combination of some before it, and these.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_obs, n_features)
+        The data, more rows than columns.
+    unit : array of float, shape (n_features,)
+        Standard deviation of every column, positive.
+    eps : array of float, shape (n_features,)
+        Relative spacing of the numbers of every column as they were stored.
+
+    Returns
+    -------
+    list of int
+        Positions of the columns that are combined, and last of the one that they determine
+        (a constant may be added); empty if there is none.
+
+    Notes
+    -----
+    Costs O(N D^2 + D^3). The diagonal of the triangular factor of the standardised columns
+    holds each one's distance from the span of those before it; it is computed only if the
+    correlation matrix is close to singular.
+
+    Examples
+    --------
+    >>> parts = np.array([[1.0, 5.0], [2.0, 3.0], [4.0, 4.0], [3.0, 0.0]])
+    >>> values = np.column_stack([parts, parts.sum(axis=1)])
+    >>> first_combination(values, values.std(axis=0), np.full(3, 2.2e-16))
+    [0, 1, 2]
+    """
+    standard, grain = _standardised(values, unit, eps)
+    n_obs, n_features = standard.shape
+    if np.linalg.eigvalsh(standard.T @ standard / n_obs)[0] > 1e-4:
+        return []
+    factor = np.linalg.qr(standard, mode="r") / np.sqrt(n_obs)
+    for j in range(1, n_features):
+        distance = abs(factor[j, j])
+        if distance > 1e-2:
+            continue
+        share = np.abs(np.linalg.solve(factor[:j, :j], factor[:j, j]))
+        if distance <= grain[j] + share @ grain[:j]:
+            return [*np.flatnonzero(share > 1e-6).tolist(), j]
+    return []
+
+
+def _standardised(
+    values: NDArray[np.float64], unit: NDArray[np.float64], eps: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the columns with mean 0 and variance 1, and the rounding in each in that unit."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    standard = values - (0.5 * low + 0.5 * high)
+    standard -= standard.mean(axis=0)
+    standard /= unit
+    grain = ROUNDING + eps * np.maximum(np.abs(low), np.abs(high)) / unit
+    return standard, grain

@@ -1,0 +1,1 @@
+"""Fitting: from a specification and data to a tree."""

@@ -1,0 +1,154 @@
+"""Specification and data turned into what the kernels read."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm.data import Data, center_and_unit
+from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
+from bayesgmm.kernels.mstep import Penalty
+from bayesgmm.kernels.posterior import log_posterior, pack_problem
+from bayesgmm.mixture import GaussianMixture
+from bayesgmm.tree import Parameters
+
+type Array = NDArray[np.float64]
+
+ABOVE_FLOOR = 0.01
+"""How far above the floor, as a share of it, a scale below it is moved."""
+SHRINKAGE = 0.01
+"""Scatter, as a share of the data's, that every component starts EM with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A resolved specification and standardised data, ready for the kernels.
+
+    Parameters
+    ----------
+    specification : GaussianMixture
+        Resolved: every hyperparameter a number.
+    data : Data
+    center, unit : arrays, shape (D,)
+        The kernels see (x - center) / unit.
+    layout : Layout
+        Of the unconstrained vector.
+    floor : array, shape (C,)
+        Smallest standardised scale under the prior; vectors of EM have none.
+    flat : array
+        What `kernels.posterior.log_posterior` reads, the priors included.
+    """
+
+    specification: GaussianMixture
+    data: Data
+    center: Array
+    unit: Array
+    layout: Layout
+    floor: Array
+    flat: Array
+
+    @classmethod
+    def make(cls, specification: GaussianMixture, data: Data) -> Self:
+        """Resolve the specification and standardise the data; costs O(N D)."""
+        resolved = specification.resolve(data.values)
+        center, unit = center_and_unit(
+            data.values, common_unit=specification.structure.common_scale
+        )
+        rows = np.ascontiguousarray(((data.values - center) / unit).T)
+        layout = layout_of(specification, data.n_features)
+        columns = slice(None) if layout.scale_columns > 1 or data.n_features == 1 else slice(1)
+        tau = np.broadcast_to(np.asarray(resolved.covariance.scale), unit.shape) / unit
+        floor = np.broadcast_to(np.asarray(resolved.covariance.floor), unit.shape) / unit
+        flat = pack_problem(
+            layout,
+            rows,
+            concentration=resolved.weights.per_component(specification.n_components),
+            location=(np.asarray(resolved.means.location) - center) / unit,
+            scale=np.asarray(resolved.means.scale) / unit,
+            tau=tau[columns],
+            floor=floor[columns],
+            eta=resolved.covariance.eta,
+            unit=unit,
+            row_weights=np.empty(0),
+            prior=True,
+        )
+        return cls(resolved, data, center, unit, layout, floor[columns].copy(), flat)
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of the unconstrained vector."""
+        return int(offsets(self.layout)[3])
+
+    @property
+    def rows(self) -> Array:
+        """The standardised data, shape (D, N): a view of `flat`."""
+        return self.flat[self.flat.size - self.data.values.size :].reshape(
+            self.data.n_features, self.data.n_obs
+        )
+
+    @cached_property
+    def reach(self) -> float:
+        """Largest absolute entry of the standardised data."""
+        return float(np.abs(self.rows).max())
+
+    @cached_property
+    def middle(self) -> Array:
+        """Median of the standardised data, shape (D,), where a wild row does not show."""
+        return np.median(self.rows, axis=1)
+
+    def log_posterior(self, vector: Array) -> tuple[float, Array]:
+        """Return the log posterior density at an unconstrained vector, and its gradient."""
+        gradient = np.empty_like(vector)
+        return log_posterior(vector, self.flat, gradient), gradient
+
+    def penalty(self, strength: float) -> Penalty:
+        """Return the conjugate stand-in for the priors that EM works with; 0 is none."""
+        k, d = self.layout.n_components, self.layout.n_features
+        scatter = SHRINKAGE * k ** (-2.0 / d)
+        return Penalty(
+            concentration=strength * self.specification.weights.per_component(k),
+            location=self.middle,
+            strength=strength * SHRINKAGE,
+            scatter=np.full(d, strength * scatter),
+            freedom=strength,
+        )
+
+    def constrain(self, vectors: Array, floor: Array | None = None) -> Parameters:
+        """Return the parameters of unconstrained vectors, shape (S, P); EM's have floor 0."""
+        floor = self.floor if floor is None else floor
+        vectors = np.ascontiguousarray(vectors)
+        return Parameters(*constrain(self.layout, floor, vectors, self.center, self.unit))
+
+    def on_prior_scale(self, vector: Array) -> Array:
+        """Return a vector of EM as one under the floor of the prior."""
+        layout = self.layout
+        _, start, end, _ = offsets(layout)
+        result = vector.copy()
+        scales = np.exp(vector[start:end]).reshape(layout.scale_rows, layout.scale_columns)
+        excess = np.maximum(scales - self.floor, ABOVE_FLOOR * self.floor)
+        result[start:end] = np.log(excess).ravel()
+        return result
+
+    def unconstrain(self, parameters: Parameters, index: int = 0) -> Array:
+        """Return the vector of one of several mixtures, under the floor of the prior."""
+        log_weights, means, cholesky = (
+            np.ascontiguousarray(array[index])
+            for array in standardise(*parameters[:4], self.center, self.unit)
+        )
+        return unconstrain(self.layout, self.floor, log_weights, means, cholesky)
+
+
+def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
+    """Return the layout of the unconstrained vector."""
+    structure = specification.structure
+    k = specification.n_components
+    sets = {"none": 0, "shared": 1, "component": k}[structure.correlations]
+    return Layout(
+        n_components=k,
+        n_features=n_features,
+        scale_rows=1 if structure.shared_scales else k,
+        scale_columns=1 if structure.common_scale else n_features,
+        correlation_sets=sets if n_features > 1 else 0,
+    )

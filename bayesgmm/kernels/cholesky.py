@@ -1,0 +1,325 @@
+"""The unconstrained vector, and the Cholesky factors that it stands for.
+
+The vector holds, one after the other,
+
+    K - 1           weights, PyMC's simplex transform: y = (v, -sum v), log weights are
+                    y - logsumexp y
+    K x D           means
+    R x C           logarithms of the scales less their floor (R = K or 1 if shared; C = D or 1
+                    if common)
+    G x D (D-1)/2   log-odds of b, c = 2 b - 1 the canonical partial correlations, row by row
+                    below the diagonal (G = K, or 1 if shared, or 0 if there are none)
+
+and a covariance is L L' with L = diag(scales) C, where (Lewandowski, Kurowicka & Joe 2009)
+
+    C_ij = c_ij prod_{m<j} sqrt(1 - c_im^2)      C_ii = prod_{m<i} sqrt(1 - c_im^2).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm.kernels.compiled import kernel
+
+type Array = NDArray[np.float64]
+
+
+class Layout(NamedTuple):
+    """The sizes of the parts of the unconstrained vector.
+
+    Parameters
+    ----------
+    n_components, n_features : int
+        K and D.
+    scale_rows, scale_columns : int
+        K or 1, and D or 1: whether components share scales, and features.
+    correlation_sets : int
+        K, 1 or 0: a correlation matrix per component, one shared, none.
+    """
+
+    n_components: int
+    n_features: int
+    scale_rows: int
+    scale_columns: int
+    correlation_sets: int
+
+
+@kernel
+def offsets(layout: Layout) -> tuple[int, int, int, int]:
+    """Return where means, scales and correlations begin, and the length of the vector."""
+    means = layout.n_components - 1
+    scales = means + layout.n_components * layout.n_features
+    correlations = scales + layout.scale_rows * layout.scale_columns
+    pairs = layout.n_features * (layout.n_features - 1) // 2
+    return means, scales, correlations, correlations + layout.correlation_sets * pairs
+
+
+@kernel
+def fill_log_weights(vector: Array, log_weights: Array) -> None:
+    """Write the log-weights, shape (K,), that the first K - 1 entries of the vector stand for."""
+    last = log_weights.shape[0] - 1
+    total = 0.0
+    for k in range(last):
+        log_weights[k] = vector[k]
+        total += vector[k]
+    log_weights[last] = -total
+    peak = log_weights[last]
+    for k in range(last):
+        peak = max(peak, log_weights[k])
+    mass = 0.0
+    for k in range(last + 1):
+        mass += math.exp(log_weights[k] - peak)
+    shift = peak + math.log(mass)
+    for k in range(last + 1):
+        log_weights[k] -= shift
+
+
+@kernel
+def fill_correlation(log_odds: Array, factor: Array) -> None:
+    """Write the Cholesky factor, shape (D, D), of one correlation matrix."""
+    n_dim = factor.shape[0]
+    p = 0
+    for i in range(n_dim):
+        remaining = 1.0
+        for j in range(i):
+            t = math.exp(-abs(log_odds[p]))
+            partial = (1.0 - t) / (1.0 + t)
+            factor[i, j] = remaining * (partial if log_odds[p] > 0 else -partial)
+            remaining *= 2.0 * math.sqrt(t) / (1.0 + t)
+            p += 1
+        factor[i, i] = remaining
+        for j in range(i + 1, n_dim):
+            factor[i, j] = 0.0
+
+
+@kernel
+def fill_cholesky(
+    layout: Layout, floor: Array, vector: Array, scales: Array, cholesky: Array
+) -> None:
+    """Write the scales, shape (K, D), and the Cholesky factors, shape (K, D, D)."""
+    n_dim = layout.n_features
+    _, scale_start, correlation_start, _ = offsets(layout)
+    pairs = n_dim * (n_dim - 1) // 2
+    for k in range(layout.n_components):
+        factor = cholesky[k]
+        if k < layout.correlation_sets:
+            start = correlation_start + k * pairs
+            fill_correlation(vector[start : start + pairs], factor)
+        elif layout.correlation_sets == 1:
+            for i in range(n_dim):
+                for j in range(n_dim):
+                    factor[i, j] = cholesky[0, i, j] / scales[0, i]
+        else:
+            for i in range(n_dim):
+                for j in range(n_dim):
+                    factor[i, j] = 1.0 if i == j else 0.0
+        row = scale_start + (k * layout.scale_columns if layout.scale_rows > 1 else 0)
+        for i in range(n_dim):
+            column = i if layout.scale_columns > 1 else 0
+            scale = floor[column] + math.exp(vector[row + column])
+            scales[k, i] = scale
+            for j in range(i + 1):
+                factor[i, j] *= scale
+
+
+@kernel
+def pull_back(
+    layout: Layout,
+    floor: Array,
+    vector: Array,
+    scales: Array,
+    cholesky: Array,
+    slopes: Array,
+    gradient: Array,
+) -> None:
+    """Turn the slopes with respect to the Cholesky factors into those of the vector.
+
+    Parameters
+    ----------
+    layout : Layout
+    floor : array, shape (C,)
+    vector : array, shape (P,)
+    scales, cholesky : arrays, shapes (K, D) and (K, D, D)
+        As `fill_cholesky` wrote them.
+    slopes : array, shape (K, D, D)
+        Derivatives with respect to the lower triangles of the factors. Overwritten.
+    gradient : array, shape (P,)
+        The derivatives with respect to scales and correlations are added to it.
+    """
+    n_dim = layout.n_features
+    _, scale_start, correlation_start, _ = offsets(layout)
+    pairs = n_dim * (n_dim - 1) // 2
+    for k in range(layout.n_components):
+        row = scale_start + (k * layout.scale_columns if layout.scale_rows > 1 else 0)
+        for i in range(n_dim):
+            total = 0.0
+            for j in range(i + 1):
+                total += slopes[k, i, j] * cholesky[k, i, j]
+                slopes[k, i, j] *= scales[k, i]
+            column = i if layout.scale_columns > 1 else 0
+            gradient[row + column] += total * (1.0 - floor[column] / scales[k, i])
+        if layout.correlation_sets == 1 and k > 0:
+            for i in range(n_dim):
+                for j in range(i + 1):
+                    slopes[0, i, j] += slopes[k, i, j]
+    for g in range(layout.correlation_sets):
+        p = correlation_start + g * pairs
+        for i in range(1, n_dim):
+            below = slopes[g, i, i] * cholesky[g, i, i] / scales[g, i]
+            for j in range(i - 1, -1, -1):
+                log_odds = vector[p + j]
+                t = math.exp(-abs(log_odds))
+                partial = (1.0 - t) / (1.0 + t)
+                partial = partial if log_odds > 0 else -partial
+                entry = cholesky[g, i, j] / scales[g, i]
+                remaining = 1.0
+                for m in range(j):
+                    root = math.exp(-0.5 * abs(vector[p + m]))
+                    remaining *= 2.0 * root / (1.0 + root * root)
+                gap = 4.0 * t / ((1.0 + t) * (1.0 + t))
+                slope = slopes[g, i, j]
+                gradient[p + j] += 0.5 * (gap * slope * remaining - partial * below)
+                below += slope * entry
+            p += i
+
+
+@kernel
+def constrain(
+    layout: Layout, floor: Array, vectors: Array, center: Array, unit: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the parameters, in the data's units, of many unconstrained vectors.
+
+    Parameters
+    ----------
+    layout : Layout
+    floor : array, shape (C,)
+    vectors : array, shape (S, P)
+        Of the standardised data (x - center) / unit.
+    center, unit : arrays, shape (D,)
+
+    Returns
+    -------
+    weights, means, scales, correlations, covariances : arrays
+        Shapes (S, K), (S, K, D), (S, K, D), (S, K, D, D), (S, K, D, D).
+    """
+    n, k_all, n_dim = vectors.shape[0], layout.n_components, layout.n_features
+    mean_start, scale_start, _, _ = offsets(layout)
+    weights = np.empty((n, k_all))
+    means = np.empty((n, k_all, n_dim))
+    scales = np.empty((n, k_all, n_dim))
+    correlations = np.empty((n, k_all, n_dim, n_dim))
+    covariances = np.empty((n, k_all, n_dim, n_dim))
+    cholesky = np.empty((k_all, n_dim, n_dim))
+    for s in range(n):
+        vector = vectors[s]
+        fill_log_weights(vector, weights[s])
+        fill_cholesky(layout, floor, vector, scales[s], cholesky)
+        for k in range(k_all):
+            weights[s, k] = math.exp(weights[s, k])
+            for i in range(n_dim):
+                means[s, k, i] = center[i] + unit[i] * vector[mean_start + k * n_dim + i]
+                for j in range(i + 1):
+                    total = 0.0
+                    for m in range(j + 1):
+                        total += cholesky[k, i, m] * cholesky[k, j, m]
+                    total /= scales[s, k, i] * scales[s, k, j]
+                    total = 1.0 if i == j else total
+                    correlations[s, k, i, j] = total
+                    correlations[s, k, j, i] = total
+            for i in range(n_dim):
+                scales[s, k, i] *= unit[i]
+            for i in range(n_dim):
+                for j in range(n_dim):
+                    covariances[s, k, i, j] = (
+                        scales[s, k, i] * scales[s, k, j] * correlations[s, k, i, j]
+                    )
+    return weights, means, scales, correlations, covariances
+
+
+@kernel
+def unconstrain(
+    layout: Layout, floor: Array, log_weights: Array, means: Array, cholesky: Array
+) -> Array:
+    """Return the vector, shape (P,), of one set of parameters of standardised data.
+
+    Parameters
+    ----------
+    layout : Layout
+    floor : array, shape (C,)
+        Scales at or below it, which no vector stands for, are moved 1 % above it.
+    log_weights, means : arrays, shapes (K,) and (K, D)
+    cholesky : array, shape (K, D, D)
+        Lower Cholesky factors of the covariances. Where scales or correlations are shared they
+        are read off the first component.
+    """
+    n_dim = layout.n_features
+    mean_start, scale_start, correlation_start, length = offsets(layout)
+    vector = np.empty(length)
+    shift = 0.0
+    for k in range(layout.n_components):
+        shift += log_weights[k] / layout.n_components
+    for k in range(mean_start):
+        vector[k] = log_weights[k] - shift
+    for k in range(layout.n_components):
+        for i in range(n_dim):
+            vector[mean_start + k * n_dim + i] = means[k, i]
+    p = correlation_start
+    for k in range(max(layout.scale_rows, layout.correlation_sets)):
+        for i in range(n_dim):
+            square = 0.0
+            for j in range(i + 1):
+                square += cholesky[k, i, j] ** 2
+            if k < layout.scale_rows and i < layout.scale_columns:
+                excess = math.sqrt(square) - floor[i]
+                if floor[i] > 0.0:
+                    excess = max(excess, 0.01 * floor[i])
+                vector[scale_start + k * layout.scale_columns + i] = math.log(excess)
+            if k < layout.correlation_sets:
+                remaining = square  # squared length of the row right of column j - 1
+                for j in range(i):
+                    entry = cholesky[k, i, j]
+                    rest = 0.0
+                    for m in range(j + 1, i + 1):
+                        rest += cholesky[k, i, m] ** 2
+                    root = math.sqrt(remaining)
+                    # (root + entry) (root - entry) = rest, used on the side that cancels
+                    if entry > 0:
+                        vector[p] = 2.0 * math.log(root + entry) - math.log(rest)
+                    else:
+                        vector[p] = math.log(rest) - 2.0 * math.log(root - entry)
+                    remaining = rest
+                    p += 1
+    return vector
+
+
+def standardise(
+    weights: Array, means: Array, scales: Array, correlations: Array, center: Array, unit: Array
+) -> tuple[Array, Array, Array]:
+    """Return what the passes read, of parameters in the data's units.
+
+    Parameters
+    ----------
+    weights, means, scales, correlations : arrays
+        Shapes (S, K), (S, K, D), (S, K, D), (S, K, D, D).
+    center, unit : arrays, shape (D,)
+
+    Returns
+    -------
+    log_weights, means, cholesky : arrays
+        Shapes (S, K), (S, K, D), (S, K, D, D), of (x - center) / unit.
+
+    Notes
+    -----
+    O(S K D^3). A correlation matrix that rounding has made singular is moved back by 1e-15.
+    """
+    try:
+        factors = np.linalg.cholesky(correlations)
+    except np.linalg.LinAlgError:
+        values, axes = np.linalg.eigh(correlations)
+        values = np.maximum(values, 1e-15)
+        factors = np.linalg.cholesky((axes * values[..., None, :]) @ np.swapaxes(axes, -1, -2))
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(weights)
+    return log_weights, (means - center) / unit, factors * (scales / unit)[..., None]

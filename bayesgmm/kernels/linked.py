@@ -1,0 +1,191 @@
+"""The pass as graphs of PyTensor need it, compiled once and reached through symbols.
+
+A graph compiler that inlined the pass would optimise it again in every function it makes, seconds
+each time. Instead the compiled code is entered under a name into LLVM's table of symbols, and what
+is generated calls that name: it is short, and can be cached on disk, as no address is part of it.
+"""
+
+from typing import Final
+
+import numpy as np
+from llvmlite import binding
+from numba import carray, types
+from numpy.typing import NDArray
+
+from bayesgmm.kernels.compiled import callback, kernel
+from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.estep import SMALL, cancels, e_step, fill_whiteners
+from bayesgmm.kernels.posterior import fill_cholesky_slopes
+
+type Array = NDArray[np.float64]
+
+_SIZE: Final = types.int64
+_DOUBLES: Final = types.CPointer(types.float64)
+
+
+@kernel
+def _reach(rows: Array) -> float:
+    """Return the largest absolute entry, which only rows of many features are asked for."""
+    largest = 0.0
+    if rows.shape[0] > SMALL:
+        for row in rows:
+            for value in row:
+                largest = max(largest, abs(value))
+    return largest
+
+
+@kernel
+def _refuse_mismatch(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> None:
+    """Refuse shapes that do not belong together, before memory is read that is not theirs."""
+    n_components, n_dim = means.shape
+    wrong = rows.shape[0] != n_dim or rows.shape[1] == 0 or log_weights.size != n_components
+    if wrong or cholesky.shape != (n_components, n_dim, n_dim):
+        raise ValueError(
+            "rows, log_weights, means and cholesky must have shapes (D, N), (K,), (K, D) and "
+            "(K, D, D) with the same D and K, and N at least 1."
+        )
+
+
+@kernel
+def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> Array:
+    """Return the log density of every row of a mixture.
+
+    Parameters
+    ----------
+    rows : array, shape (D, N)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
+
+    Returns
+    -------
+    array, shape (N,)
+    """
+    _refuse_mismatch(rows, log_weights, means, cholesky)
+    n_components, n_dim = means.shape
+    result = np.empty((1, rows.shape[1]))
+    nothing = np.empty((0, 0, 0))
+    fill_draws(
+        rows,
+        log_weights.reshape(1, n_components),
+        means.reshape(1, n_components, n_dim),
+        cholesky.reshape(1, n_components, n_dim, n_dim),
+        _reach(rows),
+        result,
+        nothing,
+        np.empty(0, dtype=np.int64),
+        nothing,
+    )
+    return result[0]
+
+
+@kernel
+def density_slopes(
+    rows: Array, log_weights: Array, means: Array, cholesky: Array, row_slopes: Array
+) -> tuple[Array, Array, Array]:
+    """Return the derivatives of ``sum(row_slopes * log_densities(...))``, in one pass.
+
+    Parameters
+    ----------
+    rows : array, shape (D, N)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
+    row_slopes : array, shape (N,)
+        Of any sign.
+
+    Returns
+    -------
+    arrays, shapes (K,), (K, D), (K, D, D)
+        By log-weights, means, and the lower triangles of the Cholesky factors.
+    """
+    _refuse_mismatch(rows, log_weights, means, cholesky)
+    n_components, n_dim = means.shape
+    whiteners = np.empty((n_components, n_dim, n_dim))
+    log_determinants = np.empty(n_components)
+    counts = np.empty(n_components)
+    first = np.empty((n_components, n_dim))
+    second = np.empty((n_components, n_dim, n_dim))
+    slopes = np.empty((n_components, n_dim, n_dim))
+    fill_whiteners(cholesky, whiteners, log_determinants)
+    natural = n_dim > SMALL and not cancels(whiteners, _reach(rows))
+    e_step(
+        rows, row_slopes, log_weights, means, whiteners, log_determinants, natural,
+        counts, first, second,
+    )  # fmt: skip
+    by_means = np.zeros((n_components, n_dim))
+    for k in range(n_components):
+        for i in range(n_dim):
+            for m in range(i, n_dim):
+                by_means[k, i] += whiteners[k, m, i] * first[k, m]
+        fill_cholesky_slopes(whiteners[k], counts[k], second[k], slopes[k])
+    return counts, by_means, slopes
+
+
+_DENSITIES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 5)
+_SLOPES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 8)
+
+
+@callback(_DENSITIES)
+def _log_densities_c(n_dim, n_rows, k, rows, log_weights, means, cholesky, out):  # type: ignore[no-untyped-def]
+    """Write what `log_densities` returns."""
+    carray(out, (n_rows,))[:] = log_densities(
+        carray(rows, (n_dim, n_rows)),
+        carray(log_weights, (k,)),
+        carray(means, (k, n_dim)),
+        carray(cholesky, (k, n_dim, n_dim)),
+    )
+
+
+@callback(_SLOPES)
+def _density_slopes_c(  # type: ignore[no-untyped-def]
+    n_dim, n_rows, k, rows, log_weights, means, cholesky, row_slopes, out, out_means, out_cholesky
+):
+    """Write what `density_slopes` returns."""
+    by_log_weights, by_means, by_cholesky = density_slopes(
+        carray(rows, (n_dim, n_rows)),
+        carray(log_weights, (k,)),
+        carray(means, (k, n_dim)),
+        carray(cholesky, (k, n_dim, n_dim)),
+        carray(row_slopes, (n_rows,)),
+    )
+    carray(out, (k,))[:] = by_log_weights
+    carray(out_means, (k, n_dim))[:] = by_means
+    carray(out_cholesky, (k, n_dim, n_dim))[:] = by_cholesky
+
+
+binding.add_symbol("bayesgmm_log_densities", _log_densities_c.address)
+binding.add_symbol("bayesgmm_density_slopes", _density_slopes_c.address)
+_log_densities_x = types.ExternalFunction("bayesgmm_log_densities", _DENSITIES)
+_density_slopes_x = types.ExternalFunction("bayesgmm_density_slopes", _SLOPES)
+
+
+# Whatever the layouts of the arguments, the pass sees C-contiguous arrays.
+def linked_log_densities(rows, log_weights, means, cholesky):  # type: ignore[no-untyped-def]
+    """Return what `log_densities` does; to be compiled into a function that is to stay short."""
+    _refuse_mismatch(rows, log_weights, means, cholesky)
+    rows = np.ascontiguousarray(rows)
+    log_weights = np.ascontiguousarray(log_weights)
+    means = np.ascontiguousarray(means)
+    cholesky = np.ascontiguousarray(cholesky)
+    result = np.empty(rows.shape[1])
+    _log_densities_x(
+        rows.shape[0], rows.shape[1], log_weights.size,
+        rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, result.ctypes,
+    )  # fmt: skip
+    return result
+
+
+def linked_density_slopes(rows, log_weights, means, cholesky, row_slopes):  # type: ignore[no-untyped-def]
+    """Return what `density_slopes` does; to be compiled into a function that is to stay short."""
+    _refuse_mismatch(rows, log_weights, means, cholesky)
+    rows = np.ascontiguousarray(rows)
+    log_weights = np.ascontiguousarray(log_weights)
+    means = np.ascontiguousarray(means)
+    cholesky = np.ascontiguousarray(cholesky)
+    row_slopes = np.ascontiguousarray(row_slopes)
+    result = np.empty(log_weights.shape)
+    by_means = np.empty(means.shape)
+    by_cholesky = np.empty(cholesky.shape)
+    _density_slopes_x(
+        rows.shape[0], rows.shape[1], log_weights.size,
+        rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, row_slopes.ctypes,
+        result.ctypes, by_means.ctypes, by_cholesky.ctypes,
+    )  # fmt: skip
+    return result, by_means, by_cholesky

@@ -1,0 +1,134 @@
+"""The log posterior as C functions, for samplers that call an address.
+
+Importing this module compiles the functions, or reads them from Numba's cache on disk.
+"""
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from bayesgmm.kernels.compiled import callback, kernel
+from bayesgmm.kernels.posterior import LENGTH, log_posterior
+
+type Array = NDArray[np.float64]
+
+
+DENSE: Final = 1.0
+DIAGONAL: Final = 0.0
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """Return an integer address as a pointer to float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float64)(types.int64), codegen
+
+
+def pack_user(problem: Array, shift: Array, factor: Array) -> Array:
+    """Return what the C functions read: where the problem is, and the map x = shift + factor z.
+
+    Parameters
+    ----------
+    problem : array
+        As `posterior.pack_problem` returns it. Must be kept alive as long as the result is used:
+        only its address is taken (below 2**53, so that a float64 holds it exactly), for all
+        chains to share one copy of the data.
+    shift : array, shape (P,)
+    factor : array, shape (P, P) or (P,)
+        A matrix, or the diagonal of one.
+
+    Returns
+    -------
+    array, shape (2 + P + factor.size,)
+    """
+    head = (float(problem.ctypes.data), DENSE if factor.ndim == 2 else DIAGONAL)
+    return np.concatenate((head, shift, factor.ravel()))
+
+
+@kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
+def _multiply(matrix: Array, vector: Array, out: Array) -> None:
+    """Write matrix @ vector."""
+    for i in range(matrix.shape[0]):
+        total = 0.0
+        for j in range(matrix.shape[1]):
+            total += matrix[i, j] * vector[j]
+        out[i] = total
+
+
+@kernel
+def _multiply_transposed(matrix: Array, vector: Array, out: Array) -> None:
+    """Write matrix.T @ vector."""
+    out[:] = 0.0
+    for i in range(matrix.shape[0]):
+        for j in range(matrix.shape[1]):
+            out[j] += matrix[i, j] * vector[i]
+
+
+@kernel
+def _whitened(z: Array, problem: Array, shift: Array, factor: Array, gradient: Array) -> float:
+    """Return the log density as a function of z, and write its gradient."""
+    n = z.shape[0]
+    dense = factor.shape[0] > n
+    x, slopes = np.empty(n), np.empty(n)
+    if dense:
+        _multiply(factor.reshape(n, n), z, x)
+    for i in range(n):
+        x[i] = shift[i] + (x[i] if dense else factor[i] * z[i])
+    value = log_posterior(x, problem, slopes)
+    if dense:
+        _multiply_transposed(factor.reshape(n, n), slopes, gradient)
+    else:
+        for i in range(n):
+            gradient[i] = factor[i] * slopes[i]
+    return value
+
+
+@callback(
+    types.int64(
+        types.uint64,
+        types.CPointer(types.double),
+        types.CPointer(types.double),
+        types.CPointer(types.double),
+        types.voidptr,
+    ),
+)
+def log_posterior_c(dim, z_, gradient_, value_, user_):  # type: ignore[no-untyped-def]
+    """Write the value and the gradient at z; return 0, or a code if they are not finite."""
+    n = int(dim)
+    head = carray(user_, 2, np.float64)
+    pointer = _pointer(int(head[0]))
+    problem = carray(pointer, int(carray(pointer, 1)[LENGTH]))
+    size = n * n if head[1] == DENSE else n
+    user = carray(user_, 2 + n + size, np.float64)
+    z = carray(z_, n)
+    gradient = carray(gradient_, n)
+    value = _whitened(z, problem, user[2 : 2 + n], user[2 + n :], gradient)
+    carray(value_, 1)[0] = value
+    if not math.isfinite(value):
+        return 4
+    for i in range(n):
+        if not math.isfinite(gradient[i]):
+            return 3
+    return 0
+
+
+@callback(
+    types.int64(
+        types.uint64,
+        types.uint64,
+        types.CPointer(types.double),
+        types.CPointer(types.double),
+        types.voidptr,
+    ),
+)
+def expand_c(dim, n_out, z_, out_, user_):  # type: ignore[no-untyped-def]
+    """Expand a draw to the one number that a sampler insists on: parameters are made later."""
+    carray(out_, 1)[0] = 0.0
+    return 0

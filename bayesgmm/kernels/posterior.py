@@ -1,0 +1,274 @@
+"""The log posterior density and its gradient, as one function of the unconstrained vector.
+
+Everything the function needs is in one flat array of float64 (`problem`), so that its signature
+depends on nothing and it is compiled once per machine:
+
+    header | concentration (K) | location (D) | 1 / scale (D) | 1 / tau (C) | floor (C)
+           | row weights (N or 0) | rows (D x N)
+
+The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
+constants and Jacobians included, the data standardised inside.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from bayesgmm.kernels.cholesky import (
+    Layout,
+    fill_cholesky,
+    fill_log_weights,
+    offsets,
+    pull_back,
+)
+from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.estep import SMALL, cancels, e_step, fill_whiteners
+
+type Array = NDArray[np.float64]
+
+# Places in the header
+LENGTH: Final = 0
+N_ROWS: Final = 1
+LAYOUT: Final = 2  # five entries
+ETA: Final = 7
+CONSTANT: Final = 8
+PRIOR: Final = 9
+REACH: Final = 10
+N_WEIGHTS: Final = 11
+HEADER: Final = 12
+
+
+def pack_problem(
+    layout: Layout,
+    rows: Array,
+    *,
+    concentration: Array,
+    location: Array,
+    scale: Array,
+    tau: Array,
+    floor: Array,
+    eta: float,
+    unit: Array,
+    row_weights: Array,
+    prior: bool,
+) -> Array:
+    """Return the flat array that `log_posterior` reads.
+
+    Parameters
+    ----------
+    layout : Layout
+    rows : array, shape (D, N)
+        Standardised data, feature by feature.
+    concentration, location, scale : arrays, shapes (K,), (D,), (D,)
+        Hyperparameters of weights and means; the latter of the standardised data.
+    tau : array, shape (C,)
+        Scale parameter of the half-normal prior of the standardised scales.
+    floor : array, shape (C,)
+        Smallest standardised scale, at which the half-normal is truncated.
+    eta : float
+        LKJ shape.
+    unit : array, shape (D,)
+        What the data were divided by, for the constants.
+    row_weights : array, shape (N,) or (0,)
+    prior : bool
+        False leaves out priors and Jacobians: the log-likelihood alone.
+
+    Returns
+    -------
+    array, shape (12 + K + 2 D + 2 C + N D (+ N),)
+    """
+    n_dim, n_rows = rows.shape
+    n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
+    constant = -n_eff * float(np.log(unit).sum())
+    if prior:
+        constant += prior_constant(layout, concentration, scale * unit, tau, floor, eta)
+    header = np.zeros(HEADER)
+    header[N_ROWS] = n_rows
+    header[LAYOUT : LAYOUT + 5] = layout
+    header[ETA], header[CONSTANT], header[PRIOR] = eta, constant, float(prior)
+    header[REACH] = np.abs(rows).max()
+    header[N_WEIGHTS] = row_weights.size
+    parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor)
+    problem = np.concatenate((*parts, row_weights, rows.ravel()))
+    problem[LENGTH] = problem.size
+    return problem
+
+
+def prior_constant(
+    layout: Layout, concentration: Array, scale: Array, tau: Array, floor: Array, eta: float
+) -> float:
+    """Return all of the log prior that does not depend on the parameters.
+
+    `scale` is in the data's units, `tau` and `floor` standardised: standardising only shifts the
+    log of a scale, but stretches a mean.
+    """
+    k, d = layout.n_components, layout.n_features
+    constant = math.lgamma(concentration.sum()) + math.log(k)
+    constant -= sum(math.lgamma(value) for value in concentration)
+    constant -= k * (0.5 * d * math.log(2.0 * math.pi) + np.log(scale).sum())
+    for width, lowest in zip(tau, floor, strict=True):
+        # of the mass beyond the floor, 2 (1 - Phi), the logarithm: it may underflow itself
+        log_mass = math.log(2.0) + float(log_ndtr(-lowest / width))
+        constant += layout.scale_rows * (0.5 * math.log(2.0 / math.pi) - math.log(width) - log_mass)
+    for column in range(d - 1):
+        shape = eta + 0.5 * (d - 2 - column)
+        constant -= (
+            layout.correlation_sets
+            * (d - 1 - column)
+            * (2.0 * math.lgamma(shape) - math.lgamma(2.0 * shape))
+        )
+    return float(constant)
+
+
+@kernel
+def read_layout(problem: Array) -> Layout:
+    """Return the layout that `pack_problem` was given."""
+    return Layout(
+        int(problem[LAYOUT]),
+        int(problem[LAYOUT + 1]),
+        int(problem[LAYOUT + 2]),
+        int(problem[LAYOUT + 3]),
+        int(problem[LAYOUT + 4]),
+    )
+
+
+@kernel
+def _add_prior(
+    layout: Layout,
+    problem: Array,
+    vector: Array,
+    log_weights: Array,
+    weight_slopes: Array,
+    gradient: Array,
+) -> float:
+    """Return the log prior with its Jacobians, without constants; add its gradient."""
+    k_all, n_dim = layout.n_components, layout.n_features
+    mean_start, scale_start, correlation_start, length = offsets(layout)
+    at = HEADER
+    value = 0.0
+    for k in range(k_all):
+        value += problem[at + k] * log_weights[k]
+        weight_slopes[k] += problem[at + k]
+    at += k_all
+    p = mean_start
+    for _ in range(k_all):
+        for d in range(n_dim):
+            inverse = problem[at + n_dim + d]
+            z = (vector[p] - problem[at + d]) * inverse
+            value -= 0.5 * z * z
+            gradient[p] -= z * inverse
+            p += 1
+    at += 2 * n_dim
+    columns = layout.scale_columns
+    for _ in range(layout.scale_rows):
+        for c in range(columns):
+            excess = math.exp(vector[p])
+            inverse = problem[at + c]
+            z = (problem[at + columns + c] + excess) * inverse
+            value += vector[p] - 0.5 * z * z
+            gradient[p] += 1.0 - z * excess * inverse
+            p += 1
+    for _ in range(layout.correlation_sets):
+        for i in range(1, n_dim):
+            for j in range(i):
+                shape = problem[ETA] + 0.5 * (n_dim - 2 - j)
+                size = abs(vector[p])
+                t = math.exp(-size)
+                value -= shape * (size + 2.0 * math.log1p(t))
+                partial = (1.0 - t) / (1.0 + t)
+                gradient[p] -= shape * (partial if vector[p] > 0 else -partial)
+                p += 1
+    return value
+
+
+@kernel
+def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
+    """Return the log density at an unconstrained vector and write its gradient.
+
+    Parameters
+    ----------
+    vector : array, shape (P,)
+    problem : array
+        As `pack_problem` returns it.
+    gradient : array, shape (P,)
+        Overwritten.
+
+    Returns
+    -------
+    float
+        Log posterior density in nats, up to the evidence; -inf or NaN only where the numbers
+        themselves overflow.
+
+    Notes
+    -----
+    One pass over the data, O(N K D^2), and O(K D^3) for the rest.
+    """
+    layout = read_layout(problem)
+    k_all, n_dim, n_rows = layout.n_components, layout.n_features, int(problem[N_ROWS])
+    mean_start, scale_start, _, _ = offsets(layout)
+    at = HEADER + k_all + 2 * n_dim + layout.scale_columns
+    floor = problem[at : at + layout.scale_columns]
+    at += layout.scale_columns
+    n_weights = int(problem[N_WEIGHTS])
+    row_weights = problem[at : at + n_weights]
+    at += n_weights
+    rows = problem[at : at + n_dim * n_rows].reshape(n_dim, n_rows)
+
+    log_weights = np.empty(k_all)
+    log_determinants = np.empty(k_all)
+    scales = np.empty((k_all, n_dim))
+    cholesky = np.empty((k_all, n_dim, n_dim))
+    whiteners = np.empty((k_all, n_dim, n_dim))
+    counts = np.empty(k_all)
+    first = np.empty((k_all, n_dim))
+    second = np.empty((k_all, n_dim, n_dim))
+    slopes = np.empty((k_all, n_dim, n_dim))
+    means = vector[mean_start:scale_start].reshape(k_all, n_dim)
+    fill_log_weights(vector, log_weights)
+    fill_cholesky(layout, floor, vector, scales, cholesky)
+    fill_whiteners(cholesky, whiteners, log_determinants)
+    natural = n_dim > SMALL and not cancels(whiteners, problem[REACH])
+    value = problem[CONSTANT] + e_step(
+        rows, row_weights, log_weights, means, whiteners, log_determinants, natural,
+        counts, first, second,
+    )  # fmt: skip
+
+    gradient[:] = 0.0
+    for k in range(k_all):
+        whitener = whiteners[k]
+        for i in range(n_dim):
+            total = 0.0
+            for m in range(i, n_dim):
+                total += whitener[m, i] * first[k, m]
+            gradient[mean_start + k * n_dim + i] = total
+        fill_cholesky_slopes(whitener, counts[k], second[k], slopes[k])
+    pull_back(layout, floor, vector, scales, cholesky, slopes, gradient)
+    if problem[PRIOR] > 0:
+        value += _add_prior(layout, problem, vector, log_weights, counts, gradient)
+    total = 0.0
+    for k in range(k_all):
+        total += counts[k]
+    last = counts[k_all - 1] - math.exp(log_weights[k_all - 1]) * total
+    for k in range(k_all - 1):
+        gradient[k] = counts[k] - math.exp(log_weights[k]) * total - last
+    return value
+
+
+@kernel
+def fill_cholesky_slopes(whitener: Array, count: float, second: Array, slopes: Array) -> None:
+    """Write the derivatives of the log-likelihood by one Cholesky factor L, shape (D, D).
+
+    They are tril(W' S) - n diag(1 / L_ii), W = inverse of L, with n and S the count and the
+    second moments of the whitened rows.
+    """
+    n_dim = whitener.shape[0]
+    for i in range(n_dim):
+        for j in range(n_dim):
+            slopes[i, j] = 0.0
+        for m in range(i, n_dim):
+            for j in range(i + 1):
+                slopes[i, j] += whitener[m, i] * second[m, j]
+        slopes[i, i] -= count * whitener[i, i]

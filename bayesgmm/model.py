@@ -1,0 +1,261 @@
+"""The readable model: specification and data as a probabilistic program of PyMC.
+
+Its unconstrained variables are, in order and meaning, the vector of `kernels.cholesky` with means
+and scales in the data's units, so that its log density is that of `kernels.posterior`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.graph.basic import Constant
+
+from bayesgmm import names
+from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare
+from bayesgmm.mixture import GaussianMixture
+from bayesgmm.op import mixture_log_density
+
+type Array = NDArray[np.float64]
+
+LOG_2: Final = float(np.log(2.0))
+
+
+def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
+    """Write a Gaussian mixture down as a PyMC model, ready to be drawn from, extended and fitted.
+
+    Parameters
+    ----------
+    spec : GaussianMixture or int
+        The mixture and its priors; a number of components stands for all defaults.
+    X : array, DataFrame, Series or DataArray
+        Rows by features; one dimension is one feature. No cell may be missing.
+
+    Returns
+    -------
+    pymc.Model
+        With dimensions ``component``, ``feature``, ``feature2`` and ``obs``, labelled as the data
+        are; the variables ``weights`` (component), ``means`` and ``scales`` (component, feature),
+        ``correlations`` and ``covariances`` (component, feature, feature2), all in the data's
+        units; and the data as the observed variable ``X`` (obs, feature).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `spec` is neither a specification nor a number of components, does not suit the data,
+        or `X` cannot be fitted (see `fit`).
+
+    See Also
+    --------
+    fit : Fits `spec` to `X` directly, or this model after it was changed.
+
+    Notes
+    -----
+    Which components a row belongs to is summed over: the log density of a row is
+
+        log sum_k weights[k] Normal(x | means[k], covariances[k])
+
+    and one evaluation costs O(N K D^2). What is free: ``weights`` (a constant if there is one
+    component), ``means``, ``scales`` (``shared_scales`` where components or features share
+    them), and ``partial_correlations_beta``, numbers b in (0, 1) such that 2 b - 1 are the
+    canonical partial correlations of an LKJ correlation matrix, independent Beta variables.
+    PyMC's own LKJ distributions are not used: their normalising constants are wrong.
+
+    PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
+    knows better starts.
+
+    References
+    ----------
+    Barnard, McCulloch & Meng (2000), Modeling covariance matrices in terms of standard deviations
+    and correlations, Statistica Sinica 10, 1281-1311.
+
+    Lewandowski, Kurowicka & Joe (2009), Generating random correlation matrices based on vines
+    and extended onion method, J. Multivariate Analysis 100. doi:10.1016/j.jmva.2009.04.008
+
+    Examples
+    --------
+    >>> import bayesgmm as bg
+    >>> import pymc as pm
+    >>> X = bg.datasets.load_faithful()
+    >>> with bg.build_model(2, X) as model:
+    ...     short, long = model["means"][0, 0], model["means"][1, 0]
+    ...     _ = pm.Potential("order", pm.math.switch(short < long, 0.0, -1e3))
+    >>> [variable.name for variable in model.free_RVs]
+    ['weights', 'means', 'scales', 'partial_correlations_beta']
+    """
+    specification = _as_specification(spec)
+    data = prepare(X)
+    check_enough_rows(data, specification.n_components)
+    resolved = specification.resolve(data.values)
+    n_components, n_features = resolved.n_components, data.n_features
+    with pm.Model(coords=_coords(n_components, data)) as model:
+        weights = _weights(resolved)
+        means = pm.Normal(
+            names.MEANS,
+            mu=np.asarray(resolved.means.location),
+            sigma=np.asarray(resolved.means.scale),
+            dims=(names.COMPONENT, names.FEATURE),
+        )
+        scales = _scales(resolved, n_features)
+        factors = _correlation_factors(resolved, n_features)
+        shape = (n_components, n_features, n_features)
+        square = (names.COMPONENT, names.FEATURE, names.FEATURE2)
+        correlations = pm.Deterministic(
+            names.CORRELATIONS,
+            pt.broadcast_to(pt.matmul(factors, factors.mT), shape),
+            dims=square,
+        )
+        pm.Deterministic(
+            names.COVARIANCES,
+            scales[:, :, None] * scales[:, None, :] * correlations,
+            dims=square,
+        )
+        pm.CustomDist(
+            names.X,
+            weights,
+            means,
+            scales[:, :, None] * factors,
+            dist=_random_rows,
+            logp=_log_density_of(data, resolved),
+            signature="(k),(k,d),(k,d,d)->(d)",
+            observed=data.values,
+            dims=(names.OBS, names.FEATURE),
+        )
+    setattr(model, names.SPECIFICATION, resolved)
+    return model
+
+
+def _as_specification(spec: GaussianMixture | int) -> GaussianMixture:
+    """Return a specification, made with all defaults from a number of components."""
+    if isinstance(spec, GaussianMixture):
+        return spec
+    if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
+        return GaussianMixture(int(spec))
+    raise TypeError(
+        f"`spec` must be a GaussianMixture or a number of components; got {spec!r} of type "
+        f"{type(spec).__name__}. Write bg.GaussianMixture(3), or 3."
+    )
+
+
+def _coords(n_components: int, data: Data) -> dict[str, Any]:
+    """Return the labels of all dimensions."""
+    features = data.features.tolist()
+    rows, columns = _pairs(data.n_features)
+    coords = {
+        names.COMPONENT: np.arange(n_components),
+        names.FEATURE: features,
+        names.FEATURE2: features,
+        names.OBS: data.obs,
+    }
+    if data.n_features > 1:
+        pairs = zip(rows, columns, strict=True)
+        coords[names.PAIR] = [f"{features[i]}, {features[j]}" for i, j in pairs]
+    return coords
+
+
+def _pairs(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and columns of all places below the diagonal, row by row."""
+    return np.tril_indices(n_features, -1)
+
+
+def _weights(specification: GaussianMixture) -> Any:
+    """Return the weights: nothing is free about a single one."""
+    if specification.n_components == 1:
+        return pm.Deterministic(names.WEIGHTS, pt.ones(1), dims=names.COMPONENT)
+    concentration = specification.weights.per_component(specification.n_components)
+    return pm.Dirichlet(names.WEIGHTS, a=concentration, dims=names.COMPONENT)
+
+
+def _scales(specification: GaussianMixture, n_features: int) -> Any:
+    """Return the scales, (component, feature), whatever of them is shared."""
+    structure = specification.structure
+    dims: tuple[str, ...] = () if structure.shared_scales else (names.COMPONENT,)
+    if not structure.common_scale:
+        dims = (*dims, names.FEATURE)
+    if len(dims) == 2:
+        return _half_normal(names.SCALES, specification, dims)
+    shared = _half_normal(names.SHARED_SCALES, specification, dims)
+    along_components = shared[:, None] if names.COMPONENT in dims else shared
+    return pm.Deterministic(
+        names.SCALES,
+        pt.broadcast_to(along_components, (specification.n_components, n_features)),
+        dims=(names.COMPONENT, names.FEATURE),
+    )
+
+
+def _half_normal(name: str, specification: GaussianMixture, dims: tuple[str, ...]) -> Any:
+    """Return half-normal variables, truncated where the scales have a floor."""
+    sigma = np.asarray(specification.covariance.scale)
+    floor = np.asarray(specification.covariance.floor)
+    if floor.any():
+        return pm.Truncated(name, pm.HalfNormal.dist(sigma=sigma), lower=floor, dims=dims)
+    return pm.HalfNormal(name, sigma=sigma, dims=dims)
+
+
+def _correlation_factors(specification: GaussianMixture, n_features: int) -> Any:
+    """Return lower Cholesky factors of the correlation matrices, shape (K or 1, D, D)."""
+    sharing = specification.structure.correlations
+    if sharing == "none" or n_features == 1:
+        return pt.as_tensor_variable(np.eye(n_features)[None])
+    _, columns = _pairs(n_features)
+    shape = specification.covariance.eta + 0.5 * (n_features - 2 - columns)
+    dims = (names.PAIR,) if sharing == "shared" else (names.COMPONENT, names.PAIR)
+    b = pm.Beta(names.PARTIAL_CORRELATIONS, alpha=shape, beta=shape, dims=dims)
+    return lkj_factors(b[None] if sharing == "shared" else b, n_features)
+
+
+def lkj_factors(b: Any, n_features: int) -> Any:
+    """Return Cholesky factors of the correlation matrices with given partial correlations.
+
+    Parameters
+    ----------
+    b : TensorVariable, shape (G, D (D - 1) / 2)
+        In (0, 1); 2 b - 1 are canonical partial correlations, row by row below the diagonal.
+    n_features : int
+        D.
+
+    Returns
+    -------
+    TensorVariable, shape (G, D, D)
+        C_ij = c_ij prod_{m<j} sqrt(1 - c_im^2), C_ii = prod_{m<i} sqrt(1 - c_im^2).
+    """
+    # sqrt(1 - c^2) = 2 sqrt(b (1 - b)), as a logarithm: exact where b rounds to 0 or 1
+    log_rest = LOG_2 + 0.5 * (pt.log(b) + pt.log1p(-b))
+    zeros, ones = pt.zeros_like(b[:, :1]), pt.ones_like(b[:, :1])
+    n_pairs = n_features * (n_features - 1) // 2
+    place = np.full((n_features, n_features), n_pairs)
+    place[_pairs(n_features)] = np.arange(n_pairs)
+    left = np.roll(place, 1, axis=1)
+    left[:, 0] = n_pairs
+    log_left = pt.cumsum(pt.concatenate([log_rest, zeros], axis=1)[:, left], axis=2)
+    with_ones = np.where(np.eye(n_features), n_pairs + 1, place)
+    partial = pt.concatenate([2.0 * b - 1.0, zeros, ones], axis=1)[:, with_ones]
+    return partial * pt.exp(log_left)
+
+
+def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., Any]:
+    """Return the log density of rows, for which they are centred and scaled as these data are."""
+    center, unit = center_and_unit(data.values, specification.structure.common_scale)
+    log_volume = float(np.log(unit).sum())
+
+    def log_density(value: Any, weights: Any, means: Any, cholesky: Any) -> Any:
+        """Return the log density of every row, shape (obs,), in nats."""
+        if isinstance(value, Constant):
+            rows = np.ascontiguousarray(((value.data - center) / unit).T)
+        else:
+            rows = ((value - center) / unit).T
+        factors = cholesky / unit[:, None]
+        density = mixture_log_density(rows, pt.log(weights), (means - center) / unit, factors)
+        return density - log_volume
+
+    return log_density
+
+
+def _random_rows(weights: Any, means: Any, cholesky: Any, size: Any) -> Any:
+    """Return rows drawn from the mixture: a component each, then a Normal."""
+    component = pm.Categorical.dist(weights, size=size)
+    shape = pt.concatenate([component.shape, means.shape[-1:]])
+    z = pm.Normal.dist(0.0, 1.0, size=shape)
+    return means[component] + (cholesky[component] * z[..., None, :]).sum(axis=-1)

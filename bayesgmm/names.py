@@ -1,0 +1,82 @@
+"""Every dimension, variable, group and attribute name of the package, each written once."""
+
+from typing import Final
+
+# Dimensions
+CHAIN: Final = "chain"
+DRAW: Final = "draw"
+COMPONENT: Final = "component"
+FEATURE: Final = "feature"
+FEATURE2: Final = "feature2"
+OBS: Final = "obs"
+MODE: Final = "mode"
+PAIR: Final = "pair"
+
+# Variables of the posterior
+WEIGHTS: Final = "weights"
+MEANS: Final = "means"
+SCALES: Final = "scales"
+CORRELATIONS: Final = "correlations"
+COVARIANCES: Final = "covariances"
+
+PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
+    WEIGHTS: (COMPONENT,),
+    MEANS: (COMPONENT, FEATURE),
+    SCALES: (COMPONENT, FEATURE),
+    CORRELATIONS: (COMPONENT, FEATURE, FEATURE2),
+    COVARIANCES: (COMPONENT, FEATURE, FEATURE2),
+}
+"""The variables of ``posterior`` with the dimensions that follow ``(chain, draw)``."""
+
+# Free variables of PyMC's model that are not variables of the posterior
+SHARED_SCALES: Final = "shared_scales"
+PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
+
+# The data, in ``observed_data`` and ``log_likelihood``
+X: Final = "X"
+LABELS: Final = "labels"
+GIVEN_NAME: Final = "given_name"
+"""Attribute of a coordinate or of ``X``: what the user called it (index name, dimension, name)."""
+
+# Variables of ``constant_data``: how the data were standardised inside
+CENTER: Final = "center"
+UNIT: Final = "unit"
+
+# Variables of ``sample_stats``
+LP: Final = "lp"
+DIVERGING: Final = "diverging"
+ENERGY: Final = "energy"
+TREE_DEPTH: Final = "tree_depth"
+N_STEPS: Final = "n_steps"
+STEP_SIZE: Final = "step_size"
+ACCEPTANCE_RATE: Final = "acceptance_rate"
+
+# Variables of ``alignment``
+PERMUTATION: Final = "permutation"
+MARGIN: Final = "margin"
+
+# Variables of ``modes``
+OBJECTIVE: Final = "objective"
+STARTS: Final = "starts"
+
+# Groups
+POSTERIOR: Final = "posterior"
+SAMPLE_STATS: Final = "sample_stats"
+LOG_LIKELIHOOD: Final = "log_likelihood"
+OBSERVED_DATA: Final = "observed_data"
+CONSTANT_DATA: Final = "constant_data"
+ALIGNMENT: Final = "alignment"
+MODES: Final = "modes"
+POSTERIOR_PREDICTIVE: Final = "posterior_predictive"
+
+# Attributes of the root of the tree
+SPECIFICATION: Final = "specification"
+METHOD: Final = "method"
+ENGINE: Final = "engine"
+SCHEMA_VERSION: Final = "bayesgmm_schema"
+RANDOM_SEED: Final = "random_seed"
+CREATED_AT: Final = "created_at"
+INFERENCE_LIBRARY: Final = "inference_library"
+LIBRARY_VERSION: Final = "inference_library_version"
+INTERRUPTED: Final = "interrupted"
+EXPECTED_LOSS: Final = "expected_loss"

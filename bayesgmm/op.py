@@ -1,0 +1,136 @@
+"""The pass over the data as PyTensor Ops: the log density of every row, and its gradient.
+
+Both call the kernels that everything else is made of, so that PyMC's graph evaluates the same code
+as the fused log posterior. Under Numba they are called natively, without a step through Python;
+elsewhere `perform` calls them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.gradient import grad_not_implemented
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
+
+from bayesgmm.kernels import linked
+
+
+class MixtureLogDensity(Op):
+    """The log density of every row under a Gaussian mixture.
+
+    Inputs are those of `mixture_log_density`. The gradient by the rows is not implemented.
+    """
+
+    __props__ = ()
+    gufunc_signature = "(d,n),(k),(k,d),(k,d,d)->(n)"
+
+    def make_node(self, rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Apply:
+        """Return the application of the Op to matrices and vectors of float64."""
+        inputs = _as_inputs((rows, log_weights, means, cholesky), (2, 1, 2, 3))
+        return Apply(self, inputs, [pt.vector(dtype="float64", shape=inputs[0].type.shape[1:])])
+
+    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
+        """Call the kernel from Python."""
+        outputs[0][0] = linked.log_densities(*map(np.ascontiguousarray, inputs))
+
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return (N,)."""
+        return [(shapes[0][1],)]
+
+    def pullback(
+        self,
+        inputs: Sequence[Variable],
+        outputs: Sequence[Variable],
+        cotangents: Sequence[Variable],
+    ) -> list[Variable]:
+        """Return the vector-Jacobian products, by one pass of the gradient Op."""
+        by_rows = grad_not_implemented(self, 0, inputs[0], "Rows are data.")
+        return [by_rows, *_mixture_slopes(*inputs, cotangents[0])]
+
+
+class MixtureSlopes(Op):
+    """The derivatives of a weighted sum of log densities, for all parameters at once.
+
+    Inputs are those of `mixture_log_density` and a weight for every row, of any sign.
+    """
+
+    __props__ = ()
+    gufunc_signature = "(d,n),(k),(k,d),(k,d,d),(n)->(k),(k,d),(k,d,d)"
+
+    def make_node(
+        self, rows: Any, log_weights: Any, means: Any, cholesky: Any, row_slopes: Any
+    ) -> Apply:
+        """Return the application of the Op to matrices and vectors of float64."""
+        given = (rows, log_weights, means, cholesky, row_slopes)
+        inputs = _as_inputs(given, (2, 1, 2, 3, 1))
+        return Apply(self, inputs, [value.type() for value in inputs[1:4]])
+
+    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
+        """Call the kernel from Python."""
+        results = linked.density_slopes(*map(np.ascontiguousarray, inputs))
+        for output, result in zip(outputs, results, strict=True):
+            output[0] = result
+
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the shapes of the parameters."""
+        return list(shapes[1:4])
+
+
+_mixture_slopes = MixtureSlopes()
+_mixture_log_density = MixtureLogDensity()
+
+
+def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Any:
+    """Return the log density of every row under a Gaussian mixture.
+
+    Parameters
+    ----------
+    rows : tensor_like, shape (D, N)
+        Feature by feature. Digits are kept best where they are centred and of order 1.
+    log_weights, means : tensor_like, shapes (K,) and (K, D)
+    cholesky : tensor_like, shape (K, D, D)
+        Lower Cholesky factors of the covariances; the upper triangles are not read.
+
+    Returns
+    -------
+    TensorVariable, shape (N,)
+        In nats; differentiable by everything but the rows.
+
+    Notes
+    -----
+    O(N K D^2) operations for the value, and twice as many for the gradient.
+    """
+    return _mixture_log_density(rows, log_weights, means, cholesky)
+
+
+def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variable]:
+    """Return tensors of float64, refusing other numbers of dimensions."""
+    labels = ("rows", "log_weights", "means", "cholesky", "row_slopes")
+    tensors = [pt.as_tensor_variable(value, dtype="float64") for value in values]
+    for name, tensor, ndim in zip(labels, tensors, dimensions, strict=False):
+        if tensor.type.ndim != ndim:
+            raise ValueError(
+                f"`{name}` must have {ndim} dimension{'s' * (ndim > 1)}; got "
+                f"{tensor.type.ndim}. Use `pytensor.graph.vectorize_graph` for batches."
+            )
+    return tensors
+
+
+def _version() -> int:
+    """Return a number that changes with the linked functions, for the keys of PyTensor's cache."""
+    return crc32(Path(linked.__file__).read_bytes())
+
+
+@register_funcify_default_op_cache_key(MixtureLogDensity)
+def _funcify_density(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
+    return numba_njit(linked.linked_log_densities), _version()
+
+
+@register_funcify_default_op_cache_key(MixtureSlopes)
+def _funcify_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
+    return numba_njit(linked.linked_density_slopes), _version()

@@ -1,0 +1,140 @@
+"""What a plot shows of a fit: some features of some rows, and the draws of all components."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesgmm import names
+from bayesgmm.errors import check_positive
+from bayesgmm.plots.geometry import Array
+from bayesgmm.tree import parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Points and components in a few dimensions, in the units of the axes.
+
+    Parameters
+    ----------
+    points : array, shape (n_points, n_axes)
+        The rows that are drawn.
+    probability : array, shape (n_points, n_components)
+        Of each component, for these rows.
+    labels : list of str
+        What each axis says.
+    ranges : array, shape (2, n_axes)
+        Smallest and largest value of all rows.
+    weights : array, shape (n_draws, n_components)
+    means : array, shape (n_draws, n_components, n_axes)
+    covariances : array, shape (n_draws, n_components, n_axes, n_axes)
+    """
+
+    points: Array
+    probability: Array
+    labels: list[str]
+    ranges: Array
+    weights: Array
+    means: Array
+    covariances: Array
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        return int(self.weights.shape[1])
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws; one is a point estimate."""
+        return len(self.weights)
+
+    def along(self, axes: list[int]) -> tuple[Array, Array, Array]:
+        """Return points, means and covariances along some axes."""
+        return (
+            self.points[:, axes],
+            self.means[..., axes],
+            self.covariances[..., axes, :][..., axes],
+        )
+
+
+def view(
+    tree: xr.DataTree,
+    center: Array,
+    directions: Array,
+    labels: list[str],
+    rows: NDArray[np.int64],
+    probability: Array,
+) -> Scene:
+    """Return some rows of a fit and its components, seen along a few directions.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    center : array, shape (n_features,)
+        What is zero on every axis.
+    directions : array, shape (n_features, n_axes)
+        Columns of the identity matrix are features themselves.
+    labels : list of str
+        What each axis says.
+    rows : array of int, shape (n_points,)
+        Those drawn.
+    probability : array, shape (n_points, n_components)
+        Of each component, for these rows.
+    """
+    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    values = (X.values - center) @ directions
+    drawn = parameters(tree)
+    return Scene(
+        points=values[rows],
+        probability=probability,
+        labels=labels,
+        ranges=np.stack([values.min(axis=0), values.max(axis=0)]),
+        weights=drawn.weights,
+        means=(drawn.means - center) @ directions,
+        covariances=directions.T @ drawn.covariances @ directions,
+    )
+
+
+def choose_features(labels: list[Any], features: Any, at_most: int) -> list[int]:
+    """Return the positions of the features to draw.
+
+    Parameters
+    ----------
+    labels : list of str or int
+        Of the fitted features.
+    features : object
+        What the user asked for: a label or several; None is the first `at_most`.
+    at_most : int
+    """
+    if features is None:
+        return list(range(min(len(labels), at_most)))
+    wanted = np.asarray(features, dtype=object).ravel().tolist()
+    listed = ", ".join(repr(label) for label in labels[:20]) + ", ..." * (len(labels) > 20)
+    if not wanted:
+        raise ValueError(
+            f"`features` must name at least one of {listed}; got {features!r}. Leave it out to "
+            f"draw the first {at_most}."
+        )
+    for place, label in enumerate(wanted):
+        if not isinstance(label, str | int | np.integer) or label not in labels:
+            near = get_close_matches(str(label), [str(one) for one in labels], n=1)
+            remedy = f"Did you mean {near[0]!r}?" if near else "Choose some of these."
+            raise ValueError(f"`features` must be among {listed}; got {label!r}. {remedy}")
+        if label in wanted[:place]:
+            raise ValueError(
+                f"`features` must name each feature once; got {label!r} more than once. "
+                f"Drop the repeated ones."
+            )
+    return [labels.index(label) for label in wanted]
+
+
+def check_share(value: Any, name: str, remedy: str) -> float:
+    """Return `value` as a float, refusing anything that does not lie between 0 and 1."""
+    share = check_positive(value, name, remedy)
+    if share >= 1.0:
+        raise ValueError(f"`{name}` must lie between 0 and 1; got {value}. {remedy}")
+    return share

@@ -1,0 +1,295 @@
+"""What a fitted mixture says about rows, fitted or new, averaged over the posterior."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesgmm import names
+from bayesgmm.data import Data, prepare, prepare_new
+from bayesgmm.errors import check_integer
+from bayesgmm.kernels.cholesky import standardise
+from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.tree import features, parameters, require
+
+type Array = NDArray[np.float64]
+
+CHUNK_BYTES: Final = 2**26
+"""Memory for the log densities of a chunk of rows under every draw."""
+FARTHEST: Final = 1e100
+"""Distance of a new row from the fitted data, in standard deviations, that is refused."""
+LARGEST_RESULT: Final = 2**31
+"""Bytes of a result beyond which it is refused rather than made."""
+
+
+class Mixtures(NamedTuple):
+    """The draws of a fit as the passes read them: of standardised data.
+
+    Parameters
+    ----------
+    log_weights, means, cholesky : arrays
+        Shapes (S, K), (S, K, D), (S, K, D, D).
+    center, unit : arrays, shape (D,)
+    """
+
+    log_weights: Array
+    means: Array
+    cholesky: Array
+    center: Array
+    unit: Array
+
+    def rows(self, values: Array) -> Array:
+        """Return standardised data, feature by feature, shape (D, N)."""
+        return np.ascontiguousarray(((values - self.center) / self.unit).T)
+
+
+def mixtures(tree: xr.DataTree) -> Mixtures:
+    """Return the draws of a fit as the passes read them."""
+    constant = tree[names.CONSTANT_DATA].dataset
+    center, unit = constant[names.CENTER].values, constant[names.UNIT].values
+    weights, means, scales, correlations, _ = parameters(tree)
+    log_weights, means, cholesky = standardise(weights, means, scales, correlations, center, unit)
+    return Mixtures(log_weights, means, cholesky, center, unit)
+
+
+def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
+    """Return the probability that each row belongs to each component.
+
+    The responsibilities of every draw, averaged over the posterior: they hold the uncertainty of
+    the parameters as well as that of the allocation.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
+        The fitted features, in the fitted order; by default the rows that were fitted.
+
+    Returns
+    -------
+    DataArray, dims (obs, component)
+        Probabilities; every row sums to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `tree` is not a fit or `X_new` has other columns than it.
+
+    Notes
+    -----
+    O(S N K D^2) operations for S draws, memory O(N K).
+
+    Examples
+    --------
+    >>> import bayesgmm as bg
+    >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
+    >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
+    array([[1., 0.]])
+    """
+    data = _data(tree, X_new, "predict_proba")
+    shares = _responsibilities(mixtures(tree), data.values)
+    component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
+    coords = {**data.obs_coords, names.COMPONENT: component}
+    return xr.DataArray(
+        shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
+    )
+
+
+def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
+    """Return the most probable component of each row.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
+        The fitted features, in the fitted order; by default the rows that were fitted.
+
+    Returns
+    -------
+    DataArray of int, dims (obs,)
+        Labels of components: where `predict_proba` is largest.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `tree` is not a fit or `X_new` has other columns than it.
+
+    Examples
+    --------
+    >>> import bayesgmm as bg
+    >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
+    >>> bg.predict(tree, [[2.0, 55.0], [4.5, 80.0]]).values
+    array([0, 1])
+    """
+    probability = predict_proba(tree, X_new)
+    return probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
+
+
+def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
+    """Return the log posterior predictive density of each row.
+
+    The logarithm of the density averaged over the posterior, not the average of logarithms.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
+        The fitted features, in the fitted order; by default the rows that were fitted.
+
+    Returns
+    -------
+    DataArray, dims (obs,)
+        In nats, of a density in the data's units.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `tree` is not a fit or `X_new` has other columns than it.
+
+    Notes
+    -----
+    O(S N K D^2) operations for S draws; 64 MiB of memory beyond the result.
+
+    Examples
+    --------
+    >>> import bayesgmm as bg
+    >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
+    >>> bg.score_samples(tree, [[2.0, 55.0], [3.0, 40.0]]).values.round(1)
+    array([ -3.3, -16.5])
+    """
+    data = _data(tree, X_new, "score_samples")
+    draws = mixtures(tree)
+    n_draws = len(draws.log_weights)
+    result = np.empty(data.n_obs)
+    chunk = max(1, CHUNK_BYTES // (8 * n_draws))
+    for start in range(0, data.n_obs, chunk):
+        rows = draws.rows(data.values[start : start + chunk])
+        densities = np.empty((n_draws, rows.shape[1]))
+        fill_draws(rows, *draws[:3], _reach(rows), densities, NO_CUBE, NO_LABELS, NO_CUBE)
+        peak = densities.max(axis=0)
+        with np.errstate(invalid="ignore"):  # -inf - -inf, where no draw gives any density
+            mean = np.log(np.exp(densities - peak).mean(axis=0)) + peak
+        result[start : start + chunk] = np.where(peak == -np.inf, -np.inf, mean)
+    result -= np.log(draws.unit).sum()
+    return xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
+
+
+def sample_posterior_predictive(
+    tree: xr.DataTree, n_obs: int | None = None, *, random_seed: int | None = None
+) -> xr.Dataset:
+    """Draw new rows from the fitted mixture, with the component that each came from.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    n_obs : int, optional
+        New rows for each posterior draw; by default as many as were fitted.
+    random_seed : int, optional
+        The same seed gives the same rows.
+
+    Returns
+    -------
+    Dataset
+        ``X`` (chain, draw, obs, feature), in the data's units, and ``labels`` (chain, draw, obs):
+        the group ``posterior_predictive`` of ArviZ, ``tree["posterior_predictive"] = result``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `tree` is not a fit, `n_obs` is not a positive integer, or the result would take more
+        than 2 GiB.
+
+    Notes
+    -----
+    O(S n_obs D^2) operations and S n_obs (D + 1) numbers for S draws.
+
+    Examples
+    --------
+    >>> import bayesgmm as bg
+    >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
+    >>> new = bg.sample_posterior_predictive(tree, 5, random_seed=1)
+    >>> dict(new.sizes)
+    {'chain': 1, 'draw': 1, 'obs': 5, 'feature': 2}
+    """
+    require(tree, names.POSTERIOR, names.OBSERVED_DATA, function="sample_posterior_predictive")
+    observed = tree[names.OBSERVED_DATA].dataset
+    fresh = n_obs is not None
+    n_new = observed.sizes[names.OBS]
+    if n_obs is not None:
+        n_new = check_integer(n_obs, "n_obs", 1, "Give the number of rows, e.g. 100.")
+    if random_seed is not None:
+        check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
+    weights, means, scales, correlations, _ = parameters(tree)
+    n_draws, n_components, n_dim = means.shape
+    size = 8 * n_draws * n_new * (n_dim + 1)
+    if size > LARGEST_RESULT:
+        raise ValueError(
+            f"`n_obs` must leave the result under 2 GiB; got {n_new} rows for each of {n_draws} "
+            f"draws, {size / 2**30:.1f} GiB. Give fewer rows, or thin the draws: "
+            f"tree.isel(draw=slice(None, None, 10))."
+        )
+    rng = np.random.default_rng(random_seed)
+    cholesky = standardise(weights, means, scales, correlations, np.zeros(n_dim), np.ones(n_dim))[2]
+    bounds = np.cumsum(weights, axis=1)
+    uniform = rng.random((n_draws, n_new)) * bounds[:, -1:]
+    labels = np.zeros((n_draws, n_new), dtype=np.int64)
+    for k in range(n_components - 1):
+        labels += uniform >= bounds[:, k : k + 1]
+    rows = rng.normal(size=(n_draws, n_new, n_dim))
+    for k in range(n_components):
+        draw, row = np.nonzero(labels == k)
+        rows[draw, row] = means[draw, k] + np.einsum(
+            "nij,nj->ni", cholesky[draw, k], rows[draw, row]
+        )
+    posterior = tree[names.POSTERIOR].dataset
+    sample = (names.CHAIN, names.DRAW)
+    shape = tuple(posterior.sizes[dim] for dim in sample)
+    coords = {dim: posterior[dim].variable for dim in (*sample, names.FEATURE)}
+    coords[names.OBS] = (
+        xr.Variable(names.OBS, np.arange(n_new)) if fresh else observed[names.OBS].variable
+    )
+    return xr.Dataset(
+        {
+            names.X: ((*sample, names.OBS, names.FEATURE), rows.reshape(*shape, n_new, n_dim)),
+            names.LABELS: ((*sample, names.OBS), labels.reshape(*shape, n_new)),
+        },
+        coords=coords,
+    )
+
+
+def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
+    """Return the rows that a function is asked about."""
+    require(tree, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
+    if X_new is None:
+        return prepare(tree[names.OBSERVED_DATA].dataset[names.X])
+    data = prepare_new(X_new, features(tree))
+    constant = tree[names.CONSTANT_DATA].dataset
+    with np.errstate(over="ignore"):
+        distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
+    if not distance.max() < FARTHEST:
+        i, j = divmod(int(distance.argmax()), data.n_features)
+        raise ValueError(
+            f"`X_new` must lie within {FARTHEST:g} standard deviations of the fitted data, or "
+            f"squares overflow; got {data.values[i, j]} at row {data.obs.tolist()[i]!r}, column "
+            f"{data.features.tolist()[j]!r}. Check its units."
+        )
+    return data
+
+
+def _reach(rows: Array) -> float:
+    """Return the largest absolute entry, which tells the pass whether it may cancel."""
+    return float(np.abs(rows).max())
+
+
+def _responsibilities(draws: Mixtures, values: Array) -> Array:
+    """Return the responsibilities averaged over the draws, shape (K, N)."""
+    rows = draws.rows(values)
+    n_draws, n_components = draws.log_weights.shape
+    total = np.zeros((1, n_components, rows.shape[1]))
+    fill_draws(rows, *draws[:3], _reach(rows), NO_ARRAY, total, NO_LABELS, NO_CUBE)
+    return np.asarray(total[0] / n_draws)

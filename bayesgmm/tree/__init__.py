@@ -1,0 +1,330 @@
+"""The result of every fit, an xarray.DataTree: how it is built, checked, saved, loaded and read."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesgmm import names
+from bayesgmm.data import Data
+from bayesgmm.mixture import GaussianMixture
+from bayesgmm.tree import schema, storage
+
+_LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
+"""Whose versions are noted, if they are loaded when the tree is built."""
+
+
+class Parameters(NamedTuple):
+    """The draws of all parameters, chains one after another, in the user's units.
+
+    Parameters
+    ----------
+    weights : array of float64, shape (n_samples, n_components)
+    means : array of float64, shape (n_samples, n_components, n_features)
+    scales : array of float64, shape (n_samples, n_components, n_features)
+    correlations : array of float64, shape (n_samples, n_components, n_features, n_features)
+    covariances : array of float64, shape (n_samples, n_components, n_features, n_features)
+    """
+
+    weights: NDArray[np.float64]
+    means: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    correlations: NDArray[np.float64]
+    covariances: NDArray[np.float64]
+
+
+def build(
+    *,
+    data: Data,
+    specification: GaussianMixture,
+    posterior: Mapping[str, NDArray[Any]],
+    sample_stats: Mapping[str, NDArray[Any]],
+    log_likelihood: NDArray[np.float64] | None,
+    center: NDArray[np.float64],
+    unit: NDArray[np.float64],
+    alignment: Mapping[str, Any] | None,
+    modes: Mapping[str, NDArray[Any]] | None,
+    attrs: Mapping[str, str | int | float],
+) -> xr.DataTree:
+    """Put the results of a fit under one schema, with labels.
+
+    Parameters
+    ----------
+    data : Data
+        What was fitted.
+    specification : GaussianMixture
+        With every hyperparameter resolved.
+    posterior : dict of str to array, shape (n_chains, n_draws, ...)
+        The parameters, aligned, in the user's units and broadcast to their full shapes. Other
+        variables are kept, their further dimensions named as ArviZ does.
+    sample_stats : dict of str to array, shape (n_chains, n_draws)
+        With ``lp`` at least.
+    log_likelihood : array, shape (n_chains, n_draws, n_obs), or None
+        Of every row, in nats.
+    center, unit : array, shape (n_features,)
+        How the data were standardised inside.
+    alignment : dict or None
+        ``permutation`` (n_chains, n_draws, n_components), ``margin`` (n_chains, n_draws) and
+        ``attrs``, a dict.
+    modes : dict of str to array or None
+        The modes that EM found, along the first dimension.
+    attrs : dict
+        Attributes of the whole: method, engine, seed, time, and what else is worth keeping.
+
+    Returns
+    -------
+    DataTree
+        It shares the memory of the arrays.
+    """
+    n_chains, n_draws, n_components = posterior[names.WEIGHTS].shape
+    feature = data.feature_coord
+    coords: dict[str, xr.Variable] = {
+        names.CHAIN: xr.Variable(names.CHAIN, np.arange(n_chains)),
+        names.DRAW: xr.Variable(names.DRAW, np.arange(n_draws)),
+        names.COMPONENT: xr.Variable(names.COMPONENT, np.arange(n_components)),
+        **data.obs_coords,
+        **data.feature_coords,
+        names.FEATURE2: xr.Variable(names.FEATURE2, feature.values, feature.attrs),
+    }
+    groups: dict[str, Mapping[str, Any]] = {
+        names.POSTERIOR: posterior,
+        names.SAMPLE_STATS: sample_stats,
+        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit},
+    }
+    if log_likelihood is not None:
+        groups[names.LOG_LIKELIHOOD] = {names.X: log_likelihood}
+    if alignment is not None:
+        groups[names.ALIGNMENT] = {key: alignment[key] for key in alignment if key != "attrs"}
+    if modes is not None:
+        groups[names.MODES] = modes
+        coords[names.MODE] = xr.Variable(names.MODE, np.arange(len(modes[names.OBJECTIVE])))
+    datasets = {group: _dataset(group, arrays, coords) for group, arrays in groups.items()}
+    datasets[names.OBSERVED_DATA] = data.labelled(data.values).to_dataset()
+    if alignment is not None:
+        datasets[names.ALIGNMENT].attrs.update(alignment["attrs"])
+    root = xr.Dataset(attrs=_provenance(specification) | dict(attrs))
+    ordered = {group: datasets[group] for group in schema.SCHEMA if group in datasets}
+    return xr.DataTree.from_dict({"/": root, **ordered})
+
+
+def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+    """Save a fit to a file, from which `load` gives it back exactly as it is.
+
+    Parameters
+    ----------
+    tree : DataTree
+        As `bayesgmm.fit` returns it.
+    path : str or Path
+        Where to: ``.nc`` is one netCDF file, ``.zarr`` a folder (zarr 3). What was saved there
+        before is replaced once the new one is complete; if that fails it stays as it was.
+
+    Raises
+    ------
+    TypeError
+        If `tree` is no DataTree, or something was added to it that a file cannot give back.
+    ValueError
+        If `tree` is not a fit, or `path` ends otherwise or is taken by something else.
+    FileNotFoundError
+        If the folder is not there.
+    OSError
+        If the file cannot be written: a full disk, say.
+
+    Notes
+    -----
+    Any program that reads netCDF-4 or zarr 3 can read the file. While it is written it takes as
+    much memory once more as the tree does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import bayesgmm as bg
+    >>> tree = bg.fit([[0.1], [0.3], [0.2], [5.1], [5.2], [5.4]], 2, method="map", random_seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     bg.save(tree, f"{folder}/fit.nc")
+    ...     bg.load(f"{folder}/fit.nc").identical(tree)
+    True
+    """
+    place = storage.target(path)
+    require(tree, *schema.REQUIRED, function="save")
+    check_schema(tree)
+    storage.write(tree, place)
+
+
+def load(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Load a fit that `save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        A netCDF file (``.nc``) or a zarr folder (``.zarr``).
+
+    Returns
+    -------
+    DataTree
+        In memory, the same to the last bit; the file is closed.
+
+    Raises
+    ------
+    TypeError
+        If `path` is not a path.
+    FileNotFoundError
+        If nothing is there.
+    ValueError
+        If what is there is damaged, is not a fit, or was saved by a later version.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import bayesgmm as bg
+    >>> tree = bg.fit([[0.1], [0.3], [0.2], [5.1], [5.2], [5.4]], 2, method="map", random_seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     bg.save(tree, f"{folder}/fit.zarr")
+    ...     loaded = bg.load(f"{folder}/fit.zarr")
+    >>> bg.predict(loaded, [[0.0], [5.0]]).shape
+    (2,)
+    """
+    place = storage.target(path)
+    tree = storage.read(place)
+    fault = schema.first_fault(tree)
+    if fault is not None:
+        raise ValueError(
+            f"`path` must be a fit saved by bayesgmm.save; got {os.fspath(place.path)!r}, a "
+            f"{place.kind} file {fault}"
+        )
+    return tree
+
+
+def check_schema(tree: xr.DataTree) -> None:
+    """Refuse a tree that does not follow the schema of a fit.
+
+    Parameters
+    ----------
+    tree : DataTree
+        Its groups, variables, dimensions, dtypes and labels are looked at, and whether these
+        agree with each other; not the numbers.
+
+    Raises
+    ------
+    ValueError
+        Naming the first thing that is wrong.
+    """
+    fault = schema.first_fault(tree)
+    if fault is not None:
+        raise ValueError(f"`tree` must be a fit made by bayesgmm.fit; got a DataTree {fault}")
+
+
+def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> None:
+    """Refuse anything that is not a fit with the groups that a function needs.
+
+    Parameters
+    ----------
+    tree : object
+        What the user passed.
+    *groups : str
+        Names of groups.
+    function : str
+        The public name of the function.
+    argument : str
+        What the user passed is called in messages.
+
+    Raises
+    ------
+    TypeError
+        If `tree` is not a DataTree.
+    ValueError
+        If it is not a fit, or lacks a group.
+    """
+    if not isinstance(tree, xr.DataTree):
+        what, remedy = f"an object of type {type(tree).__name__}", "Pass that tree."
+        if isinstance(tree, str | os.PathLike):
+            what, remedy = f"{os.fspath(tree)!r}", "Load it first: bayesgmm.load(path)."
+        raise TypeError(
+            f"`{argument}` must be a fit, the DataTree that bayesgmm.fit returns; got {what}. "
+            f"{remedy}"
+        )
+    there = ", ".join(repr(name) for name in tree.children) or "no groups"
+    if names.SCHEMA_VERSION not in tree.attrs:
+        raise ValueError(
+            f"`{argument}` must be a fit, the DataTree that bayesgmm.fit returns; got a DataTree "
+            f"without the attribute {names.SCHEMA_VERSION!r}, with {there}. Pass the whole tree of "
+            f"a fit."
+        )
+    missing = [name for name in groups if name not in tree.children]
+    if missing:
+        raise ValueError(
+            f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "
+            f"{there}. Pass the tree as bayesgmm.fit returned it, or fit again."
+        )
+
+
+def specification(tree: xr.DataTree) -> GaussianMixture:
+    """Return the resolved specification that was fitted."""
+    return GaussianMixture.from_dict(json.loads(tree.attrs[names.SPECIFICATION]))
+
+
+def parameters(tree: xr.DataTree) -> Parameters:
+    """Return the draws of all parameters with chain and draw stacked.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+
+    Returns
+    -------
+    Parameters of arrays
+        C-contiguous float64. They share memory with the tree where they can: not to be changed.
+    """
+    posterior = tree[names.POSTERIOR].dataset
+    arrays = {}
+    for name, due in schema.PARAMETERS.items():
+        values = posterior[name].transpose(*due.dims).values
+        stacked = values.reshape(-1, *values.shape[len(schema.SAMPLE) :])
+        arrays[name] = np.ascontiguousarray(stacked, dtype=due.dtype)
+    return Parameters(**arrays)
+
+
+def features(tree: xr.DataTree) -> list[Any]:
+    """Return the labels of the fitted features, strings or ints, in their order."""
+    labels: list[Any] = tree[names.OBSERVED_DATA].dataset[names.FEATURE].values.tolist()
+    return labels
+
+
+def _dataset(
+    group: str, arrays: Mapping[str, Any], coords: Mapping[str, xr.Variable]
+) -> xr.Dataset:
+    """Return labelled arrays, dimensions from the schema, else ``(chain, draw)`` and ArviZ's."""
+    variables = {}
+    for name, array in arrays.items():
+        further = (f"{name}_dim_{i}" for i in range(np.ndim(array) - len(schema.SAMPLE)))
+        due = schema.SCHEMA[group].get(name, schema.Due((*schema.SAMPLE, *further)))
+        variables[name] = xr.Variable(due.dims, array)
+    used = {dim for variable in variables.values() for dim in variable.dims}
+    return xr.Dataset(
+        variables, {name: coord for name, coord in coords.items() if used.issuperset(coord.dims)}
+    )
+
+
+def _provenance(specification: GaussianMixture) -> dict[str, str | int | float]:
+    """Return the attributes that say when, by what and under which model a tree was made."""
+    package = __name__.partition(".")[0]
+    versions = {
+        f"{name}_version": str(getattr(sys.modules[name], "__version__", "unknown"))
+        for name in _LIBRARIES
+        if name in sys.modules
+    }
+    return {
+        names.SCHEMA_VERSION: schema.VERSION,
+        names.SPECIFICATION: json.dumps(specification.to_dict()),
+        names.CREATED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
+        names.INFERENCE_LIBRARY: package,
+        names.LIBRARY_VERSION: sys.modules[package].__version__,
+        "python_version": sys.version.partition(" ")[0],
+        **versions,
+    }

@@ -1,0 +1,149 @@
+"""What every fit holds: groups, variables, dimensions, dtypes and labels; and what is wrong."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayesgmm import names
+from bayesgmm.mixture import GaussianMixture
+
+VERSION: Final = 1
+"""Of the schema; a file of a later version is refused."""
+
+
+class Due(NamedTuple):
+    """The dimensions and the dtype of a variable."""
+
+    dims: tuple[str, ...]
+    dtype: str = "float64"
+
+
+SAMPLE: Final = (names.CHAIN, names.DRAW)
+PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.PARAMETER_DIMS.items()}
+SCHEMA: Final[dict[str, dict[str, Due]]] = {
+    names.POSTERIOR: PARAMETERS,
+    names.SAMPLE_STATS: {names.LP: Due(SAMPLE)},
+    names.LOG_LIKELIHOOD: {names.X: Due((*SAMPLE, names.OBS))},
+    names.OBSERVED_DATA: {names.X: Due((names.OBS, names.FEATURE))},
+    names.CONSTANT_DATA: {
+        names.CENTER: Due((names.FEATURE,)),
+        names.UNIT: Due((names.FEATURE,)),
+    },
+    names.ALIGNMENT: {
+        names.PERMUTATION: Due((*SAMPLE, names.COMPONENT), "int64"),
+        names.MARGIN: Due(SAMPLE),
+    },
+    names.MODES: {
+        names.OBJECTIVE: Due((names.MODE,)),
+        names.STARTS: Due((names.MODE,), "int64"),
+        **{
+            name: Due((names.MODE, *names.PARAMETER_DIMS[name]))
+            for name in (names.WEIGHTS, names.MEANS, names.COVARIANCES)
+        },
+    },
+}
+"""Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
+
+REQUIRED: Final = (
+    names.POSTERIOR, names.SAMPLE_STATS, names.OBSERVED_DATA, names.CONSTANT_DATA
+)  # fmt: skip
+"""Groups that no fit is without."""
+
+ATTRIBUTES: Final = (names.SPECIFICATION, names.METHOD, names.ENGINE, names.CREATED_AT)
+"""Attributes of the root that every fit has, besides the version of the schema."""
+
+_AGAIN: Final = "Take the tree as bayesgmm.fit returned it, or fit again."
+
+
+def first_fault(tree: xr.DataTree) -> str | None:
+    """Return the first thing that is wrong with a tree, and the remedy; None if all is well.
+
+    Parameters
+    ----------
+    tree : DataTree
+        Any. The numbers in it are not looked at.
+
+    Returns
+    -------
+    str or None
+        A clause that completes "a DataTree ..." or "a file ...".
+    """
+    version = tree.attrs.get(names.SCHEMA_VERSION)
+    if not isinstance(version, int | np.integer):
+        missing = next((group for group in REQUIRED if group not in tree.children), None)
+        if missing is not None:
+            return f"without the group {missing!r}, not a fit. Pass one that bayesgmm.fit made."
+        return f"without the attribute {names.SCHEMA_VERSION!r}, not a fit made by bayesgmm."
+    if version > VERSION:
+        return f"of schema {version}, where this bayesgmm knows {VERSION}. Upgrade bayesgmm."
+    fault = next(_faults(tree), None)
+    return None if fault is None else f"{fault}. {_AGAIN}"
+
+
+def _faults(tree: xr.DataTree) -> Iterator[str]:
+    """Yield what is wrong with a tree that says it follows this schema."""
+    for group in SCHEMA:
+        if group in tree.children:
+            yield from _faults_of_group(tree, group)
+        elif group in REQUIRED:
+            yield f"without the group {group!r}"
+    for name in ATTRIBUTES:
+        if name not in tree.attrs:
+            yield f"without the attribute {name!r}"
+    posterior = tree[names.POSTERIOR].to_dataset()
+    if not posterior.indexes[names.FEATURE].equals(posterior.indexes[names.FEATURE2]):
+        yield f"whose labels of {names.FEATURE!r} and {names.FEATURE2!r} differ"
+    try:
+        fields = json.loads(tree.attrs[names.SPECIFICATION])
+        expected = GaussianMixture.from_dict(fields).n_components
+    except (ValueError, TypeError, LookupError) as error:
+        yield f"whose attribute {names.SPECIFICATION!r} cannot be read ({error!r})"
+        return
+    if expected != posterior.sizes[names.COMPONENT]:
+        yield (
+            f"of {posterior.sizes[names.COMPONENT]} components where its specification has "
+            f"{expected}"
+        )
+
+
+def _faults_of_group(tree: xr.DataTree, group: str) -> Iterator[str]:
+    """Yield what is wrong with one group: variables first, then labels."""
+    dataset = tree[group].to_dataset()
+    for name, due in SCHEMA[group].items():
+        if name not in dataset.data_vars:
+            yield f"without the variable {name!r} in the group {group!r}"
+            return
+        got = dataset[name]
+        if (got.dims, str(got.dtype)) != due:
+            yield (
+                f"with {name!r} in the group {group!r} of dimensions {got.dims} and dtype "
+                f"{got.dtype}, where {due.dims} and {due.dtype} are due"
+            )
+            return
+    dims = {dim: None for due in SCHEMA[group].values() for dim in due.dims}
+    yield from (
+        f"without labels of {dim!r} in the group {group!r}"
+        for dim in dims
+        if dim not in dataset.indexes
+    )
+    for dim, home in _homes(tree, dims).items():
+        ours, theirs = dataset.indexes[dim], home.indexes[dim]
+        if not ours.equals(theirs):
+            yield (
+                f"whose labels of {dim!r} in the group {group!r} are not those elsewhere: "
+                f"{len(ours)}, {ours[:3].tolist()}... and {len(theirs)}, {theirs[:3].tolist()}..."
+            )
+
+
+def _homes(tree: xr.DataTree, dims: Mapping[str, None]) -> dict[str, xr.DataTree]:
+    """Return for each dimension the group whose labels of it are the ones that count."""
+    homes = {dim: names.POSTERIOR for dim in (*SAMPLE, names.COMPONENT, names.FEATURE2)}
+    homes |= {dim: names.OBSERVED_DATA for dim in (names.OBS, names.FEATURE)}
+    return {
+        dim: tree.children[homes[dim]]
+        for dim in dims
+        if homes.get(dim) in tree.children and dim in tree.children[homes[dim]].indexes
+    }

@@ -1,0 +1,24 @@
+"""How the site is built. Warnings are errors; nothing is fetched from the network."""
+
+import bayesgmm
+
+project = "bayesgmm"
+author = "The bayesgmm developers"
+copyright = "2026, The bayesgmm developers"
+version = release = bayesgmm.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "myst_nb", "numpydoc"]
+exclude_patterns = ["_build", "jupyter_execute"]
+html_theme = "furo"
+html_title = "bayesgmm"
+
+# The pages' code is run at every build, so that it cannot rot.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_in_temp = True
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+
+autodoc_typehints = "none"  # numpydoc's sections give the types
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
