@@ -33,8 +33,11 @@ MAX_PASSES = 3000
 SAME_MODE = 1e-3
 """Two starts whose objectives differ by less, in nats, found the same mode."""
 NARROW = 1e-3
-"""Standardised scale below which a component on too few rows is collapsing, under a prior too."""
-KEPT_MODES = 10
+"""Standard deviation, along any direction of the standardised data, of a component that collapses
+if it has few rows."""
+FEW = 3
+"""Few rows are fewer than so many times those that a component needs at the least."""
+SCREENED_MODES = 3
 SMALLEST_SCALE = 1e-8
 """Standardised scale below which a component has collapsed onto equal rows."""
 
@@ -144,7 +147,9 @@ def find_modes(
         climbed = _climb(problem, target, screened, labels)
         if climbed is not None:
             reached.append(climbed)
-    kept = distinct(reached)[: 3 if screened is not rows else KEPT_MODES]
+    kept = distinct(reached)
+    if screened is not rows:
+        kept = kept[:SCREENED_MODES]
     finished = [_finish(problem, target, mode) for mode in kept]
     whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
     if not whole and fallback and kept:
@@ -210,6 +215,8 @@ def _finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     tolerance = LOOSE if target is Target.MAP else TIGHT
     status, vector, trace = _em(problem, strength, problem.rows, mode.vector, tolerance)
     objective = float(trace[-1]) - problem.data.n_obs * float(np.log(problem.unit).sum())
+    if status == 2:
+        objective = np.nan  # it collapsed on the way
     parameters, converged = _of_em(problem, vector), status == 0
     if target is Target.MAP:
         vector, objective, converged = polish(problem, _on_prior_scale(problem, vector))
@@ -254,7 +261,7 @@ def polish(problem: Problem, vector: Array) -> tuple[Array, float, bool]:
 
     options = {"maxcor": 20, "maxiter": 1000, "ftol": 1e-15, "gtol": 1e-7}
     found = minimize(negative, vector, jac=True, method="L-BFGS-B", options=options)
-    slope = float(np.abs(found.jac).max())
+    slope = float(np.abs(found.jac * problem.units_of(found.x)).max())
     return found.x, -float(found.fun), slope < 1e-3 * max(1.0, problem.data.n_obs**0.5)
 
 
@@ -284,13 +291,15 @@ def is_degenerate(problem: Problem, target: Target, mode: Mode) -> bool:
         return False
     needed = layout.n_features + 1 if layout.correlation_sets > 1 else 2
     if target is Target.ML:
-        return bool((parameters.weights[0] * problem.data.n_obs).min() < needed)
+        rows = parameters.weights[0] * problem.data.n_obs
+        covariances = parameters.covariances[0] / np.multiply.outer(problem.unit, problem.unit)
+        thin = np.linalg.eigvalsh(covariances)[:, 0] < NARROW**2
+        return bool(((rows < needed) | (thin & (rows < FEW * needed))).any())
     if mode.converged:
         return False  # on one row the density is flat as a scale of its own goes to 0
     concentration = problem.specification.weights.per_component(layout.n_components)
-    total = problem.data.n_obs + concentration.sum()
-    few = parameters.weights[0] * total - concentration < needed
-    return bool((few & (scales < NARROW)).any())
+    rows = parameters.weights[0] * (problem.data.n_obs + concentration.sum()) - concentration
+    return bool(((rows < needed) & (scales < NARROW)).any())
 
 
 def _degenerate_message(problem: Problem, n_starts: int) -> str:

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.inference.problem import Problem
-from bayesgmm.kernels.cholesky import offsets
 
 type Array = NDArray[np.float64]
 
@@ -27,23 +26,13 @@ def curvature(problem: Problem, vector: Array) -> Array:
     """
     n = vector.size
     hessian = np.empty((n, n))
-    for i, size in enumerate(_steps(problem, vector)):
+    for i, size in enumerate(STEP * problem.units_of(vector)):
         step = np.zeros(n)
         step[i] = size
         _, above = problem.log_posterior(vector + step)
         _, below = problem.log_posterior(vector - step)
         hessian[i] = (below - above) / (2.0 * size)
     return 0.5 * (hessian + hessian.T)
-
-
-def _steps(problem: Problem, vector: Array) -> Array:
-    """Return a step for every parameter: logarithms by a constant, means by their own scale."""
-    layout = problem.layout
-    means, scales, _, _ = offsets(layout)
-    steps = np.full(vector.size, STEP)
-    own = problem.constrain(vector[None]).scales[0] / problem.unit
-    steps[means:scales] *= np.minimum(own, 1.0).ravel()
-    return steps
 
 
 def whitening(problem: Problem, vector: Array) -> Array:

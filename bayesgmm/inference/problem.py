@@ -131,6 +131,18 @@ class Problem:
         result[start:end] = np.log(excess).ravel()
         return result
 
+    def units_of(self, vector: Array) -> Array:
+        """Return what a small change of every entry is, shape (P,).
+
+        1 for logarithms and log-odds; for a mean the component's own scale if it is less than 1.
+        """
+        means, scales, _, _ = offsets(self.layout)
+        units = np.ones(vector.size)
+        units[means:scales] = np.minimum(
+            self.constrain(vector[None]).scales[0] / self.unit, 1
+        ).ravel()
+        return units
+
     def unconstrain(self, parameters: Parameters, index: int = 0) -> Array:
         """Return the vector of one of several mixtures, under the floor of the prior."""
         log_weights, means, cholesky = (

@@ -14,7 +14,6 @@ from bayesgmm.datasets import load_faithful, make_mixture
 from bayesgmm.errors import FitError
 from bayesgmm.inference import em
 from bayesgmm.inference.em import (
-    KEPT_MODES,
     SAME_MODE,
     SCREENED_ROWS,
     EMResult,
@@ -102,7 +101,6 @@ def test_modes_are_sorted_distinct_and_add_up(structure: str, target: Target) ->
     result = search(problem, target, n_starts=12)
     objectives = [mode.objective for mode in result.modes]
     assert np.all(-np.diff(objectives) >= SAME_MODE)
-    assert len(objectives) < KEPT_MODES
     assert sum(mode.starts for mode in result.modes) + result.degenerate == 12
     assert result.best is result.modes[0]
     assert result.best.converged
@@ -216,7 +214,6 @@ def test_a_component_on_few_rows_is_refused_where_others_are_not(rng: np.random.
         assert mode.parameters.scales.min() > 1e-3
 
 
-@pytest.mark.xfail(reason="only scales along the features are looked at, and rows counted")
 def test_a_component_as_thin_as_a_line_is_refused(rng: np.random.Generator) -> None:
     """Four rows at one place and a fifth elsewhere: five rows, two wide scales, no area."""
     X = make_mixture(150, 2, 2, random_seed=4)["X"].values
@@ -234,12 +231,11 @@ def test_starts_that_collapse_on_the_way_are_counted(monkeypatch: pytest.MonkeyP
     assert [mode.starts for mode in result.modes] == [6]
 
 
-@pytest.mark.xfail(reason="starts are told apart, and all but ten dropped, before they converge")
 def test_all_starts_are_accounted_for() -> None:
     X = make_mixture(150, 2, 2, random_seed=4)["X"].values
     X[:5] = X[5]
     result = search(problem_of(X, 4), Target.ML, n_starts=40)
-    assert len(result.modes) < KEPT_MODES
+    assert len(result.modes) > 1
     assert sum(mode.starts for mode in result.modes) + result.degenerate == 40
 
 

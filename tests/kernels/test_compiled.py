@@ -74,6 +74,8 @@ def test_a_change_of_one_kernel_is_seen_by_those_that_call_it(tmp_path: Path) ->
     """Numba alone looks only at the file of the function itself."""
     kernels = tmp_path / "bayesgmm" / "kernels"
     kernels.mkdir(parents=True)
+    for folder in (kernels.parent, kernels):  # a package without it yields to an installed one
+        (folder / "__init__.py").touch()
     shutil.copy(PACKAGE / "kernels" / "compiled.py", kernels)
     (kernels / "caller.py").write_text(CALLER, encoding="utf-8")
     (kernels / "callee.py").write_text(CALLEE, encoding="utf-8")
