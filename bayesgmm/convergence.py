@@ -31,6 +31,10 @@ NEAR_FLOOR: Final = 1.2
 """Ratio of a scale to its floor up to which it sits on rounded values rather than on a spread."""
 OFTEN: Final = 0.05
 """Share of the draws from which that is said."""
+FLAT: Final = 1e-6
+"""Smallest eigenvalue of a correlation matrix at which features determine each other."""
+LOOKED_AT: Final = 200
+"""Draws of a chain whose correlation matrices are looked at."""
 POINTS: Final = ("map", "ml")
 """Methods whose result is a single point."""
 FEWEST_DRAWS: Final = 4
@@ -175,7 +179,17 @@ def _check_draws(tree: xr.DataTree) -> Report:
     at_floor, where = _at_floor(tree)
     if where is not None:
         evidence["draws at the rounding error"] = at_floor
+    flat = _flat(tree)
+    if flat is not None:
+        evidence["draws flat along a line"] = flat
     failures = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free)
+    if flat is not None and flat > 0.0:
+        failures.insert(0, (
+            "Not to be trusted: a component has collapsed onto rows that lie on a line.",
+            f"In {flat:.0%} of the draws features of a component determine each other, as rounded "
+            f"values can. Use structure 'diag' or 'tied', fewer components, or a larger `eta` in "
+            f"LKJCovariance.",
+        ))  # fmt: skip
     if at_floor > OFTEN:
         failures.append((
             "Doubtful: a component sits on rounded values rather than on a cluster.",
@@ -298,6 +312,24 @@ def _at_floor(tree: xr.DataTree) -> tuple[float, Any]:
     narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
     shares = narrow.any(names.COMPONENT).mean((names.CHAIN, names.DRAW))
     return float(shares.max()), shares[names.FEATURE].values.tolist()[int(shares.values.argmax())]
+
+
+def _flat(tree: xr.DataTree) -> float | None:
+    """Return the share of draws with a component that is flat along some direction.
+
+    None where the model has no correlations. Some 200 draws of every chain are looked at.
+    """
+    correlations = tree[names.POSTERIOR].dataset[names.CORRELATIONS]
+    if specification(tree).structure.correlations == "none" or (
+        correlations.sizes[names.FEATURE] == 1
+    ):
+        return None
+    every = -(-correlations.sizes[names.DRAW] // LOOKED_AT)
+    looked_at = correlations.isel({names.DRAW: slice(None, None, every)}).transpose(
+        ..., names.COMPONENT, names.FEATURE, names.FEATURE2
+    )
+    thinnest = np.linalg.eigvalsh(looked_at.values)[..., 0].min(axis=-1)
+    return float((thinnest < FLAT).mean())
 
 
 def _worst(values: Array, choose: Any) -> float:

@@ -277,6 +277,19 @@ def test_components_on_rounded_values_are_named() -> None:
     assert not report.ok
 
 
+def test_components_flat_along_a_line_are_named(tree: xr.DataTree) -> None:
+    features = tree["posterior"].sizes["feature"]
+    whole = values(tree, "posterior", "correlations")
+    assert features > 1
+    assert bg.check(tree).evidence["draws flat along a line"] == 0.0
+    whole[:, ::2, 0] = 1.0 - 1e-7 * (1.0 - np.eye(features))
+    report = bg.check(changed(tree, "posterior", correlations=whole))
+    assert not report.ok
+    assert report.verdict.startswith("Not to be trusted: a component has collapsed onto rows")
+    assert "'diag'" in report.advice[0]
+    assert_readable(report)
+
+
 @pytest.mark.parametrize("method", ["map", "ml"])
 def test_points_say_how_many_starts_agreed(method: str) -> None:
     X = bg.datasets.make_mixture(120, 2, 2, separation=5.0, random_seed=4)["X"]

@@ -8,11 +8,10 @@ is generated calls that name: it is short, and can be cached on disk, as no addr
 from typing import Final
 
 import numpy as np
-from llvmlite import binding
 from numba import carray, types
 from numpy.typing import NDArray
 
-from bayesgmm.kernels.compiled import callback, kernel
+from bayesgmm.kernels.compiled import callback, kernel, linked
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.estep import SMALL, cancels, e_step, fill_whiteners
 from bayesgmm.kernels.posterior import fill_cholesky_slopes
@@ -150,10 +149,8 @@ def _density_slopes_c(  # type: ignore[no-untyped-def]
     carray(out_cholesky, (k, n_dim, n_dim))[:] = by_cholesky
 
 
-binding.add_symbol("bayesgmm_log_densities", _log_densities_c.address)
-binding.add_symbol("bayesgmm_density_slopes", _density_slopes_c.address)
-_log_densities_x = types.ExternalFunction("bayesgmm_log_densities", _DENSITIES)
-_density_slopes_x = types.ExternalFunction("bayesgmm_density_slopes", _SLOPES)
+_log_densities_x = linked("log_densities", _log_densities_c, _DENSITIES)
+_density_slopes_x = linked("density_slopes", _density_slopes_c, _SLOPES)
 
 
 # Whatever the layouts of the arguments, the pass sees C-contiguous arrays.
