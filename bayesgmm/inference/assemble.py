@@ -1,4 +1,7 @@
-"""From what a method drew to the tree: aligned, with the log-likelihood of every row."""
+"""What methods are asked and what they hand over, and the tree that is made of it.
+
+The draws are aligned, and come with the log-likelihood of every row.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +28,26 @@ type Array = NDArray[np.float64]
 
 LARGEST_LOG_LIKELIHOOD: Final = 2**30
 """Bytes of the pointwise log-likelihood beyond which it is not stored with the fit."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `fit` that a method may need.
+
+    Parameters
+    ----------
+    draws : int
+    tune : int or None
+    chains : int
+    target_accept : float
+    random_seed : int
+    """
+
+    draws: int
+    tune: int | None
+    chains: int
+    target_accept: float
+    random_seed: int
 
 
 @dataclass(frozen=True, eq=False)

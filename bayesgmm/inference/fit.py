@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from bayesgmm import names
 from bayesgmm.data import check_enough_rows, prepare
 from bayesgmm.errors import ConvergenceWarning, check_choice, check_integer, check_positive
-from bayesgmm.inference.assemble import Draws, assemble
+from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
@@ -143,17 +142,6 @@ def fit(
         "fit_time": time.perf_counter() - began,
     }
     return assemble(problem, drawn, attrs)
-
-
-@dataclass(frozen=True)
-class Options:
-    """The arguments of `fit` that a method may need."""
-
-    draws: int
-    tune: int | None
-    chains: int
-    target_accept: float
-    random_seed: int
 
 
 def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pymc as pm
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import ConvergenceWarning, FitError
-from bayesgmm.inference.assemble import Draws
+from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import STATISTICS
 from bayesgmm.inference.em import Mode, Target, distinct, find_modes
 from bayesgmm.inference.nuts import STARTS_PER_CHAIN
@@ -22,9 +22,6 @@ from bayesgmm.inference.pymc_starts import OURS, start_near
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model import build_model
 from bayesgmm.tree import Parameters
-
-if TYPE_CHECKING:
-    from bayesgmm.inference.fit import Options
 
 type Array = NDArray[np.float64]
 
@@ -75,7 +72,7 @@ def specification_of(model: pm.Model) -> GaussianMixture:
 
 
 def sample_model(
-    problem: Problem, model: pm.Model | None, options: "Options", progress: Progress
+    problem: Problem, model: pm.Model | None, options: Options, progress: Progress
 ) -> Draws:
     """Sample a PyMC model by nutpie, every chain from a mode of its own.
 
@@ -163,9 +160,7 @@ def sample_model(
 class _Chain:
     """A chain that samples in a thread of its own."""
 
-    def __init__(
-        self, compiled: Any, start: Array, options: "Options", tune: int, seed: int
-    ) -> None:
+    def __init__(self, compiled: Any, start: Array, options: Options, tune: int, seed: int) -> None:
         import nutpie
 
         self.made = self.divergences = 0
