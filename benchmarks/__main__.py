@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import kernel, old_faithful
+from benchmarks import kernel, old_faithful, whitening
 
-SECTIONS = {"old_faithful": old_faithful.report, "kernel": kernel.report}
+SECTIONS = {
+    "old_faithful": old_faithful.report,
+    "whitening": whitening.report,
+    "kernel": kernel.report,
+}
 RESULTS = Path(__file__).parent / "results.md"
 PACKAGES = ("numpy", "numba", "pymc", "pytensor", "nutpie", "arviz-stats", "scikit-learn")
 
