@@ -317,12 +317,13 @@ def _at_floor(tree: xr.DataTree) -> tuple[float, Any]:
 def _flat(tree: xr.DataTree) -> float | None:
     """Return the share of draws with a component that is flat along some direction.
 
-    None where the model has no correlations. Some 200 draws of every chain are looked at.
+    None where the model has no correlations, or no scale has a floor: rows that were not rounded
+    lie near a line because that is what they do. Some 200 draws of every chain are looked at.
     """
     correlations = tree[names.POSTERIOR].dataset[names.CORRELATIONS]
-    if specification(tree).structure.correlations == "none" or (
-        correlations.sizes[names.FEATURE] == 1
-    ):
+    spec = specification(tree)
+    rounded = np.any(np.asarray(spec.covariance.floor) > 0)
+    if spec.structure.correlations == "none" or not rounded or correlations.shape[-1] == 1:
         return None
     every = -(-correlations.sizes[names.DRAW] // LOOKED_AT)
     looked_at = correlations.isel({names.DRAW: slice(None, None, every)}).transpose(

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.data import Data, prepare, prepare_new
+from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
@@ -265,9 +265,8 @@ def sample_posterior_predictive(
 def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about."""
     require(tree, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
-    if X_new is None:
-        return prepare(tree[names.OBSERVED_DATA].dataset[names.X])
-    data = prepare_new(X_new, features(tree))
+    rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
+    data = prepare_new(rows, features(tree))
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values

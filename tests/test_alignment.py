@@ -186,3 +186,13 @@ def test_bad_arguments_are_refused(tree: xr.DataTree) -> None:
         del bare[group]
         with pytest.raises(ValueError, match=f"`tree` must hold the group '{group}' for `align`"):
             bg.align(bare)
+
+
+def test_labels_that_the_prior_gives_are_left_alone_unless_asked() -> None:
+    X = bg.datasets.make_mixture(60, 2, 2, separation=6.0, random_seed=4)["X"]
+    spec = bg.GaussianMixture(2, weights=bg.Dirichlet([1.0, 9.0]))
+    tree = bg.fit(X, spec, draws=50, chains=2, random_seed=1, progressbar=False)
+    assert tree["alignment"].attrs["method"] == "none"
+    assert bg.align(tree)["posterior"].identical(tree["posterior"])
+    assert bg.align(tree)["alignment"].attrs["method"] == "none"
+    assert bg.align(tree, "ecr")["alignment"].attrs["method"] == "ecr"

@@ -111,7 +111,7 @@ class Chain:
                 f"This version of nutpie takes no compiled functions ({error}): sampling is slower "
                 f"than it could be. Install the version that bayesgmm asks for.",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,  # where the user called fit
             )
             self._sampler = self._from_python(problem, start)
 
@@ -120,8 +120,8 @@ class Chain:
 
     def _nuts_settings(self, lib: ModuleType) -> Any:
         wanted = self._settings
-        make = lib.PyNutsSettings.LowRank if wanted.adaptation == "low_rank" else None
-        settings = (make or lib.PyNutsSettings.Diag)(self._seed)
+        kinds = {"diag": lib.PyNutsSettings.Diag, "low_rank": lib.PyNutsSettings.LowRank}
+        settings = kinds[wanted.adaptation](self._seed)
         settings.update(
             {
                 "num_tune": wanted.tune,

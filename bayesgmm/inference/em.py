@@ -38,6 +38,7 @@ if it has few rows."""
 FEW = 3
 """Few rows are fewer than so many times those that a component needs at the least."""
 SCREENED_MODES = 3
+"""The best modes of screened rows, which go on to all of them."""
 SMALLEST_SCALE = 1e-8
 """Standardised scale below which a component has collapsed onto equal rows."""
 

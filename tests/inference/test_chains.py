@@ -82,8 +82,10 @@ def test_both_routes_see_the_same_density(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_public_route_says_that_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chain, "_from_pointers", no_pointers)
-    with pytest.warns(RuntimeWarning, match="takes no compiled functions .*'LogpFunc'.* slower"):
-        fit(draws=4, tune=20)
+    match = "takes no compiled functions .*'LogpFunc'.* slower"
+    with pytest.warns(RuntimeWarning, match=match) as caught:
+        bg.fit(data(), 2, draws=4, tune=20, chains=1, random_seed=1, progressbar=False)
+    assert caught[0].filename == __file__  # where the user called it
 
 
 def test_low_rank_and_diagonal_whitening_sample_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -229,6 +230,19 @@ def test_starts_that_collapse_on_the_way_are_counted(monkeypatch: pytest.MonkeyP
     result = search(problem_of(load_faithful(), 2), Target.ML, n_starts=9)
     assert result.degenerate == 3
     assert [mode.starts for mode in result.modes] == [6]
+
+
+def test_a_collapse_during_the_last_climb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However sound the point looks at which the pass before the collapse had come."""
+    run = em._em
+
+    def collapses_when_tight(*given: Any) -> Any:
+        status, vector, trace = run(*given)
+        return 2 if given[-1] == em.TIGHT else status, vector, trace
+
+    monkeypatch.setattr(em, "_em", collapses_when_tight)
+    with pytest.raises(FitError, match="Every one of 20 starts ended with a component"):
+        search(problem_of(load_faithful(), 2), Target.ML)
 
 
 def test_all_starts_are_accounted_for() -> None:
