@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         score_samples,
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+    from bayesgmm.selection import select
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
 
@@ -56,6 +57,7 @@ __all__ = [
     "loo",
     "waic",
     "compare",
+    "select",
     "plot_components",
     "plot_uncertainty",
     "datasets",
@@ -80,6 +82,7 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
+    "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),

@@ -92,8 +92,7 @@ def _ecr(
     """Return permutations and margins of all draws, with chains and draws as in `shape`."""
     draws = mixtures(raw)
     rows = draws.rows(raw[names.OBSERVED_DATA].dataset[names.X].values)
-    reach = float(np.abs(rows).max())
-    permutation, margin = align_draws(rows, *draws[:3], reach, pivot)
+    permutation, margin = align_draws(rows, *draws[:3], pivot)
     return permutation.reshape(shape), margin.reshape(shape[:-1])
 
 

@@ -1,18 +1,15 @@
-"""The command line: fit a file, predict with a saved fit, read its summary, see a demonstration.
+"""The command line: fit a file, compare fits, predict with a saved one, read its summary; a demo.
 
 Exit codes: 0 for success, 1 for a fit that failed, 2 for bad usage or bad input, 130 when
 interrupted. An error is one line on standard error.
 """
 
 import argparse
-import csv
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import bayesgmm as bg
 from bayesgmm import names
 from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
+from bayesgmm.files import chosen, made_folder, output, read, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +28,6 @@ FIT_FAILED: Final = 1
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
 
-UNNAMED: Final = "Unnamed: 0"  # what pandas calls a first column without a name
 DEMO_COMPONENTS: Final = 2
 DEMO_SEED: Final = 1
 
@@ -68,8 +65,8 @@ def run_fit(args: argparse.Namespace) -> None:
     """Fit the rows of a file and save the posterior."""
     from bayesgmm.tree.storage import FORMATS
 
-    out = _output(args.out, tuple(FORMATS))
-    table = _chosen(_read(args.data), _split(args.columns), args.data)
+    out = output(args.out, tuple(FORMATS))
+    table = chosen(read(args.data), split(args.columns), args.data)
     tree = bg.fit(
         table,
         _specification(args.components, args.structure),
@@ -85,16 +82,39 @@ def run_fit(args: argparse.Namespace) -> None:
     _refuse_interrupted(tree, out)
 
 
+def run_select(args: argparse.Namespace) -> None:
+    """Fit several numbers of components, print the table, and save the best."""
+    from bayesgmm.tree.storage import FORMATS
+
+    out = None if args.out is None else output(args.out, tuple(FORMATS))
+    numbers, structures = _numbers(args.components), args.structure.split(",")
+    selection = bg.select(
+        chosen(read(args.data), split(args.columns), args.data),
+        numbers,
+        structures=structures,
+        draws=args.draws,
+        chains=args.chains,
+        random_seed=args.seed,
+        progressbar=_progressbar(args.quiet),
+    )
+    print(selection)
+    if out is not None:
+        bg.save(selection.fits[selection.best], out)
+        print(f"\nWrote the best to {out}")
+    if len(selection.table) < len(numbers) * len(structures):
+        raise FitError("interrupted; some fits are missing", status=names.INTERRUPTED)
+
+
 def run_predict(args: argparse.Namespace) -> None:
     """Write the component of every row of a file, with its probabilities and log density."""
     import pandas as pd
 
     from bayesgmm.tree import features
 
-    out = None if args.out is None else _output(args.out, (".csv",))
+    out = None if args.out is None else output(args.out, (".csv",))
     tree = bg.load(Path(args.fit).expanduser())
     fitted = features(tree)
-    rows = _chosen(_read(args.data), [str(label) for label in fitted], args.data)
+    rows = chosen(read(args.data), [str(label) for label in fitted], args.data)
     rows = rows.set_axis(fitted, axis=1)  # a number where a CSV file can only have its digits
     probability = bg.predict_proba(tree, rows).transpose(names.OBS, names.COMPONENT)
     columns = {names.COMPONENT: bg.predict(tree, rows).values}
@@ -118,7 +138,7 @@ def run_demo(args: argparse.Namespace) -> None:
     if find_spec("matplotlib") is None:
         raise ValueError("The pictures need matplotlib. Run `pip install 'bayesgmm[plots]'`.")
     table, n_components = _demo_data(args)
-    folder = _folder(args.out_dir)
+    folder = made_folder(args.out_dir)
     tree = bg.fit(
         table,
         _specification(n_components, args.structure),
@@ -143,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bayesgmm {bg.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _describe_fit(commands.add_parser("fit", help="fit a mixture to the rows of a file"))
+    _describe_select(commands.add_parser("select", help="compare numbers of components"))
     _describe_predict(commands.add_parser("predict", help="assign the rows of a file"))
     _describe_summary(commands.add_parser("summary", help="table and convergence of a fit"))
     _describe_demo(commands.add_parser("demo", help="fit the Old Faithful data, or a file"))
@@ -155,9 +176,22 @@ def _describe_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help=".csv or .parquet file: a row per observation")
     parser.add_argument("--components", type=int, required=True, metavar="K")
     parser.add_argument("--out", required=True, metavar="FIT", help="where to save: .nc or .zarr")
-    parser.add_argument("--method", default="nuts", help="nuts (default), map or ml")
-    parser.add_argument("--draws", type=int, default=1000, help="draws per chain (1000)")
-    parser.add_argument("--chains", type=int, default=4, help="number of chains (4)")
+    parser.add_argument(
+        "--method", default="nuts", help="nuts (default), fullrank_advi, advi, laplace, map or ml"
+    )
+    _describe_sampling(parser)
+    _describe_shared(parser, seed=None)
+
+
+def _describe_select(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `select`."""
+    parser.set_defaults(run=run_select)
+    parser.add_argument("data", help=".csv or .parquet file: a row per observation")
+    parser.add_argument(
+        "--components", default="1-8", metavar="K", help="numbers: 1-8 (default), or 2,3,5"
+    )
+    parser.add_argument("--out", metavar="FIT", help="where to save the best: .nc or .zarr")
+    _describe_sampling(parser)
     _describe_shared(parser, seed=None)
 
 
@@ -186,8 +220,14 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
     _describe_shared(parser, seed=DEMO_SEED)
 
 
+def _describe_sampling(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments that `fit` and `select` share."""
+    parser.add_argument("--draws", type=int, default=1000, help="draws per chain (1000)")
+    parser.add_argument("--chains", type=int, default=4, help="number of chains (4)")
+
+
 def _describe_shared(parser: argparse.ArgumentParser, *, seed: int | None) -> None:
-    """Describe the arguments that `fit` and `demo` share."""
+    """Describe the arguments that `fit`, `select` and `demo` share."""
     parser.add_argument("--columns", metavar="A,B", help="columns to use; all by default")
     parser.add_argument("--structure", default="full", help="what covariances share (full)")
     parser.add_argument("--seed", type=int, default=seed, help="random seed")
@@ -238,6 +278,19 @@ def _specification(n_components: int, structure: str) -> "bg.GaussianMixture":
     return bg.GaussianMixture(n_components, covariance=bg.LKJCovariance(structure=structure))
 
 
+def _numbers(text: str) -> list[int]:
+    """Return the numbers of components that a text such as "1-8" or "2,3,5" stands for."""
+    try:
+        first, dash, last = text.partition("-")
+        if dash:
+            return list(range(int(first), int(last) + 1))
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"`--components` must be numbers such as 1-8 or 2,3,5; got {text!r}. Write integers."
+        ) from None
+
+
 def _print_summary(tree: "xr.DataTree") -> None:
     """Print the table of a fit, then its convergence report."""
     table = bg.summary(tree)
@@ -273,121 +326,6 @@ def _demo_data(args: argparse.Namespace) -> "tuple[pd.DataFrame, int]":
             "Add the number of clusters to look for: --components 3, or K=3 to make."
         )
     else:
-        table, source = _read(args.data), args.data
-    table = _chosen(table, _split(args.columns), source)
+        table, source = read(args.data), args.data
+    table = chosen(table, split(args.columns), source)
     return table, DEMO_COMPONENTS if args.components is None else args.components
-
-
-def _read(text: str) -> "pd.DataFrame":
-    """Read a CSV or Parquet file, whichever its name says."""
-    import pandas as pd
-
-    path = Path(text).expanduser()
-    readers = {".csv": _read_csv, ".parquet": pd.read_parquet}
-    if path.suffix.lower() not in readers:
-        raise ValueError(
-            f"`data` must be a .csv or .parquet file; got {text!r}. Save it as one of the two."
-        )
-    if not path.is_file():
-        raise ValueError(f"`data` must be a file; got {text!r}, and there is none. Check the path.")
-    try:
-        return readers[path.suffix.lower()](path)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"`data` must be a readable file; got {text!r}: {error}") from error
-
-
-def _read_csv(path: Path) -> "pd.DataFrame":
-    """Read a CSV file; a first column without a name holds the labels of the rows."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
-    if table.columns[0] == UNNAMED:
-        table = table.set_index(UNNAMED).rename_axis(None)
-    if len(table.columns) and all(_is_number(name) for name in table.columns):
-        raise ValueError(
-            f"the first line must name the columns, but reads {', '.join(table.columns)}. "
-            "Add a line of names that are not numbers."
-        )
-    return table
-
-
-def _is_number(text: str) -> bool:
-    """Return whether a name reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _chosen(table: "pd.DataFrame", columns: Sequence[str] | None, source: str) -> "pd.DataFrame":
-    """Return the columns asked for, refusing those that are absent or hold no numbers."""
-    from pandas.api.types import is_numeric_dtype
-
-    if columns is not None:
-        table = table[[_column(table, name, source) for name in columns]]
-    numeric = [is_numeric_dtype(kind) for kind in table.dtypes]
-    if all(numeric):
-        return table
-    bad = [repr(name) for name, good in zip(table, numeric, strict=True) if not good]
-    good = [str(name) for name, good in zip(table, numeric, strict=True) if good]
-    remedy = f"Choose: --columns {shlex.quote(_joined(good))}" if good else "None of them does."
-    raise ValueError(f"`--columns` must hold numbers; got {', '.join(bad)} of {source}. {remedy}")
-
-
-def _column(table: "pd.DataFrame", name: str, source: str) -> Any:
-    """Return the label of the column with this name."""
-    for label in table.columns:
-        if str(label) == name:
-            return label
-    known = [str(label) for label in table.columns]
-    near = get_close_matches(name, known, n=1)
-    remedy = f"Did you mean {near[0]!r}?" if near else "Check the name."
-    raise ValueError(
-        f"A column {name!r} must be in {source}; got the columns {_joined(known)}. {remedy}"
-    )
-
-
-def _split(columns: str | None) -> list[str] | None:
-    """Return the names in a comma-separated list; a name with a comma stands in quotes."""
-    if columns is None:
-        return None
-    found = [name.strip() for name in next(csv.reader([columns], skipinitialspace=True), [])]
-    if not all(found) or not found:
-        raise ValueError(
-            f"`--columns` must be names with commas between them; got {columns!r}. "
-            "Leave it out to use every column."
-        )
-    return found
-
-
-def _joined(columns: Sequence[str]) -> str:
-    """Return a comma-separated list that `_split` takes apart again."""
-    return ",".join(f'"{name}"' if "," in name else name for name in columns)
-
-
-def _output(text: str, suffixes: Sequence[str]) -> Path:
-    """Return the path to write to, refusing before any computing what could not be written."""
-    path = Path(text).expanduser()
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(
-            f"`--out` must end in {' or '.join(suffixes)}; got {text!r}. Change its ending."
-        )
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(
-            f"`--out` must be in a folder that exists and can be written; got {text!r}, where "
-            f"{str(path.parent)!r} is not. Make the folder, or choose another."
-        )
-    return path
-
-
-def _folder(text: str) -> Path:
-    """Return a folder to write to, made if there is none."""
-    path = Path(text).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"`--out-dir` must be a folder; got {text!r}: {error.strerror}. Choose another."
-        ) from error
-    return path

@@ -1,7 +1,6 @@
 """How well fits predict rows they have not seen: leave-one-out, WAIC, and fits side by side."""
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.crossvalidation import LARGEST_VARIANCE, check_draws, leave_one_out, watanabe
 from bayesgmm.errors import check_choice
 from bayesgmm.tree import require
 
@@ -25,15 +25,6 @@ METHODS: Final = {
     "pseudo-BMA": "pseudo-BMA",
 }
 """Ways to weight fits, by their names in Yao et al. (2018) and in ArviZ, and the latter."""
-
-LARGEST_VARIANCE: Final = 0.4
-"""Of the log-likelihood of a row, beyond which WAIC is not to be relied on (Vehtari et al.)."""
-
-_SAMPLE: Final = (names.CHAIN, names.DRAW)
-_FEWEST_SAMPLES: Final = 30
-"""A fifth of them make the tail to which ArviZ fits the Pareto law, and it takes six at least."""
-_FEWEST_DRAWS: Final = 4
-"""In every chain: fewer give no autocorrelation."""
 
 
 def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
@@ -57,15 +48,16 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     -------
     arviz_stats.ELPDData
         With ``elpd``, its standard error ``se`` and the effective number of parameters ``p``,
-        in nats, and what else `arviz_stats.loo` gives.
+        in nats, and what else `arviz_stats.loo` gives but for ``log_weights``, which would be one
+        for every draw and row. A shape is infinite where no Pareto law can be fitted.
 
     Raises
     ------
     TypeError
         If `tree` is not a DataTree.
     ValueError
-        If it is not a fit with a log-likelihood, or holds too few draws: a point, of the
-        methods "map" and "ml", has none.
+        If it is not a fit, or holds too few draws: a point, of the methods "map" and "ml", has
+        none.
 
     Warns
     -----
@@ -75,8 +67,10 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     Notes
     -----
     The length of the smoothed tail needs the relative efficiency of the draws. It is taken from
-    the likelihoods themselves, averaged over rows, which label switching leaves alone; the
-    parameters' own, ArviZ's default, it does not. Costs O(S N log S) for S draws and N rows.
+    the likelihoods themselves, averaged over rows (evenly spaced ones, some 1,000, where there
+    are more), which label switching leaves alone; the parameters' own, ArviZ's default, it does
+    not. A log-likelihood that `fit` left out for its size is computed, some rows at a time.
+    Costs O(S N) for S draws and N rows, in a thread per core.
 
     References
     ----------
@@ -93,21 +87,18 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     >>> bg.loo(tree).elpd_i.sizes["obs"]
     272
     """
-    log_likelihood = _log_likelihood(tree, "tree", "loo")
-    result, unreliable = _psis(log_likelihood)
-    if unreliable.any():
+    result = leave_one_out(tree, "tree", "loo")
+    if result.warning:
+        unreliable = result.pareto_k.values > result.good_k
         warnings.warn(
-            f"The Pareto shape k of {_rows(log_likelihood, unreliable)} is above "
+            f"The Pareto shape k of {_rows(result.pareto_k, unreliable)} is above "
             f"{result.good_k:.2f}, up to {float(result.pareto_k.max()):.2f}: these rows change "
             f"the posterior too much when left out for `loo` to be relied on. Look at them, "
             f"draw more, or leave them out by fitting again.",
             UserWarning,
             stacklevel=2,
         )
-    kept: ELPDData = (
-        result if pointwise else dataclasses.replace(result, elpd_i=None, pareto_k=None)
-    )
-    return kept
+    return result if pointwise else dataclasses.replace(result, elpd_i=None, pareto_k=None)
 
 
 def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
@@ -135,8 +126,8 @@ def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     TypeError
         If `tree` is not a DataTree.
     ValueError
-        If it is not a fit with a log-likelihood, or holds too few draws: a point, of the
-        methods "map" and "ml", has none.
+        If it is not a fit, or holds too few draws: a point, of the methods "map" and "ml", has
+        none.
 
     Warns
     -----
@@ -145,7 +136,8 @@ def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
 
     Notes
     -----
-    Variances divide by S - 1. Costs O(S N) for S draws and N rows.
+    Variances divide by S - 1. A log-likelihood that `fit` left out for its size is computed, some
+    rows at a time. Costs O(S N) for S draws and N rows, in a thread per core.
 
     References
     ----------
@@ -162,33 +154,17 @@ def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     >>> bool(abs(bg.waic(tree).elpd - bg.loo(tree).elpd) < 1.0)
     True
     """
-    log_likelihood = _log_likelihood(tree, "tree", "waic")
-    highest = log_likelihood.max(_SAMPLE)
-    likelihood: xr.DataArray = xr.ufuncs.exp(log_likelihood - highest)
-    p_i = log_likelihood.var(_SAMPLE, ddof=1)
-    elpd_i = xr.ufuncs.log(likelihood.mean(_SAMPLE)) + highest - p_i
-    unreliable = p_i.values > LARGEST_VARIANCE
-    if unreliable.any():
+    result, variances = watanabe(tree, "tree", "waic")
+    if result.warning:
+        unreliable = variances > LARGEST_VARIANCE
         warnings.warn(
-            f"The log-likelihood of {_rows(log_likelihood, unreliable)} has a posterior variance "
-            f"above {LARGEST_VARIANCE}, up to {float(p_i.max()):.2f}: too large for `waic` to be "
+            f"The log-likelihood of {_rows(result.elpd_i, unreliable)} has a posterior variance "
+            f"above {LARGEST_VARIANCE}, up to {variances.max():.2f}: too large for `waic` to be "
             f"relied on. Use bayesgmm.loo instead.",
             UserWarning,
             stacklevel=2,
         )
-    result: ELPDData = _arviz().ELPDData(
-        elpd=float(elpd_i.sum()),
-        se=float(np.sqrt(elpd_i.size * elpd_i.var())),
-        p=float(p_i.sum()),
-        n_samples=math.prod(log_likelihood.sizes[dim] for dim in _SAMPLE),
-        n_data_points=elpd_i.size,
-        scale="log",
-        warning=bool(unreliable.any()),
-        good_k=None,
-        elpd_i=elpd_i if pointwise else None,
-    )
-    vars(result)["_kind"] = "waic"  # names it where it is printed; ArviZ has no class for it
-    return result
+    return result if pointwise else dataclasses.replace(result, elpd_i=None)
 
 
 def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd.DataFrame:
@@ -216,8 +192,8 @@ def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd
     TypeError
         If `trees` is not a dict of fits with names that are strings.
     ValueError
-        If there are fewer than two, if one is no fit, has no log-likelihood or too few draws,
-        or if they are fits of different data.
+        If there are fewer than two, if one is no fit or has too few draws, or if they are fits
+        of different data.
 
     Notes
     -----
@@ -240,96 +216,26 @@ def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd
     """
     check_choice(method, "method", METHODS)
     _refuse_different(trees)
-    log_likelihoods = {
-        name: _log_likelihood(tree, f"trees[{name!r}]", "compare") for name, tree in trees.items()
+    for name, tree in trees.items():
+        check_draws(tree, f"trees[{name!r}]", "compare")
+    results = {
+        name: leave_one_out(tree, f"trees[{name!r}]", "compare")  # diag_elpd tells of large k
+        for name, tree in trees.items()
     }
-    results = {}
-    for name, log_likelihood in log_likelihoods.items():
-        result, _ = _psis(log_likelihood)  # the table's diag_elpd says where k is too large
-        results[name] = dataclasses.replace(result, log_weights=None)
     if method == "stacking":
         highest = np.max([result.elpd_i.values for result in results.values()], axis=0)
         for name, result in results.items():
             results[name] = dataclasses.replace(result, elpd_i=result.elpd_i - highest)
+    import arviz_stats  # takes most of a second
+
     with np.errstate(divide="ignore", invalid="ignore"):  # the optimiser tries weights of zero
-        table: pd.DataFrame = _arviz().compare(results, method=METHODS[method], round_to="none")
+        table: pd.DataFrame = arviz_stats.compare(results, method=METHODS[method], round_to="none")
     return table
 
 
-def _log_likelihood(tree: Any, argument: str, function: str) -> xr.DataArray:
-    """Return the log-likelihood (chain, draw, obs) of a fit after checking that it can serve."""
-    require(tree, names.LOG_LIKELIHOOD, function=function, argument=argument)
-    stored: xr.DataArray = tree[names.LOG_LIKELIHOOD].dataset[names.X]
-    log_likelihood = stored.transpose(*_SAMPLE, names.OBS)
-    n_chains, n_draws = log_likelihood.shape[:2]
-    if n_draws < _FEWEST_DRAWS or n_chains * n_draws < _FEWEST_SAMPLES:
-        method = tree.attrs.get(names.METHOD)
-        point = method in ("map", "ml")
-        raise ValueError(
-            f"`{argument}` must hold at least {_FEWEST_SAMPLES} draws of the posterior, "
-            f"{_FEWEST_DRAWS} in every chain, for `{function}`; got {n_chains} x {n_draws} of the "
-            f"method {method!r}. "
-            + (
-                "A point has no posterior uncertainty: fit with method='nuts'."
-                if point
-                else "Fit again with more draws."
-            )
-        )
-    finite = np.isfinite(log_likelihood.values)
-    if not finite.all():
-        chain, draw, row = (int(i) for i in np.unravel_index(finite.argmin(), finite.shape))
-        raise ValueError(
-            f"`{argument}` must have a finite log-likelihood; got "
-            f"{log_likelihood.values[chain, draw, row]} at chain {chain}, draw {draw}, row {row}. "
-            f"Check that draw, and fit again."
-        )
-    return log_likelihood
-
-
-def _psis(log_likelihood: xr.DataArray) -> tuple[Any, NDArray[np.bool_]]:
-    """Return ArviZ's result and which rows have too large a Pareto shape."""
-    fit = xr.DataTree.from_dict({names.LOG_LIKELIHOOD: log_likelihood.to_dataset(name=names.X)})
-    reff = _relative_efficiency(log_likelihood.values)
-    with warnings.catch_warnings():  # ours names the rows
-        warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        try:
-            result = _arviz().loo(fit, pointwise=True, var_name=names.X, reff=reff)
-        except ValueError as error:  # a tail without any spread
-            raise ValueError(
-                f"`tree` must hold draws that differ; got a row of the data that the posterior "
-                f"gives the same small density in many draws ({error}). A chain is stuck: look at "
-                f"bayesgmm.check(tree), and fit again."
-            ) from error
-    # ArviZ gives NaN, and no warning, where a few weights are so large that no tail is left
-    shapes = result.pareto_k.fillna(np.inf)
-    unreliable = shapes.values > result.good_k
-    return dataclasses.replace(result, pareto_k=shapes, warning=bool(unreliable.any())), unreliable
-
-
-def _relative_efficiency(log_likelihood: NDArray[np.float64]) -> float:
-    """Return the effective sample size per draw of the likelihoods, averaged over rows.
-
-    Parameters
-    ----------
-    log_likelihood : array, shape (n_chains, n_draws, n_obs)
-        In nats. Rows are scaled to a largest likelihood of 1, which changes nothing but keeps
-        densities of 1e-300 from being taken for constants.
-    """
-    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=(0, 1)))
-    ess = _arviz().base.array_stats.ess(likelihood, chain_axis=0, draw_axis=1, method="mean")
-    return float(np.mean(ess)) / math.prod(log_likelihood.shape[:2])
-
-
-def _arviz() -> Any:
-    """Import arviz_stats, which takes a second, when it is needed."""
-    import arviz_stats
-
-    return arviz_stats
-
-
-def _rows(log_likelihood: xr.DataArray, chosen: NDArray[np.bool_]) -> str:
+def _rows(of_rows: xr.DataArray, chosen: NDArray[np.bool_]) -> str:
     """Return how many rows are chosen, and the labels of the first."""
-    labels = log_likelihood.indexes[names.OBS][chosen]
+    labels = of_rows.indexes[names.OBS][chosen]
     shown = ", ".join(str(label) for label in labels[:5])
     more = ", ..." if len(labels) > 5 else ""
     plural = "s" if len(labels) > 1 else ""

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesgmm import names
-from bayesgmm.summaries import diagnose, distinct_parameters
-from bayesgmm.tree import require, specification
+from bayesgmm import names, symptoms
+from bayesgmm.kernels.psis import LARGEST_PARETO_K
+from bayesgmm.summaries import FEWEST_DRAWS, diagnostics, distinct_parameters, require_draws
 
 type Array = NDArray[np.float64]
 
@@ -22,25 +22,16 @@ SMALLEST_ESS: Final = 100
 """Effective draws per chain below which R-hat and intervals are not to be trusted (same)."""
 SMALLEST_BFMI: Final = 0.3
 """Betancourt (2016)."""
-MAX_TREE_DEPTH: Final = 10
-SMALL_MARGIN: Final = 0.02
-"""A draw whose best matching wins by a smaller share of the rows is nearly a tie."""
+SMALLEST_SHARE: Final = 0.95
+"""Of the mass of the modes that were found, held by the one that is approximated."""
 MANY_TIES: Final = 0.05
-"""Share of such draws from which aligned marginals are called ambiguous."""
-NEAR_FLOOR: Final = 1.2
-"""Ratio of a scale to its floor up to which it sits on rounded values rather than on a spread."""
+"""Share of draws nearly tied in labels from which aligned marginals are called ambiguous."""
 OFTEN: Final = 0.05
-"""Share of the draws from which that is said."""
-FLAT: Final = 1e-6
-"""Smallest eigenvalue of a correlation matrix at which features determine each other."""
-LOOKED_AT: Final = 200
-"""Draws of a chain whose correlation matrices are looked at."""
+"""Share of the draws with a scale at its floor from which that is said."""
 POINTS: Final = ("map", "ml")
 """Methods whose result is a single point."""
-FEWEST_DRAWS: Final = 4
-"""Draws per chain that the diagnostics need."""
-HELD_POINTS: Final = 20
-"""Rows at which the log density is monitored."""
+APPROXIMATIONS: Final = ("advi", "fullrank_advi", "laplace")
+"""Methods whose draws are independent, of something near the posterior."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,10 @@ def check(tree: xr.DataTree) -> Report:
     no permutation of components changes (the log posterior, sorted weights, the log density at
     some rows), so that label switching is not mistaken for failure nor failure for label
     switching; divergences, saturated trees and energy of NUTS; how often the alignment was
-    nearly a tie. For a single point: whether the optimiser arrived, and how many starts agreed.
+    nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
+    importance weights, which tells whether the posterior has what the draws have not, but not of
+    modes where no draw is. For a single point: whether the optimiser arrived, and how many starts
+    agreed.
 
     Parameters
     ----------
@@ -93,12 +87,15 @@ def check(tree: xr.DataTree) -> Report:
     Raises
     ------
     TypeError, ValueError
-        If `tree` is not a fit.
+        If `tree` is not a fit, or was taken apart along ``chain`` or ``draw``.
 
     References
     ----------
     Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Rank-normalization, folding, and
     localization: an improved R-hat, Bayesian Analysis 16. doi:10.1214/20-BA1221
+
+    Yao, Vehtari, Simpson & Gelman (2018), Yes, but did it work? Evaluating variational
+    inference, Proceedings of Machine Learning Research 80.
 
     Examples
     --------
@@ -107,7 +104,7 @@ def check(tree: xr.DataTree) -> Report:
     >>> bg.check(tree).ok
     True
     """
-    require(tree, names.POSTERIOR, names.SAMPLE_STATS, function="check")
+    require_draws(tree, names.POSTERIOR, names.SAMPLE_STATS, function="check")
     if tree.attrs.get(names.METHOD) in POINTS:
         return _check_point(tree)
     draws = tree[names.POSTERIOR].sizes[names.DRAW]
@@ -118,6 +115,8 @@ def check(tree: xr.DataTree) -> Report:
             {"draws per chain": float(draws)},
             (f"Draw more: {FEWEST_DRAWS} a chain at the least, 1000 as a rule.",),
         )
+    if tree.attrs.get(names.METHOD) in APPROXIMATIONS:
+        return _check_approximation(tree)
     return _check_draws(tree)
 
 
@@ -128,7 +127,7 @@ def _check_point(tree: xr.DataTree) -> Report:
     agreeing = int(tree[names.MODES].dataset[names.STARTS].values[0])
     starts = int(attrs.get("starts", agreeing))
     degenerate = int(attrs.get("degenerate_starts", 0))
-    converged = bool(attrs.get("converged", 1))
+    converged = bool(attrs.get(names.CONVERGED, 1))
     evidence = {
         "starts": float(starts),
         "starts at the best mode": float(agreeing),
@@ -151,13 +150,73 @@ def _check_point(tree: xr.DataTree) -> Report:
     return Report(not advice, verdict, evidence, tuple(advice))
 
 
+def _check_approximation(tree: xr.DataTree) -> Report:
+    """Check a fit whose draws are of an approximation."""
+    attrs, lp = tree.attrs, tree[names.SAMPLE_STATS].dataset[names.LP]
+    n_chains, different = lp.sizes[names.CHAIN], np.unique(lp.values).size
+    pareto_k = float(attrs.get(names.PARETO_K, np.nan))
+    evidence = {
+        "draws": float(lp.size),
+        "different draws": float(different),
+        "Pareto k-hat": pareto_k,
+        "draws resampled": float(attrs.get(names.RESAMPLED, 0)),
+        "draws nearly tied in labels": symptoms.nearly_tied(tree),
+    }
+    if names.MODE_SHARE in attrs:
+        evidence["share of the mode"] = float(attrs[names.MODE_SHARE])
+    found = []
+    if names.PARETO_K not in attrs:
+        found.append((
+            "Unconfirmed: how far the approximation is from the posterior was not measured.",
+            "Compare it with method='nuts', or fit a GaussianMixture, for which it is measured.",
+        ))  # fmt: skip
+    elif not pareto_k <= LARGEST_PARETO_K:
+        found.append((
+            "Not to be trusted: the approximation is too far from the posterior.",
+            f"Pareto k-hat is {pareto_k:.2f}, where {LARGEST_PARETO_K} is the most that lets draws "
+            f"be reweighted to the posterior: they are not, their means may be off, and their "
+            f"spreads and tails more so. Fit with method='nuts'.",
+        ))  # fmt: skip
+    if not attrs.get(names.CONVERGED, 1):
+        found.append((
+            "Doubtful: the optimiser of the approximation did not converge.",
+            "Rescale `X`, use fewer components, or fit with method='nuts'.",
+        ))  # fmt: skip
+    share = evidence.get("share of the mode", 1.0)
+    if share < SMALLEST_SHARE:
+        found.append((
+            "Doubtful: other modes hold a part of the posterior.",
+            f"The mode that is approximated holds {share:.0%} of the mass of those that were "
+            f"found, and k-hat does not see the others. Fit with method='nuts', or use fewer "
+            f"components.",
+        ))  # fmt: skip
+    least = min(SMALLEST_ESS * n_chains, lp.size // 2)
+    if different < least:
+        found.append((
+            "Too few different draws: a few carry most of the weight.",
+            f"{different} of {lp.size} draws differ, and {least} are wanted. Draw more, or fit "
+            f"with method='nuts'.",
+        ))  # fmt: skip
+    if evidence["draws nearly tied in labels"] > MANY_TIES:
+        found.append((
+            "Labels are unclear: which component is which changes from draw to draw.",
+            f"Matching components to clusters was nearly a tie in "
+            f"{evidence['draws nearly tied in labels']:.0%} of the draws. Density, predictions of "
+            f"it and LOO do not depend on it; do not read single components.",
+        ))  # fmt: skip
+    good = "Trustworthy: the draws were near enough the posterior to be reweighted to it."
+    return _report(tree, good, evidence, found)
+
+
 def _check_draws(tree: xr.DataTree) -> Report:
     """Check a fit that is made of draws."""
     posterior, stats = tree[names.POSTERIOR].dataset, tree[names.SAMPLE_STATS].dataset
     n_chains = posterior.sizes[names.CHAIN]
     labels, aligned = distinct_parameters(tree)
-    free_labels, label_free = _label_free(tree)
-    of_aligned, of_free = diagnose(aligned), diagnose(label_free)
+    free_labels, label_free = symptoms.label_free(tree)
+    quality = diagnostics(np.concatenate([aligned, label_free]))
+    of_aligned = {name: values[: len(labels)] for name, values in quality.items()}
+    of_free = {name: values[len(labels) :] for name, values in quality.items()}
     evidence = {
         "chains": float(n_chains),
         "draws per chain": float(posterior.sizes[names.DRAW]),
@@ -169,38 +228,40 @@ def _check_draws(tree: xr.DataTree) -> Report:
         "smallest ESS, label-free": _worst(
             np.minimum(of_free["ess_bulk"], of_free["ess_tail"]), np.nanmin
         ),
-        "draws nearly tied in labels": float(
-            (tree[names.ALIGNMENT].dataset[names.MARGIN].values < SMALL_MARGIN).mean()
-            if names.ALIGNMENT in tree.children
-            else 0.0
-        ),
-        "chains that never moved": float(_never_moved(stats)),
-    } | _of_sampler(stats)
-    at_floor, where = _at_floor(tree)
+        "draws nearly tied in labels": symptoms.nearly_tied(tree),
+        "chains that never moved": float(symptoms.never_moved(stats)),
+    } | symptoms.of_sampler(stats)
+    found = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free)
+    good = "Trustworthy: chains agree, labels are clear and effective draws suffice."
+    return _report(tree, good, evidence, found)
+
+
+def _report(
+    tree: xr.DataTree, good: str, evidence: dict[str, float], found: list[tuple[str, str]]
+) -> Report:
+    """Return the report, after a look for components that rounding made; `good` if all is well."""
+    at_floor, where = symptoms.at_floor(tree)
     if where is not None:
         evidence["draws at the rounding error"] = at_floor
-    flat = _flat(tree)
+    flat = symptoms.flat(tree)
     if flat is not None:
         evidence["draws flat along a line"] = flat
-    failures = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free)
     if flat is not None and flat > 0.0:
-        failures.insert(0, (
+        found.insert(0, (
             "Not to be trusted: a component has collapsed onto rows that lie on a line.",
             f"In {flat:.0%} of the draws features of a component determine each other, as rounded "
             f"values can. Use structure 'diag' or 'tied', fewer components, or a larger `eta` in "
             f"LKJCovariance.",
         ))  # fmt: skip
     if at_floor > OFTEN:
-        failures.append((
+        found.append((
             "Doubtful: a component sits on rounded values rather than on a cluster.",
             f"In {at_floor:.0%} of the draws a component is as narrow in {where!r} as its values "
             f"are rounded. Use fewer components, a structure that shares scales such as 'tied', or "
             f"a larger `floor` in LKJCovariance.",
         ))  # fmt: skip
-    verdict = "Trustworthy: chains agree, labels are clear and effective draws suffice."
-    if failures:
-        verdict = failures[0][0]
-    return Report(not failures, verdict, evidence, tuple(advice for _, advice in failures))
+    verdict = found[0][0] if found else good
+    return Report(not found, verdict, evidence, tuple(advice for _, advice in found))
 
 
 def _failures(
@@ -279,78 +340,6 @@ def _more_draws(evidence: Mapping[str, float]) -> int:
     return int(np.ceil(factor * evidence["draws per chain"] / 500) * 500)
 
 
-def _never_moved(stats: xr.Dataset) -> int:
-    """Return the number of chains whose log posterior is the same in every draw."""
-    lp = stats[names.LP].transpose(names.CHAIN, names.DRAW).values
-    return int((np.ptp(lp, axis=1) == 0).sum())
-
-
-def _of_sampler(stats: xr.Dataset) -> dict[str, float]:
-    """Return the evidence that NUTS itself gives."""
-    evidence = {}
-    if names.DIVERGING in stats:
-        evidence["divergences"] = float(stats[names.DIVERGING].sum())
-    if names.TREE_DEPTH in stats:
-        saturated = stats[names.TREE_DEPTH].values >= MAX_TREE_DEPTH
-        evidence["draws at the largest tree"] = float(saturated.mean())
-    if names.ENERGY in stats:
-        energy = stats[names.ENERGY].transpose(names.CHAIN, names.DRAW).values
-        steps, spread = np.square(np.diff(energy, axis=1)).mean(axis=1), energy.var(axis=1)
-        evidence["smallest E-BFMI"] = float(
-            np.divide(steps, spread, out=np.zeros_like(steps), where=spread > 0).min()
-        )
-    return evidence
-
-
-def _at_floor(tree: xr.DataTree) -> tuple[float, Any]:
-    """Return the largest share of draws with a scale near its floor, and of which feature."""
-    floor = np.atleast_1d(np.asarray(specification(tree).covariance.floor, dtype=float))
-    if not (floor > 0).any():
-        return 0.0, None
-    scales = tree[names.POSTERIOR].dataset[names.SCALES]
-    near = NEAR_FLOOR * np.broadcast_to(floor, scales.sizes[names.FEATURE])
-    narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
-    shares = narrow.any(names.COMPONENT).mean((names.CHAIN, names.DRAW))
-    return float(shares.max()), shares[names.FEATURE].values.tolist()[int(shares.values.argmax())]
-
-
-def _flat(tree: xr.DataTree) -> float | None:
-    """Return the share of draws with a component that is flat along some direction.
-
-    None where the model has no correlations, or no scale has a floor: rows that were not rounded
-    lie near a line because that is what they do. Some 200 draws of every chain are looked at.
-    """
-    correlations = tree[names.POSTERIOR].dataset[names.CORRELATIONS]
-    spec = specification(tree)
-    rounded = np.any(np.asarray(spec.covariance.floor) > 0)
-    if spec.structure.correlations == "none" or not rounded or correlations.shape[-1] == 1:
-        return None
-    every = -(-correlations.sizes[names.DRAW] // LOOKED_AT)
-    looked_at = correlations.isel({names.DRAW: slice(None, None, every)}).transpose(
-        ..., names.COMPONENT, names.FEATURE, names.FEATURE2
-    )
-    thinnest = np.linalg.eigvalsh(looked_at.values)[..., 0].min(axis=-1)
-    return float((thinnest < FLAT).mean())
-
-
 def _worst(values: Array, choose: Any) -> float:
     """Return the largest or smallest value, NaN if there is none."""
     return float(choose(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
-    """Return names and draws, shape (chains, draws, Q), of what no permutation changes."""
-    sample = (names.CHAIN, names.DRAW)
-    lp = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(*sample).values
-    posterior = tree[names.POSTERIOR].dataset
-    weights = posterior[names.WEIGHTS].transpose(*sample, names.COMPONENT).values
-    labels = ["log posterior"]
-    parts = [lp[..., None], np.sort(weights, axis=-1)[..., ::-1]]
-    labels += [f"weight of rank {rank}" for rank in range(1, weights.shape[-1] + 1)]
-    if names.LOG_LIKELIHOOD in tree.children:
-        density = tree[names.LOG_LIKELIHOOD].dataset[names.X].transpose(*sample, names.OBS)
-        held = np.unique(np.linspace(0, density.sizes[names.OBS] - 1, HELD_POINTS).astype(int))
-        chosen = density.isel({names.OBS: held})
-        parts.append(chosen.values)
-        labels += [f"log density at row {label!r}" for label in chosen[names.OBS].values.tolist()]
-    return labels, np.concatenate(parts, axis=-1)

@@ -13,6 +13,7 @@ from bayesgmm import names
 from bayesgmm.dependence import first_combination, first_copy
 from bayesgmm.errors import check_integer
 from bayesgmm.labels import Given, kinds_of_columns, listed, read, spacing_of_columns
+from bayesgmm.moments import standard_deviation
 
 SPREADS: Final = (1e-100, 1e100)
 """Half a column's range, at least and at most: squares must not underflow or overflow."""
@@ -257,7 +258,7 @@ def center_and_unit(
     (array([1.e+09, 2.e+00]), array([1., 2.]))
     """
     center = 0.5 * values.min(axis=0) + 0.5 * values.max(axis=0)
-    unit = (values - center).std(axis=0)
+    unit = standard_deviation(values, center)
     if common_unit:
         unit = np.full_like(unit, np.sqrt(np.mean(unit**2)))
     return center, unit

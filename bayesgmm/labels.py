@@ -245,7 +245,9 @@ def _read_pandas(X: pd.DataFrame | pd.Series, argument: str) -> Given:
             )
         zoned = getattr(index, "tz", None) is not None
         remedy = f"{where} = {where}.{'tz_convert(None)' if zoned else 'map(str)'}"
-        labels = _plain(index.to_numpy(), where, remedy, kinds)
+        labels = index
+        if not isinstance(index, pd.RangeIndex):  # which takes no memory, however many there are
+            labels = _plain(index.to_numpy(), where, remedy, kinds)
         coords[dim] = xr.Variable(dim, labels, _called(index.name, dim))
     attrs = _attrs(X.attrs, f"{argument}.attrs")
     return Given(
@@ -286,7 +288,7 @@ def _coords(X: xr.DataArray, ours: Mapping[Hashable, str], argument: str) -> dic
     """Return the coordinates of `X` (obs, feature) with its dimensions renamed to `ours`."""
     obs_dim, feature_dim = ours
     coords = {
-        names.OBS: xr.Variable(names.OBS, np.arange(X.shape[0]), _called(obs_dim, names.OBS)),
+        names.OBS: xr.Variable(names.OBS, pd.RangeIndex(X.shape[0]), _called(obs_dim, names.OBS)),
         names.FEATURE: xr.Variable(
             names.FEATURE, _default_features(X.shape[1]), _called(feature_dim, names.FEATURE)
         ),
@@ -317,7 +319,7 @@ def _read_array(X: NDArray[Any], argument: str) -> Given:
     """Read a NumPy array: rows and features have no labels but their places."""
     cells = X[:, None] if X.ndim == 1 else X
     coords = {
-        names.OBS: xr.Variable(names.OBS, np.arange(cells.shape[0])),
+        names.OBS: xr.Variable(names.OBS, pd.RangeIndex(cells.shape[0])),
         names.FEATURE: xr.Variable(names.FEATURE, _default_features(cells.shape[1])),
     }
     return Given(

@@ -5,7 +5,7 @@ and scales in the data's units, so that its log density is that of `kernels.post
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -16,11 +16,9 @@ from pytensor.graph.basic import Constant
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.op import mixture_log_density
+from bayesgmm.op import correlation_factors, mixture_log_density
 
 type Array = NDArray[np.float64]
-
-LOG_2: Final = float(np.log(2.0))
 
 
 def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
@@ -96,6 +94,7 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
             names.MEANS,
             mu=np.asarray(resolved.means.location),
             sigma=np.asarray(resolved.means.scale),
+            shape=(n_components, n_features),
             dims=(names.COMPONENT, names.FEATURE),
         )
         scales = _scales(resolved, n_features)
@@ -171,13 +170,15 @@ def _weights(specification: GaussianMixture) -> Any:
 def _scales(specification: GaussianMixture, n_features: int) -> Any:
     """Return the scales, (component, feature), whatever of them is shared."""
     structure = specification.structure
-    dims: tuple[str, ...] = () if structure.shared_scales else (names.COMPONENT,)
+    sizes: dict[str, int] = {}
+    if not structure.shared_scales:
+        sizes[names.COMPONENT] = specification.n_components
     if not structure.common_scale:
-        dims = (*dims, names.FEATURE)
-    if len(dims) == 2:
-        return _half_normal(names.SCALES, specification, dims)
-    shared = _half_normal(names.SHARED_SCALES, specification, dims)
-    along_components = shared[:, None] if names.COMPONENT in dims else shared
+        sizes[names.FEATURE] = n_features
+    if len(sizes) == 2:
+        return _half_normal(names.SCALES, specification, sizes)
+    shared = _half_normal(names.SHARED_SCALES, specification, sizes)
+    along_components = shared[:, None] if names.COMPONENT in sizes else shared
     return pm.Deterministic(
         names.SCALES,
         pt.broadcast_to(along_components, (specification.n_components, n_features)),
@@ -185,13 +186,15 @@ def _scales(specification: GaussianMixture, n_features: int) -> Any:
     )
 
 
-def _half_normal(name: str, specification: GaussianMixture, dims: tuple[str, ...]) -> Any:
+def _half_normal(name: str, specification: GaussianMixture, sizes: dict[str, int]) -> Any:
     """Return half-normal variables, truncated where the scales have a floor."""
-    sigma = np.asarray(specification.covariance.scale)
-    floor = np.asarray(specification.covariance.floor)
+    dims, shape = tuple(sizes), tuple(sizes.values())
+    sigma = np.broadcast_to(np.asarray(specification.covariance.scale), shape)
+    floor = np.broadcast_to(np.asarray(specification.covariance.floor), shape)
     if floor.any():
-        return pm.Truncated(name, pm.HalfNormal.dist(sigma=sigma), lower=floor, dims=dims)
-    return pm.HalfNormal(name, sigma=sigma, dims=dims)
+        prior = pm.HalfNormal.dist(sigma=sigma)
+        return pm.Truncated(name, prior, lower=floor, shape=shape, dims=dims)
+    return pm.HalfNormal(name, sigma=sigma, shape=shape, dims=dims)
 
 
 def _correlation_factors(specification: GaussianMixture, n_features: int) -> Any:
@@ -199,10 +202,14 @@ def _correlation_factors(specification: GaussianMixture, n_features: int) -> Any
     sharing = specification.structure.correlations
     if sharing == "none" or n_features == 1:
         return pt.as_tensor_variable(np.eye(n_features)[None])
-    _, columns = _pairs(n_features)
-    shape = specification.covariance.eta + 0.5 * (n_features - 2 - columns)
-    dims = (names.PAIR,) if sharing == "shared" else (names.COMPONENT, names.PAIR)
-    b = pm.Beta(names.PARTIAL_CORRELATIONS, alpha=shape, beta=shape, dims=dims)
+    columns = _pairs(n_features)[1]
+    a = specification.covariance.eta + 0.5 * (n_features - 2 - columns)
+    sizes = {names.COMPONENT: specification.n_components, names.PAIR: columns.size}
+    if sharing == "shared":
+        del sizes[names.COMPONENT]
+    b = pm.Beta(
+        names.PARTIAL_CORRELATIONS, alpha=a, beta=a, shape=tuple(sizes.values()), dims=tuple(sizes)
+    )
     return lkj_factors(b[None] if sharing == "shared" else b, n_features)
 
 
@@ -221,24 +228,14 @@ def lkj_factors(b: Any, n_features: int) -> Any:
     TensorVariable, shape (G, D, D)
         C_ij = c_ij prod_{m<j} sqrt(1 - c_im^2), C_ii = prod_{m<i} sqrt(1 - c_im^2).
     """
-    # sqrt(1 - c^2) = 2 sqrt(b (1 - b)), as a logarithm: exact where b rounds to 0 or 1
-    log_rest = LOG_2 + 0.5 * (pt.log(b) + pt.log1p(-b))
-    zeros, ones = pt.zeros_like(b[:, :1]), pt.ones_like(b[:, :1])
-    n_pairs = n_features * (n_features - 1) // 2
-    place = np.full((n_features, n_features), n_pairs)
-    place[_pairs(n_features)] = np.arange(n_pairs)
-    left = np.roll(place, 1, axis=1)
-    left[:, 0] = n_pairs
-    log_left = pt.cumsum(pt.concatenate([log_rest, zeros], axis=1)[:, left], axis=2)
-    with_ones = np.where(np.eye(n_features), n_pairs + 1, place)
-    partial = pt.concatenate([2.0 * b - 1.0, zeros, ones], axis=1)[:, with_ones]
-    return partial * pt.exp(log_left)
+    # as logarithms: PyTensor knows those of b = sigmoid(x) exactly, where b rounds to 0 or 1
+    return correlation_factors(pt.log(b), pt.log1p(-b), n_features)
 
 
 def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., Any]:
     """Return the log density of rows, for which they are centred and scaled as these data are."""
     center, unit = center_and_unit(data.values, specification.structure.common_scale)
-    log_volume = float(np.log(unit).sum())
+    log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
 
     def log_density(value: Any, weights: Any, means: Any, cholesky: Any) -> Any:
         """Return the log density of every row, shape (obs,), in nats."""
@@ -246,9 +243,9 @@ def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[...,
             rows = np.ascontiguousarray(((value.data - center) / unit).T)
         else:
             rows = ((value - center) / unit).T
-        factors = cholesky / unit[:, None]
-        density = mixture_log_density(rows, pt.log(weights), (means - center) / unit, factors)
-        return density - log_volume
+        standardised = (means - center) * per_unit
+        factors = cholesky * per_unit[:, None]
+        return mixture_log_density(rows, pt.log(weights), standardised, factors) - log_volume
 
     return log_density
 

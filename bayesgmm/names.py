@@ -10,6 +10,7 @@ FEATURE: Final = "feature"
 FEATURE2: Final = "feature2"
 OBS: Final = "obs"
 MODE: Final = "mode"
+ITERATION: Final = "iteration"
 PAIR: Final = "pair"
 
 # Variables of the posterior
@@ -44,6 +45,7 @@ UNIT: Final = "unit"
 
 # Variables of ``sample_stats``
 LP: Final = "lp"
+LOG_Q: Final = "log_q"
 DIVERGING: Final = "diverging"
 ENERGY: Final = "energy"
 TREE_DEPTH: Final = "tree_depth"
@@ -59,6 +61,11 @@ MARGIN: Final = "margin"
 OBJECTIVE: Final = "objective"
 STARTS: Final = "starts"
 
+# Variables of ``optimization``
+ELBO: Final = "elbo"
+ELBO_DRAWS: Final = "n_draws"
+ELBO_ROWS: Final = "n_obs"
+
 # Groups
 POSTERIOR: Final = "posterior"
 SAMPLE_STATS: Final = "sample_stats"
@@ -67,6 +74,7 @@ OBSERVED_DATA: Final = "observed_data"
 CONSTANT_DATA: Final = "constant_data"
 ALIGNMENT: Final = "alignment"
 MODES: Final = "modes"
+OPTIMIZATION: Final = "optimization"
 POSTERIOR_PREDICTIVE: Final = "posterior_predictive"
 
 # Attributes of the root of the tree
@@ -79,4 +87,8 @@ CREATED_AT: Final = "created_at"
 INFERENCE_LIBRARY: Final = "inference_library"
 LIBRARY_VERSION: Final = "inference_library_version"
 INTERRUPTED: Final = "interrupted"
+CONVERGED: Final = "converged"
+PARETO_K: Final = "pareto_k"
+RESAMPLED: Final = "resampled"
+MODE_SHARE: Final = "mode_share"
 EXPECTED_LOSS: Final = "expected_loss"

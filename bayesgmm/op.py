@@ -1,8 +1,9 @@
-"""The pass over the data as PyTensor Ops: the log density of every row, and its gradient.
+"""What a graph of PyTensor would compute slowly or compile slowly, as Ops with their gradients.
 
-Both call the kernels that everything else is made of, so that PyMC's graph evaluates the same code
-as the fused log posterior. Under Numba they are called natively, without a step through Python;
-elsewhere `perform` calls them.
+The pass over the data, by the kernels that everything else is made of, so that PyMC's graph
+evaluates the same code as the fused log posterior; and the Cholesky factors of correlation
+matrices, in one node instead of twenty. Under Numba they are called natively, without a step
+through Python; elsewhere `perform` calls them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ import pytensor.tensor as pt
 from pytensor.gradient import grad_not_implemented
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
+from pytensor.graph.replace import _vectorize_node
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesgmm.kernels import linked
+from bayesgmm.kernels import factors, linked
+from bayesgmm.kernels.compiled import link
 
 
 class MixtureLogDensity(Op):
@@ -81,8 +84,79 @@ class MixtureSlopes(Op):
         return list(shapes[1:4])
 
 
+class CorrelationFactors(Op):
+    """Cholesky factors of correlation matrices.
+
+    Inputs are log b and log(1 - b), shape (G, D (D - 1) / 2), such that 2 b - 1 are the canonical
+    partial correlations, row by row below the diagonal; the output has shape (G, D, D).
+    """
+
+    __props__ = ("n_features",)
+
+    def __init__(self, n_features: int) -> None:
+        self.n_features = n_features
+
+    def make_node(self, log_b: Any, log_q: Any) -> Apply:
+        """Return the application of the Op to matrices of float64."""
+        inputs = [pt.as_tensor_variable(value, dtype="float64") for value in (log_b, log_q)]
+        shape = (inputs[0].type.shape[0], self.n_features, self.n_features)
+        return Apply(self, inputs, [pt.tensor3(dtype="float64", shape=shape)])
+
+    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
+        """Call the kernel from Python."""
+        contiguous = map(np.ascontiguousarray, inputs)
+        outputs[0][0] = factors.correlation_factors(*contiguous, self.n_features)
+
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return (G, D, D)."""
+        return [(shapes[0][0], self.n_features, self.n_features)]
+
+    def pullback(
+        self,
+        inputs: Sequence[Variable],
+        outputs: Sequence[Variable],
+        cotangents: Sequence[Variable],
+    ) -> list[Variable]:
+        """Return the vector-Jacobian products."""
+        return list(_correlation_slopes(*inputs, cotangents[0]))
+
+
+class CorrelationSlopes(Op):
+    """The derivatives of a weighted sum of the entries of `CorrelationFactors`.
+
+    Inputs are those of `CorrelationFactors` and a weight for every entry.
+    """
+
+    __props__ = ()
+
+    def make_node(self, log_b: Any, log_q: Any, slopes: Any) -> Apply:
+        """Return the application of the Op to tensors of float64."""
+        inputs = [pt.as_tensor_variable(value, dtype="float64") for value in (log_b, log_q, slopes)]
+        return Apply(self, inputs, [value.type() for value in inputs[:2]])
+
+    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
+        """Call the kernel from Python."""
+        results = factors.factor_slopes(*map(np.ascontiguousarray, inputs))
+        for output, result in zip(outputs, results, strict=True):
+            output[0] = result
+
+    def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the shapes of the first two inputs."""
+        return list(shapes[:2])
+
+
 _mixture_slopes = MixtureSlopes()
 _mixture_log_density = MixtureLogDensity()
+_correlation_slopes = CorrelationSlopes()
+
+
+@_vectorize_node.register(CorrelationFactors)
+def _vectorize_factors(op: CorrelationFactors, node: Apply, log_b: Any, log_q: Any) -> Apply:
+    """Apply the Op to all batches at once: to it they are but further matrices."""
+    log_b, log_q = pt.broadcast_arrays(log_b, log_q)
+    flat = [value.reshape((-1, value.shape[-1])) for value in (log_b, log_q)]
+    shape = (*(log_b.shape[i] for i in range(log_b.type.ndim - 1)), op.n_features, op.n_features)
+    return op(*flat).reshape(shape).owner
 
 
 def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Any:
@@ -108,6 +182,25 @@ def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) 
     return _mixture_log_density(rows, log_weights, means, cholesky)
 
 
+def correlation_factors(log_b: Any, log_q: Any, n_features: int) -> Any:
+    """Return Cholesky factors of correlation matrices with given partial correlations.
+
+    Parameters
+    ----------
+    log_b, log_q : tensor_like, shape (G, D (D - 1) / 2)
+        The logarithms of b and 1 - b, such that 2 b - 1 are canonical partial correlations, row
+        by row below the diagonal.
+    n_features : int
+        D.
+
+    Returns
+    -------
+    TensorVariable, shape (G, D, D)
+        C_ij = c_ij prod_{m<j} sqrt(1 - c_im^2), C_ii = prod_{m<i} sqrt(1 - c_im^2), c = 2 b - 1.
+    """
+    return CorrelationFactors(n_features)(log_b, log_q)
+
+
 def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variable]:
     """Return tensors of float64, refusing other numbers of dimensions."""
     labels = ("rows", "log_weights", "means", "cholesky", "row_slopes")
@@ -123,14 +216,34 @@ def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variabl
 
 def _version() -> int:
     """Return a number that changes with the linked functions, for the keys of PyTensor's cache."""
-    return crc32(Path(linked.__file__).read_bytes())
+    return crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (linked, factors)))
 
 
 @register_funcify_default_op_cache_key(MixtureLogDensity)
 def _funcify_density(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
+    link()
     return numba_njit(linked.linked_log_densities), _version()
 
 
 @register_funcify_default_op_cache_key(MixtureSlopes)
 def _funcify_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
+    link()
     return numba_njit(linked.linked_density_slopes), _version()
+
+
+@register_funcify_default_op_cache_key(CorrelationFactors)
+def _funcify_factors(op: CorrelationFactors, **kwargs: Any) -> tuple[Callable[..., Any], int]:
+    link()
+    n_features, linked_factors = op.n_features, numba_njit(factors.linked_correlation_factors)
+
+    @numba_njit
+    def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
+        return linked_factors(log_b, log_q, n_features)
+
+    return correlation_factors, _version()
+
+
+@register_funcify_default_op_cache_key(CorrelationSlopes)
+def _funcify_factor_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
+    link()
+    return numba_njit(factors.linked_factor_slopes), _version()

@@ -169,7 +169,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     for start in range(0, data.n_obs, chunk):
         rows = draws.rows(data.values[start : start + chunk])
         densities = np.empty((n_draws, rows.shape[1]))
-        fill_draws(rows, *draws[:3], _reach(rows), densities, NO_CUBE, NO_LABELS, NO_CUBE)
+        fill_draws(rows, *draws[:3], densities, NO_CUBE, NO_LABELS, NO_CUBE)
         peak = densities.max(axis=0)
         with np.errstate(invalid="ignore"):  # -inf - -inf, where no draw gives any density
             mean = np.log(np.exp(densities - peak).mean(axis=0)) + peak
@@ -280,15 +280,10 @@ def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     return data
 
 
-def _reach(rows: Array) -> float:
-    """Return the largest absolute entry, which tells the pass whether it may cancel."""
-    return float(np.abs(rows).max())
-
-
 def _responsibilities(draws: Mixtures, values: Array) -> Array:
     """Return the responsibilities averaged over the draws, shape (K, N)."""
     rows = draws.rows(values)
     n_draws, n_components = draws.log_weights.shape
     total = np.zeros((1, n_components, rows.shape[1]))
-    fill_draws(rows, *draws[:3], _reach(rows), NO_ARRAY, total, NO_LABELS, NO_CUBE)
+    fill_draws(rows, *draws[:3], NO_ARRAY, total, NO_LABELS, NO_CUBE)
     return np.asarray(total[0] / n_draws)

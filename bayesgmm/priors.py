@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.errors import check_choice, check_positive
+from bayesgmm.moments import standard_deviation
 
 type PerFeature = float | tuple[float, ...] | None
 """A number for every feature, one number each, or None: to be resolved from the data."""
@@ -198,7 +199,7 @@ class LKJCovariance:
 
     def resolve(self, values: NDArray[np.float64]) -> Self:
         """Return the prior with numbers from the data, shape (n_obs, n_features)."""
-        spread, grain = values.std(axis=0), rounding(values)
+        spread, grain = standard_deviation(values, values[0]), rounding(values)
         if not STRUCTURES[self.structure].common_scale:
             scale = resolved(self.scale, spread, "covariance.scale")
             floor = resolved(self.floor, np.minimum(grain, scale), "covariance.floor")
@@ -268,8 +269,11 @@ def rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
     were rounded to. 0 where no value repeats. O(N D log N).
     """
     result = np.zeros(values.shape[1])
-    for j, column in enumerate(values.T):
-        distinct = np.unique(column)
-        if 1 < distinct.size < column.size:
-            result[j] = 0.5 * np.median(np.diff(distinct))
+    for j in range(values.shape[1]):
+        column = np.sort(values[:, j])
+        rises = column[1:] != column[:-1]
+        if 0 < np.count_nonzero(rises) < rises.size:
+            distinct = np.concatenate((column[:1], column[1:][rises]))
+            del column  # there may be many rows
+            result[j] = 0.5 * np.median(np.diff(distinct), overwrite_input=True)
     return result

@@ -1,6 +1,6 @@
 """What was estimated: every parameter in a table, with the quality of its estimate."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.kernels.diagnostics import diagnose
 from bayesgmm.tree import require, specification
 
 type Array = NDArray[np.float64]
+
+FEWEST_DRAWS: Final = 4
+"""Draws per chain that the diagnostics need."""
 
 
 def summary(tree: xr.DataTree) -> pd.DataFrame:
@@ -33,12 +37,13 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     Raises
     ------
     TypeError, ValueError
-        If `tree` is not a fit.
+        If `tree` is not a fit, or was taken apart along ``chain`` or ``draw``.
 
     Notes
     -----
-    Diagnostics are ArviZ's, of the aligned draws (Vehtari et al. 2021,
-    doi:10.1214/20-BA1221). The interval holds ``arviz_stats.rcParams["stats.ci_prob"]``.
+    Diagnostics are those of Vehtari et al. (2021, doi:10.1214/20-BA1221), as in ArviZ, of the
+    aligned draws; NaN of what does not vary. The interval holds
+    ``arviz_stats.rcParams["stats.ci_prob"]``.
 
     Examples
     --------
@@ -47,67 +52,86 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     >>> bg.summary(tree).loc["means[0, waiting]"].round(1).to_dict()
     {'estimate': 54.5}
     """
-    require(tree, names.POSTERIOR, function="summary")
+    require_draws(tree, names.POSTERIOR, function="summary")
     labels, draws = distinct_parameters(tree)
     index = pd.Index(labels, name="parameter")
-    if draws.shape[0] * draws.shape[1] == 1:
-        return pd.DataFrame({"estimate": draws[0, 0]}, index=index)
+    samples = draws.reshape(len(labels), -1)
+    if samples.shape[1] == 1:
+        return pd.DataFrame({"estimate": samples[:, 0]}, index=index)
     from arviz_base import rcParams
 
     prob = rcParams["stats.ci_prob"]
-    tails = np.quantile(draws, [0.5 - prob / 2, 0.5 + prob / 2], axis=(0, 1))
-    diagnosed = diagnose(draws)
+    tails = np.quantile(samples, [0.5 - prob / 2, 0.5 + prob / 2], axis=1)
+    quality = diagnostics(draws)
+    sd = samples.std(axis=1, ddof=1)
     return pd.DataFrame(
         {
-            "mean": draws.mean(axis=(0, 1)),
-            "sd": draws.std(axis=(0, 1), ddof=1),
+            "mean": samples.mean(axis=1),
+            "sd": sd,
             f"eti{100 * prob:.0f}_lb": tails[0],
             f"eti{100 * prob:.0f}_ub": tails[1],
-            "mcse_mean": diagnosed["mcse_mean"],
-            "ess_bulk": diagnosed["ess_bulk"],
-            "ess_tail": diagnosed["ess_tail"],
-            "r_hat": diagnosed["r_hat"],
+            "mcse_mean": sd / np.sqrt(quality["ess_mean"]),
+            "ess_bulk": quality["ess_bulk"],
+            "ess_tail": quality["ess_tail"],
+            "r_hat": quality["r_hat"],
         },
         index=index,
     )
 
 
-def diagnose(draws: Array) -> dict[str, Array]:
-    """Return ArviZ's diagnostics of many quantities.
+def diagnostics(draws: Array) -> dict[str, Array]:
+    """Return the diagnostics of many quantities.
 
     Parameters
     ----------
-    draws : array, shape (chains, draws, Q)
+    draws : array, shape (Q, chains, draws)
 
     Returns
     -------
     dict of str to array, shape (Q,)
-        ``mcse_mean``, ``ess_bulk``, ``ess_tail``, ``r_hat`` (rank-normalised, split); NaN where a
-        quantity does not vary.
+        ``r_hat`` (rank-normalised, split), ``ess_bulk``, ``ess_tail`` (of the 5 % and the 95 %
+        quantile, the smaller) and ``ess_mean``; NaN where a quantity does not vary, all of them
+        where there are fewer than four draws to a chain, and ``r_hat`` of a single chain.
     """
-    from arviz_stats.base import array_stats
+    enough = draws.shape[2] >= FEWEST_DRAWS
+    result = diagnose(draws) if enough else np.full((4, len(draws)), np.nan)
+    return dict(zip(("r_hat", "ess_bulk", "ess_tail", "ess_mean"), result, strict=True))
 
-    axes = {"chain_axis": 0, "draw_axis": 1}
-    varies = np.ptp(draws, axis=(0, 1)) > 0
-    result = {
-        name: np.full(draws.shape[2], np.nan)
-        for name in ("mcse_mean", "ess_bulk", "ess_tail", "r_hat")
-    }
-    if varies.any():
-        kept = draws[:, :, varies]
-        # a chain that is stuck has variance 0: its R-hat is infinite, not an error
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result["mcse_mean"][varies] = array_stats.mcse(kept, method="mean", **axes)
-            result["ess_bulk"][varies] = array_stats.ess(kept, method="bulk", **axes)
-            result["ess_tail"][varies] = array_stats.ess(
-                kept, method="tail", prob=(0.05, 0.95), **axes
-            )
-            result["r_hat"][varies] = array_stats.rhat(kept, method="rank", **axes)
-    return result
+
+def require_draws(tree: Any, *groups: str, function: str, argument: str = "tree") -> None:
+    """Refuse anything that is not a fit with some groups, with chains and draws in them.
+
+    Parameters
+    ----------
+    tree : object
+        What the user passed.
+    *groups : str
+        Names of groups with the dimensions ``chain`` and ``draw``.
+    function : str
+        The public name of the function.
+    argument : str
+        What the user passed is called in messages.
+
+    Raises
+    ------
+    TypeError
+        If `tree` is not a DataTree.
+    ValueError
+        If it is not a fit, lacks a group, or was taken apart along ``chain`` or ``draw``.
+    """
+    require(tree, *groups, function=function, argument=argument)
+    for group in groups:
+        for dim in (names.CHAIN, names.DRAW):
+            if dim not in tree[group].dims:
+                raise ValueError(
+                    f"`{argument}` must have the dimensions {names.CHAIN!r} and {names.DRAW!r} for "
+                    f"`{function}`; got a group {group!r} with {tuple(tree[group].dims)}. A single "
+                    f"{dim} keeps its dimension when it is chosen by a list: isel({dim}=[0])."
+                )
 
 
 def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
-    """Return names and draws, shape (chains, draws, Q), of the parameters, each once."""
+    """Return names and draws, shape (Q, chains, draws), of the parameters, each once."""
     posterior = tree[names.POSTERIOR].dataset
     structure = specification(tree).structure
     sample = (names.CHAIN, names.DRAW)
@@ -144,4 +168,4 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
             for j in range(i):
                 label = f"{which}, {features[j]}, {feature}"
                 add(names.CORRELATIONS, label, correlations[..., k, i, j])
-    return labels, np.stack(parts, axis=-1)
+    return labels, np.stack(parts)

@@ -67,6 +67,7 @@ def random_fit(
             names.STARTS: np.array([5, 2, 1]),
             **{name: modes[name] for name in (names.WEIGHTS, names.MEANS, names.COVARIANCES)},
         },
+        "optimization": None,
         "attrs": {
             names.METHOD: method,
             names.ENGINE: "fused",

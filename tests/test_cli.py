@@ -108,6 +108,69 @@ def test_fit_passes_structure_draws_and_chains(folder: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(correlations, np.broadcast_to(np.eye(2), correlations.shape))
 
 
+SELECT = ["--draws", "60", "--chains", "2", "--seed", "3", "--quiet"]
+
+
+def test_select_prints_what_it_found_and_saves_the_best(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = folder / "numbers.csv", tmp_path / "best.nc"
+    arguments = ["--components", "1-3", "--structure", "diag,tied", *SELECT, "--out", str(out)]
+    assert main(["select", str(data), *arguments]) == 0
+    captured = capsys.readouterr()
+    expected = bg.select(
+        pd.read_csv(data), [1, 2, 3], structures=["diag", "tied"], draws=60, chains=2, random_seed=3
+    )
+    lines = captured.out.splitlines()
+    assert lines[0] == str(expected).splitlines()[0]
+    shown = [line.split()[:2] for line in lines if re.search(" (diag|tied) ", line)]
+    assert shown == [[k, structure] for k in "123" for structure in ("diag", "tied")]
+    assert lines[-1] == f"Wrote the best to {out}"
+    best = expected.fits[expected.best]["posterior"].dataset
+    np.testing.assert_array_equal(bg.load(out)["posterior"]["means"], best["means"])
+
+
+def test_select_takes_a_list_of_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(folder / "numbers.csv")
+    assert main(["select", data, "--components", "2,1", *SELECT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if " full " in line] == ["1", "2"]
+    assert "Wrote" not in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [
+        ("two", "`--components` must be numbers such as 1-8 or 2,3,5; got 'two'"),
+        ("2-", "`--components` must be numbers .* got '2-'"),
+        ("3-2", "`n_components` must hold at least one number"),
+        ("2,2", "`n_components` must hold every number once"),
+        ("1-61", "as many rows as there are components, 61"),
+    ],
+)
+def test_select_refuses(
+    folder: Path, capsys: pytest.CaptureFixture[str], components: str, message: str
+) -> None:
+    said = refused(capsys, "select", folder / "numbers.csv", "--components", components)
+    assert re.search(message, said)
+
+
+def test_an_interrupted_select_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select = bg.select
+
+    def interrupted(X: object, numbers: list[int], **given: object) -> object:
+        return select(X, numbers[:1], **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bg, "select", interrupted)
+    arguments = ["select", str(folder / "numbers.csv"), "--components", "1-2", *SELECT]
+    assert main(arguments) == 130
+    captured = capsys.readouterr()
+    assert "Best by leave-one-out: 1 component" in captured.out
+    assert captured.err == "bayesgmm: error: interrupted; some fits are missing\n"
+
+
 @pytest.mark.parametrize("file", ["numbers.csv", "text.csv", "numbers.parquet"])
 def test_predict_takes_the_fitted_columns(
     folder: Path, file: str, capsys: pytest.CaptureFixture[str]

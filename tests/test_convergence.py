@@ -331,6 +331,24 @@ def test_one_draw_of_many_is_no_optimum(tree: xr.DataTree) -> None:
     assert "optimiser" not in report.verdict
 
 
+def test_a_single_chain_is_chosen_by_a_list(tree: xr.DataTree) -> None:
+    for dim in ("chain", "draw"):
+        message = (
+            rf"^`tree` must have the dimensions 'chain' and 'draw' for `check`; got a group "
+            rf"'posterior' with \(.*\)\. A single {dim} keeps .* by a list: isel\({dim}=\[0\]\)\."
+        )
+        with pytest.raises(ValueError, match=message):
+            bg.check(tree.isel({dim: 0}))
+
+
+def test_a_log_likelihood_that_is_not_stored_is_computed(tree: xr.DataTree) -> None:
+    bare = tree.filter(lambda node: node.name != "log_likelihood")
+    stored, computed = bg.check(tree), bg.check(bare)
+    assert computed.verdict == stored.verdict
+    for name, value in stored.evidence.items():
+        assert computed.evidence[name] == pytest.approx(value, rel=1e-6)
+
+
 def test_reports_cannot_be_changed(tree: xr.DataTree) -> None:
     report = bg.check(tree)
     with pytest.raises(AttributeError, match="cannot assign"):

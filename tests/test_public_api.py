@@ -49,6 +49,19 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
+    "select": (
+        ("X", "n_components"),
+        {
+            "spec": None,
+            "structures": None,
+            "method": "nuts",
+            "draws": 1000,
+            "tune": None,
+            "chains": 4,
+            "random_seed": None,
+            "progressbar": True,
+        },
+    ),
     "plot_components": (("tree",), {"ax": None}),
     "plot_uncertainty": (("tree",), {"ax": None}),
 }

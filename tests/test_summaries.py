@@ -105,3 +105,23 @@ def test_the_order_of_dimensions_does_not_matter(tree: xr.DataTree) -> None:
         tree["posterior"].to_dataset().transpose(..., "draw", "chain")
     )
     assert bg.summary(turned).equals(bg.summary(tree))
+
+
+def test_a_single_chain_or_draw_is_chosen_by_a_list(tree: xr.DataTree) -> None:
+    for dim in ("chain", "draw"):
+        message = (
+            rf"^`tree` must have the dimensions 'chain' and 'draw' for `summary`; got a group "
+            rf"'posterior' with \(.*\)\. A single {dim} keeps .* by a list: isel\({dim}=\[0\]\)\."
+        )
+        with pytest.raises(ValueError, match=message):
+            bg.summary(tree.isel({dim: 1}))
+    row = bg.summary(tree.isel(chain=[1])).loc["weights[0]"]
+    assert row["mean"] == pytest.approx(tree["posterior"]["weights"].values[1, :, 0].mean())
+    assert np.isnan(row["r_hat"])  # a single chain agrees with nobody
+    assert bg.summary(tree.isel(chain=[1], draw=[5])).columns.tolist() == ["estimate"]
+
+
+def test_three_draws_have_no_diagnostics(tree: xr.DataTree) -> None:
+    table = bg.summary(tree.isel(draw=slice(3)))
+    assert table[["mean", "sd"]].notna().all(axis=None)
+    assert table[["mcse_mean", "ess_bulk", "ess_tail", "r_hat"]].isna().all(axis=None)

@@ -5,13 +5,14 @@ The draws are aligned, and come with the log-likelihood of every row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.em import Mode
 from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
@@ -22,6 +23,7 @@ from bayesgmm.kernels.relabel import (
     align_draws,
     order_of,
 )
+from bayesgmm.kernels.threads import over_draws
 from bayesgmm.tree import Parameters, build
 
 type Array = NDArray[np.float64]
@@ -49,6 +51,29 @@ class Options:
     target_accept: float
     random_seed: int
 
+    @classmethod
+    def checked(
+        cls,
+        *,
+        draws: int,
+        tune: int | None,
+        chains: int,
+        target_accept: float,
+        random_seed: int | None,
+    ) -> Self:
+        """Return what the user asked for, refusing what makes no sense; draw a seed if need be."""
+        check_integer(draws, "draws", 4, "Draws are what results are made of; 1000 is usual.")
+        check_integer(chains, "chains", 1, "Four chains are usual: their agreement is evidence.")
+        if tune is not None:
+            check_integer(tune, "tune", 20, "Leave it None to choose it.")
+        if check_positive(target_accept, "target_accept", "Try 0.95.") >= 1.0:
+            raise ValueError(f"`target_accept` must be less than 1; got {target_accept}. Try 0.95.")
+        if random_seed is None:
+            random_seed = int(np.random.SeedSequence().generate_state(1)[0])
+        remedy = "Give an integer such as 1, or None."
+        random_seed = check_integer(random_seed, "random_seed", 0, remedy)
+        return cls(draws, tune, chains, float(target_accept), random_seed)
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -64,18 +89,23 @@ class Draws:
         The modes met on the way.
     attrs : dict
         Attributes of the tree that the method knows.
-    others : dict of str to array, shape (chains, draws, ...)
+    others : dict of str to Variable, dimensions (chain, draw, ...)
         Further variables of a model that the user changed.
+    optimization : dict of str to array, shape (iterations,)
+        How the method came to where it drew from.
     """
 
     parameters: Parameters
     statistics: Mapping[str, NDArray[Any]]
     modes: tuple[Mode, ...]
     attrs: Mapping[str, str | int | float]
-    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    others: Mapping[str, xr.Variable] = field(default_factory=dict)
+    optimization: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def assemble(problem: Problem, drawn: Draws, attrs: Mapping[str, str | int | float]) -> xr.DataTree:
+def assemble(
+    problem: Problem, drawn: Draws, attrs: Mapping[str, str | int | float], *, sharing: int
+) -> xr.DataTree:
     """Return the tree of a fit.
 
     Parameters
@@ -84,6 +114,8 @@ def assemble(problem: Problem, drawn: Draws, attrs: Mapping[str, str | int | flo
     drawn : Draws
     attrs : dict
         Attributes that the method does not know.
+    sharing : int
+        How many fits are to be held at the same time.
 
     Returns
     -------
@@ -91,9 +123,9 @@ def assemble(problem: Problem, drawn: Draws, attrs: Mapping[str, str | int | flo
 
     Notes
     -----
-    Two passes per draw, O(S N K D^2), the second stopped half-way. Where the pointwise
-    log-likelihood would take more than 1 GiB it is left out and the attribute
-    ``log_likelihood_bytes`` says so.
+    Two passes per draw, O(S N K D^2), the second stopped half-way, in as many threads as there
+    are cores. Where the pointwise log-likelihoods of all that share memory would take more than
+    1 GiB they are left out and the attribute ``log_likelihood_bytes`` says so.
     """
     shape = drawn.statistics[names.LP].shape
     mixtures = standardise(*drawn.parameters[:4], problem.center, problem.unit)
@@ -106,25 +138,54 @@ def assemble(problem: Problem, drawn: Draws, attrs: Mapping[str, str | int | flo
     size = 8 * len(permutation) * problem.data.n_obs
     log_likelihood = None
     extra: dict[str, str | int | float] = {}
-    if size <= LARGEST_LOG_LIKELIHOOD:
-        densities = np.empty((len(permutation), problem.data.n_obs))
-        fill_draws(problem.rows, *mixtures, problem.reach, densities, NO_CUBE, NO_LABELS, NO_CUBE)
-        densities -= np.log(problem.unit).sum()
-        log_likelihood = densities.reshape(*shape, -1)
+    if size * sharing <= LARGEST_LOG_LIKELIHOOD:
+        log_likelihood = _log_likelihood(problem, mixtures).reshape(*shape, -1)
     else:
         extra["log_likelihood_bytes"] = size
     return build(
         data=problem.data,
         specification=problem.specification,
-        posterior=posterior | dict(drawn.others),
+        posterior=posterior
+        | {
+            name: _permuted(variable, permutation.reshape(*shape, -1))
+            for name, variable in drawn.others.items()
+        },
         sample_stats=drawn.statistics,
         log_likelihood=log_likelihood,
         center=problem.center,
         unit=problem.unit,
         alignment=alignment,
         modes=_modes(problem, drawn.modes) if drawn.modes else None,
+        optimization=drawn.optimization or None,
         attrs={**attrs, **drawn.attrs, **extra},
     )
+
+
+def _permuted(variable: xr.Variable, permutation: NDArray[np.int64]) -> xr.Variable:
+    """Return a variable with its components, if it runs along them, in the order of every draw."""
+    values = variable.values
+    for axis, dim in enumerate(variable.dims):
+        if dim == names.COMPONENT:
+            lead = [1] * values.ndim
+            lead[:2], lead[axis] = permutation.shape[:2], permutation.shape[2]
+            values = np.take_along_axis(values, permutation.reshape(lead), axis)
+    return variable.copy(data=values)
+
+
+def _log_likelihood(problem: Problem, mixtures: tuple[Array, Array, Array]) -> Array:
+    """Return the log density of every row under every draw, shape (S, N), in the data's units."""
+    log_weights, means, cholesky = mixtures
+    result = np.empty((len(log_weights), problem.data.n_obs))
+
+    def fill(part: slice) -> None:
+        fill_draws(
+            problem.rows, log_weights[part], means[part], cholesky[part],
+            result[part], NO_CUBE, NO_LABELS, NO_CUBE,
+        )  # fmt: skip
+        result[part] -= np.log(problem.unit).sum()
+
+    over_draws(fill, len(result))
+    return result
 
 
 def _align(
@@ -138,7 +199,7 @@ def _align(
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method == "ecr":
-        permutation, margin = align_draws(problem.rows, *mixtures, problem.reach, pivot)
+        permutation, margin = align_draws(problem.rows, *mixtures, pivot)
     chain, draw = np.unravel_index(pivot, shape)
     return permutation, {
         names.PERMUTATION: permutation.reshape(*shape, n_components),

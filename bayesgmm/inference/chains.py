@@ -104,6 +104,7 @@ class Chain:
         self._shift, self._factor, self._settings = shift, factor, settings
         self._seed = seed
         self._progress: Any = None
+        self._failure: RuntimeError | None = None
         try:
             self._sampler = self._from_pointers(problem, start)
         except (AttributeError, TypeError) as error:
@@ -111,7 +112,7 @@ class Chain:
                 f"This version of nutpie takes no compiled functions ({error}): sampling is slower "
                 f"than it could be. Install the version that bayesgmm asks for.",
                 RuntimeWarning,
-                stacklevel=6,  # where the user called fit
+                stacklevel=7,  # where the user called fit
             )
             self._sampler = self._from_python(problem, start)
 
@@ -135,12 +136,11 @@ class Chain:
 
     def _from_pointers(self, problem: Problem, start: Array) -> Any:
         """Start a sampler that calls our compiled functions by their addresses."""
-        from bayesgmm.kernels.pointer import expand_c, log_posterior_c, pack_user
+        from bayesgmm.kernels.pointer import expand_c
 
         lib = extension()
-        user = pack_user(problem.flat, self._shift, self._factor)
-        alive = (user, problem.flat)
-        density = lib.LogpFunc(log_posterior_c.address, user.ctypes.data, alive)
+        address, user, alive = self._compiled(problem)
+        density = lib.LogpFunc(address, user.ctypes.data, alive)
         expand = lib.ExpandFunc(start.size, 1, expand_c.address, user.ctypes.data, alive)
         variables = lib.PyVariable.new_variables(["unused"], ["float64"], [()], {}, {})
         model = lib.PyMcModel(
@@ -155,6 +155,13 @@ class Chain:
             100,
             lib.PyStorage.arrow(),
         )
+
+    def _compiled(self, problem: Problem) -> tuple[int, NDArray[Any], Any]:
+        """Return the address of the density, what it reads, and all that must be kept alive."""
+        from bayesgmm.kernels.pointer import log_posterior_c, pack_user
+
+        user = pack_user(problem.flat, self._shift, self._factor)
+        return log_posterior_c.address, user, (user, problem.flat)
 
     def _from_python(self, problem: Problem, start: Array) -> Any:
         """Start a sampler that calls a Python function per gradient: nutpie's public route."""
@@ -189,11 +196,14 @@ class Chain:
 
     @property
     def finished(self) -> bool:
-        """Whether all draws are there."""
+        """Whether all draws are there, or it has failed."""
         try:
-            return bool(self._sampler.is_finished())
+            return self._failure is not None or bool(self._sampler.is_finished())
         except TimeoutError:  # asked while the sampler is busy starting
             return False
+        except RuntimeError as error:
+            self._failure = error
+            return True
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -208,6 +218,8 @@ class Chain:
             self._sampler.wait(seconds)
         except TimeoutError:
             return
+        except RuntimeError as error:
+            self._failure = error
 
     def abort(self) -> None:
         """Stop where the chain is; what it has drawn is kept."""
@@ -215,8 +227,14 @@ class Chain:
             self._sampler.abort()
 
     def result(self) -> tuple[Array, dict[str, NDArray[Any]]]:
-        """Return the draws after tuning, shape (draws, P), unconstrained, and their statistics."""
+        """Return the draws after tuning, shape (draws, P), unconstrained, and their statistics.
+
+        Raises the RuntimeError with which the sampler failed, if it did.
+        """
         import pyarrow
+
+        if self._failure is not None:
+            raise self._failure
 
         _, (table,) = self._sampler.take_results().get_arrow_trace()
         kept = ~np.asarray(table.column("tuning").to_numpy(), dtype=bool)

@@ -145,13 +145,13 @@ def find_modes(
     reached = []
     for start in range(n_starts):
         labels = _labels(problem, screened, rng, start, hierarchical)
-        climbed = _climb(problem, target, screened, labels)
+        climbed = climb(problem, target, screened, labels)
         if climbed is not None:
             reached.append(climbed)
     kept = distinct(reached)
     if screened is not rows:
         kept = kept[:SCREENED_MODES]
-    finished = [_finish(problem, target, mode) for mode in kept]
+    finished = [finish(problem, target, mode) for mode in kept]
     whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
     if not whole and fallback and kept:
         whole = finished = [_unpolished(problem, mode) for mode in kept]
@@ -190,14 +190,13 @@ def _em(
         problem.penalty(strength),
         rows,
         np.empty(0),
-        problem.reach,
         vector,
         MAX_PASSES,
         tolerance,
     )
 
 
-def _climb(problem: Problem, target: Target, rows: Array, labels: NDArray[np.int64]) -> Mode | None:
+def climb(problem: Problem, target: Target, rows: Array, labels: NDArray[np.int64]) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
     ok, vector = vector_from_labels(problem.layout, problem.penalty(1.0), rows, labels)
     if not ok:
@@ -210,7 +209,7 @@ def _climb(problem: Problem, target: Target, rows: Array, labels: NDArray[np.int
     return Mode(vector, _of_em(problem, vector), float(trace[-1]), 1, trace, status == 0)
 
 
-def _finish(problem: Problem, target: Target, mode: Mode) -> Mode:
+def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     """Climb from a mode to the very top, on all rows and on the exact target."""
     strength = 1.0 if target is Target.MAP else 0.0
     tolerance = LOOSE if target is Target.MAP else TIGHT

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,19 +12,22 @@ from threadpoolctl import threadpool_limits
 
 from bayesgmm import names
 from bayesgmm.data import check_enough_rows, prepare
-from bayesgmm.errors import ConvergenceWarning, check_choice, check_integer, check_positive
+from bayesgmm.errors import ConvergenceWarning, check_choice
+from bayesgmm.inference import advi, laplace, nuts
 from bayesgmm.inference.assemble import Draws, Options, assemble
+from bayesgmm.inference.crew import crew
 from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
-from bayesgmm.kernels.compiled import is_cached
-from bayesgmm.kernels.mstep import run_em
 from bayesgmm.mixture import GaussianMixture
 
 if TYPE_CHECKING:
     import pymc
 
 ENGINES: Final = ("auto", "fused", "pymc")
+OF_MODELS: Final = ("nuts", "fullrank_advi", "advi", "laplace")
+"""Methods that PyMC's engine has."""
 N_STARTS: Final = 20
 """EM runs of ``method="map"`` and ``"ml"``."""
 
@@ -52,16 +56,19 @@ def fit(
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
     method : str, default "nuts"
-        ``"nuts"``: draws of the posterior. ``"map"``: its mode, on the unconstrained scale of
-        log scales and log-odds. ``"ml"``: maximum likelihood, the priors ignored. The last two
-        give one draw.
+        ``"nuts"``: draws of the posterior. ``"laplace"``: of the Normal distribution around its
+        mode, on the unconstrained scale of log scales and log-odds. ``"fullrank_advi"`` and
+        ``"advi"``: of the Normal distribution nearest to it, with any covariance or with a
+        diagonal one. These three are quick; ``check`` tells whether to believe them. ``"map"``:
+        the mode alone. ``"ml"``: maximum likelihood, the priors ignored. The last two give one
+        draw.
     engine : str, default "auto"
         ``"fused"``: our own density, compiled once per machine. ``"pymc"``: PyMC's program of
-        the model, compiled anew for every fit. ``"auto"``: fused, unless a PyMC model is given.
+        the model, compiled once per number of components and features. ``"auto"``: fused, unless a PyMC model is given.
     draws : int, default 1000
         Per chain, after tuning.
     tune : int, optional
-        Tuning draws per chain; by default 200 (800 with more than 1,000 parameters, or with
+        Tuning draws per chain; by default 100 (800 with more than 1,000 parameters, or with
         PyMC's engine).
     chains : int, default 4
         Each starts from its own search for a mode.
@@ -77,8 +84,8 @@ def fit(
     -------
     xarray.DataTree
         In ArviZ's schema: ``posterior`` (aligned, see `align`), ``sample_stats``,
-        ``log_likelihood``, ``observed_data``, ``constant_data``, ``alignment``, ``modes``;
-        attributes say how it was made.
+        ``log_likelihood``, ``observed_data``, ``constant_data``, ``alignment``, ``modes``, for
+        ADVI ``optimization``; attributes say how it was made.
 
     Raises
     ------
@@ -91,12 +98,34 @@ def fit(
     Warns
     -----
     ConvergenceWarning
-        If sampling was interrupted: the draws made so far are returned.
+        If a fit was interrupted, the draws made so far are returned; or if an optimiser did not
+        converge.
 
     Notes
     -----
     One pass over the data, O(N K D^2), is an E-step or a gradient. A fit is some hundreds of
-    passes for ``"map"`` and ``"ml"``, some ten thousands for ``"nuts"``.
+    passes for ``"map"`` and ``"ml"``, some thousands for ``"laplace"`` and ADVI (which looks at
+    some 10,000 rows if there are many more), some ten thousands for ``"nuts"``.
+
+    Memory is twice that of the data, and the draws. The log-likelihood takes 8 bytes for every row
+    and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what it
+    would take, and `loo` computes it in blocks of rows.
+
+    Draws of the three approximations q are resampled by their importance p / q in the posterior
+    p, Pareto-smoothed, if the tail of these weights allows it: the attribute ``pareto_k`` (k-hat)
+    is at most 0.7, and ``resampled`` is 1. Weights know of p only where q has draws: one of the
+    K! equal modes, and one of several different ones (``mode_share``).
+
+    References
+    ----------
+    Kucukelbir, Tran, Ranganath, Gelman & Blei (2017), Automatic differentiation variational
+    inference, JMLR 18.
+
+    Giordano, Ingram & Broderick (2024), Black box variational inference with a deterministic
+    objective, JMLR 25.
+
+    Yao, Vehtari, Simpson & Gelman (2018), Yes, but did it work?: Evaluating variational
+    inference, ICML. arXiv:1802.02538
 
     Examples
     --------
@@ -107,41 +136,47 @@ def fit(
     """
     check_choice(method, "method", METHODS)
     check_choice(engine, "engine", ENGINES)
-    check_integer(draws, "draws", 4, "Draws are what results are made of; 1000 is usual.")
-    check_integer(chains, "chains", 1, "Four chains are usual: their agreement is evidence.")
-    if tune is not None:
-        check_integer(tune, "tune", 20, "Leave it None to choose it.")
-    if check_positive(target_accept, "target_accept", "Try 0.95.") >= 1.0:
-        raise ValueError(f"`target_accept` must be less than 1; got {target_accept}. Try 0.95.")
-    if random_seed is None:
-        random_seed = int(np.random.SeedSequence().generate_state(1)[0])
-    random_seed = check_integer(
-        random_seed, "random_seed", 0, "Give an integer such as 1, or None."
+    options = Options.checked(
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        target_accept=target_accept,
+        random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
     data = prepare(X)
     check_enough_rows(data, specification.n_components)
     problem = Problem.make(specification, data)
-    options = Options(draws, tune, chains, float(target_accept), random_seed)
     began = time.perf_counter()
-    # One thread for BLAS: small products in many threads, or beside the chains, only wait.
-    with threadpool_limits(limits=1, user_api="blas"), Progress(progressbar) as progress:
-        if not is_cached(run_em):
-            progress.announce("Compiling the kernels, once per machine: some 20 seconds")
+    n_masters = options.chains if method == "nuts" else 1
+    with at_work(progressbar) as progress, crew(problem, n_masters):
         if model is not None or engine == "pymc":
-            from bayesgmm.inference.pymc_engine import sample_model
-
-            drawn = sample_model(problem, model, options, progress)
+            drawn = _of_model(method)(problem, model, options, progress)
         else:
-            drawn = _METHODS[method](problem, options, progress)
-    attrs = {
+            drawn = RUNNERS[method](problem, options, progress)
+    engine = "fused" if model is None and engine != "pymc" else "pymc"
+    return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
+
+
+def provenance(
+    problem: Problem, options: Options, method: str, engine: str, began: float
+) -> dict[str, str | int | float]:
+    """Return the attributes of a fit that no method knows."""
+    return {
         names.METHOD: method,
-        names.ENGINE: "fused" if model is None and engine != "pymc" else "pymc",
-        names.RANDOM_SEED: random_seed,
+        names.ENGINE: engine,
+        names.RANDOM_SEED: options.random_seed,
         "n_parameters": problem.n_parameters,
         "fit_time": time.perf_counter() - began,
     }
-    return assemble(problem, drawn, attrs)
+
+
+@contextmanager
+def at_work(progressbar: bool) -> Iterator[Progress]:
+    """Say how work goes on, beside one thread of BLAS."""
+    # One thread for BLAS: small products in many threads, or beside the chains, only wait.
+    with threadpool_limits(limits=1, user_api="blas"), Progress(progressbar) as progress:
+        yield progress
 
 
 def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture, Any]:
@@ -149,16 +184,16 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     if type(spec).__module__.partition(".")[0] == "pymc":
         from bayesgmm.inference.pymc_engine import specification_of
 
-        if method != "nuts" or engine == "fused":
+        if method not in OF_MODELS or engine == "fused":
             raise ValueError(
                 f"`spec` must be a GaussianMixture or an integer for method {method!r} with "
                 f"engine {engine!r}; got a PyMC model. Use method='nuts' and engine='auto'."
             )
         return specification_of(spec), spec
-    if engine == "pymc" and method != "nuts":
+    if engine == "pymc" and method not in OF_MODELS:
         raise ValueError(
             f"`engine` must be 'auto' or 'fused' for method {method!r}; got 'pymc'. PyMC's engine "
-            f"is there to sample models that were changed."
+            f"is there to draw from models that were changed."
         )
     if isinstance(spec, GaussianMixture):
         return spec, None
@@ -170,19 +205,20 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     )
 
 
+def _of_model(method: str) -> Callable[[Problem, Any, Options, Progress], Draws]:
+    """Return what fits PyMC's program of a model."""
+    if method == "nuts":
+        from bayesgmm.inference.pymc_engine import sample_model
+
+        return sample_model
+    from bayesgmm.inference.pymc_advi import approximate_model
+
+    return approximate_model(method)
+
+
 def _nuts(problem: Problem, options: Options, progress: Progress) -> Draws:
     """Sample by NUTS on the fused density."""
-    from bayesgmm.inference.nuts import sample
-
-    result = sample(
-        problem,
-        draws=options.draws,
-        tune=options.tune,
-        chains=options.chains,
-        target_accept=options.target_accept,
-        seeds=np.random.SeedSequence(options.random_seed),
-        progress=progress,
-    )
+    result = nuts.sample(problem, options, progress)
     if result.interrupted:
         warnings.warn(
             f"Sampling was interrupted: {result.vectors.shape[1]} of {options.draws} draws per "
@@ -190,18 +226,7 @@ def _nuts(problem: Problem, options: Options, progress: Progress) -> Draws:
             ConvergenceWarning,
             stacklevel=3,
         )
-    return Draws(
-        parameters=problem.constrain(result.vectors.reshape(-1, problem.n_parameters)),
-        statistics=result.statistics,
-        modes=result.modes,
-        attrs={
-            "tuning_steps": result.tune,
-            "tuning_time": result.seconds_tuned,
-            "sampling_time": result.seconds_sampled,
-            "target_accept": options.target_accept,
-            names.INTERRUPTED: int(result.interrupted),
-        },
-    )
+    return nuts.to_draws(problem, options, result)
 
 
 def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
@@ -234,9 +259,12 @@ def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
     return climb
 
 
-_METHODS: Final[dict[str, Callable[[Problem, Options, Progress], Draws]]] = {
+RUNNERS: Final[dict[str, Callable[[Problem, Options, Progress], Draws]]] = {
     "nuts": _nuts,
+    "fullrank_advi": advi.approximate(FullRank),
+    "advi": advi.approximate(MeanField),
+    "laplace": laplace.approximate,
     "map": _point(Target.MAP),
     "ml": _point(Target.ML),
 }
-METHODS: Final = tuple(_METHODS)
+METHODS: Final = tuple(RUNNERS)

@@ -1,25 +1,32 @@
 """NUTS on the fused log posterior: every chain from a mode of its own, whitened there."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.errors import FitError
+from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
-from bayesgmm.inference.em import Mode, Target, distinct, find_modes
+from bayesgmm.inference.em import SAME_MODE, Mode, Target, distinct, find_modes
 from bayesgmm.inference.laplace import LARGEST_DENSE, whitening
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.kernels.relabel import order_of
 
 type Array = NDArray[np.float64]
 
 STARTS_PER_CHAIN = 8
 """EM runs, of which a chain starts at the best."""
-TUNE_WHITENED, TUNE_PLAIN = 200, 800
+TUNE_WHITENED, TUNE_PLAIN = 100, 800
 """Tuning draws with the Laplace covariance at hand, and without it."""
+SAME_PLACE = 1e-2
+"""Difference of means and scales, in units of the data's, of modes that are taken for one."""
 TRIES = 10
 """Draws around a mode until one has a finite density."""
 
@@ -52,27 +59,150 @@ class NutsResult:
     interrupted: bool
 
 
-def sample(
-    problem: Problem,
-    *,
-    draws: int,
-    tune: int | None,
-    chains: int,
-    target_accept: float,
-    seeds: np.random.SeedSequence,
-    progress: Progress,
-) -> NutsResult:
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a chain begins: at z, with x = center + factor z.
+
+    Parameters
+    ----------
+    center : array, shape (P,)
+    factor : array, shape (P, P) or (P,)
+    z : array, shape (P,)
+    seed : int
+        Of the sampler.
+    """
+
+    center: Array
+    factor: Array
+    z: Array
+    seed: int
+
+
+class Run:
+    """The chains of one fit, prepared and started one at a time.
+
+    A chain samples in a thread of its own from the moment it is started. Who runs many fits can
+    prepare the chains of one while those of another sample.
+
+    Parameters
+    ----------
+    problem : Problem
+    options : Options
+    warm : tuple of Mode
+        Modes that were found otherwise, best first. Every second chain, from the first on, starts
+        from the best of them if its own search finds none as high; the others search alone, so
+        that the agreement of all is evidence.
+    """
+
+    def __init__(self, problem: Problem, options: Options, warm: tuple[Mode, ...]) -> None:
+        plain = problem.n_parameters > LARGEST_DENSE
+        tune = options.tune
+        if tune is None:
+            tune = TUNE_PLAIN if plain else TUNE_WHITENED
+        kind = "low_rank" if plain else "diag"
+        self.problem, self.options = problem, options
+        self.settings = Settings(options.draws, tune, options.target_accept, kind)
+        self.chains: list[Chain] = []
+        self.modes: list[Mode] = []
+        self._warm = warm
+        self._known: list[tuple[Mode, Array]] = []
+        self._seeds = np.random.SeedSequence(options.random_seed).spawn(options.chains)
+        self._prepared = 0
+        self._seconds_prepared, self._launched = 0.0, 0.0
+
+    @property
+    def prepared(self) -> int:
+        """How many chains have been prepared."""
+        return self._prepared
+
+    @property
+    def best(self) -> Mode:
+        """The highest mode that is known."""
+        return max((*self.modes, *self._warm), key=lambda mode: mode.objective)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all chains have been started and have finished."""
+        return len(self.chains) == self.options.chains and all(
+            chain.finished for chain in self.chains
+        )
+
+    def prepare(self) -> Start:
+        """Find and whiten a mode for the next chain to start from."""
+        began = time.perf_counter()
+        rng = np.random.default_rng(self._seeds[self._prepared])
+        found = find_modes(
+            self.problem, Target.MAP, rng,
+            n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True,
+        )  # fmt: skip
+        self.modes.extend(found.modes)
+        best = found.best
+        if self._prepared % 2 == 0:
+            best = max((best, *self._warm), key=lambda mode: mode.objective)
+        center, factor = self._whitened(best)
+        of_sampler = int(rng.integers(2**62))
+        start = Start(center, factor, _start(self.problem, center, factor, rng), of_sampler)
+        self._prepared += 1
+        self._seconds_prepared += time.perf_counter() - began
+        return start
+
+    def _whitened(self, mode: Mode) -> tuple[Array, Array]:
+        """Return where a chain starts from a mode, and the factor that whitens the density there.
+
+        The factor costs two passes per parameter: a mode that differs from one met before by the
+        names of its components alone is as good under those names.
+        """
+        for known, factor in self._known:
+            if _same(known, mode, self.problem.unit):
+                return known.vector, factor
+        factor = whitening(self.problem, mode.vector)
+        self._known.append((mode, factor))
+        return mode.vector, factor
+
+    def launch(self, start: Start) -> None:
+        """Let the next chain sample."""
+        self.chains.append(
+            Chain(self.problem, start.center, start.factor, start.z, self.settings, seed=start.seed)
+        )
+        self._launched = time.perf_counter()
+
+    def abort(self) -> None:
+        """Stop all chains where they are."""
+        for chain in self.chains:
+            chain.abort()
+
+    def result(self, interrupted: bool) -> NutsResult:
+        """Return what the chains drew, as many draws of each."""
+        results = [chain.result() for chain in self.chains]
+        length = min(len(vectors) for vectors, _ in results)
+        if length < 2:
+            raise FitError(
+                f"Sampling was interrupted while chains were tuning; got {length} draws after it. "
+                f"Let it run longer, or ask for fewer `draws`.",
+                status="interrupted",
+            )
+        return NutsResult(
+            vectors=np.stack([vectors[:length] for vectors, _ in results]),
+            statistics={
+                name: np.stack([statistics[name][:length] for _, statistics in results])
+                for name in results[0][1]
+            },
+            modes=tuple(distinct((*self._warm, *self.modes))),
+            tune=self.settings.tune,
+            seconds_tuned=self._seconds_prepared,
+            seconds_sampled=time.perf_counter() - self._launched,
+            interrupted=interrupted,
+        )
+
+
+def sample(problem: Problem, options: Options, progress: Progress) -> NutsResult:
     """Sample the posterior.
 
     Parameters
     ----------
     problem : Problem
-    draws : int
-    tune : int or None
-        None: 200, or 800 where there are too many parameters to whiten.
-    chains : int
-    target_accept : float
-    seeds : numpy.random.SeedSequence
+    options : Options
+        Tuning draws of None are 100, or 800 where there are too many parameters to whiten.
     progress : Progress
 
     Returns
@@ -89,64 +219,61 @@ def sample(
     -----
     A gradient is one pass, O(N K D^2); draws take some ten gradients each.
     """
-    plain = problem.n_parameters > LARGEST_DENSE
-    if tune is None:
-        tune = TUNE_PLAIN if plain else TUNE_WHITENED
-    began = time.perf_counter()
-    settings = Settings(draws, tune, target_accept, "low_rank" if plain else "diag")
-    modes: list[Mode] = []
-    running: list[Chain] = []
+    return to_the_end(Run(problem, options, warm=()), progress)
+
+
+def to_the_end(run: Run, progress: Progress) -> NutsResult:
+    """Start all chains of a run, one after the other, and wait for them."""
     try:
-        for number, seed in enumerate(seeds.spawn(chains)):
-            progress.update(f"Finding the mode that chain {number} starts from")
-            found, chain = _launch(problem, seed, settings)
-            modes.extend(found)
-            running.append(chain)
-        prepared = time.perf_counter()
-        interrupted = _wait(running, draws + tune, progress)
-        results = [chain.result() for chain in running]
-    except BaseException as error:
-        for chain in running:
-            chain.abort()
-        if isinstance(error, RuntimeError) and not isinstance(error, FitError):
-            reason = str(error).partition("\n\nStack backtrace")[0]
-            raise FitError(f"The sampler failed: {reason}", status="sampler") from error
+        with told_apart():
+            for number in range(run.options.chains):
+                progress.update(f"Finding the mode that chain {number} starts from")
+                run.launch(run.prepare())
+            return run.result(_wait(run, progress))
+    except BaseException:
+        run.abort()
         raise
-    length = min(len(vectors) for vectors, _ in results)
-    if length < 2:
-        raise FitError(
-            f"Sampling was interrupted while chains were tuning; got {length} draws after it. "
-            f"Let it run longer, or ask for fewer `draws`.",
-            status="interrupted",
-        )
-    return NutsResult(
-        vectors=np.stack([vectors[:length] for vectors, _ in results]),
-        statistics={
-            name: np.stack([statistics[name][:length] for _, statistics in results])
-            for name in results[0][1]
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Raise what the sampler raises, which is but a RuntimeError, as a FitError."""
+    try:
+        yield
+    except FitError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).partition("\n\nStack backtrace")[0]
+        raise FitError(f"The sampler failed: {reason}", status="sampler") from error
+
+
+def to_draws(problem: Problem, options: Options, result: NutsResult) -> Draws:
+    """Return a result as every method hands it over."""
+    return Draws(
+        parameters=problem.constrain(result.vectors.reshape(-1, problem.n_parameters)),
+        statistics=result.statistics,
+        modes=result.modes,
+        attrs={
+            "tuning_steps": result.tune,
+            "tuning_time": result.seconds_tuned,
+            "sampling_time": result.seconds_sampled,
+            "target_accept": options.target_accept,
+            names.INTERRUPTED: int(result.interrupted),
         },
-        modes=tuple(distinct(modes)),
-        tune=tune,
-        seconds_tuned=prepared - began,
-        seconds_sampled=time.perf_counter() - prepared,
-        interrupted=interrupted,
     )
 
 
-def _launch(
-    problem: Problem, seed: np.random.SeedSequence, settings: Settings
-) -> tuple[tuple[Mode, ...], Chain]:
-    """Return the modes that a search of its own finds, and a chain started around the best."""
-    rng = np.random.default_rng(seed)
-    found = find_modes(
-        problem, Target.MAP, rng,
-        n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True,
-    )  # fmt: skip
-    center = found.best.vector
-    factor = whitening(problem, center)
-    of_sampler = int(rng.integers(2**62))
-    start = _start(problem, center, factor, rng)
-    return found.modes, Chain(problem, center, factor, start, settings, seed=of_sampler)
+def _same(one: Mode, other: Mode, unit: Array) -> bool:
+    """Tell whether two modes are the same but for the names of the components."""
+    if abs(one.objective - other.objective) > SAME_MODE:
+        return False
+    first, second = (
+        np.concatenate((mode.parameters.means[0], mode.parameters.scales[0]), axis=1)[
+            order_of(mode.parameters.means[0])
+        ]
+        for mode in (one, other)
+    )
+    return bool(np.abs((first - second) / np.tile(unit, 2)).max() < SAME_PLACE)
 
 
 def _start(problem: Problem, mode: Array, factor: Array, rng: np.random.Generator) -> Array:
@@ -169,20 +296,19 @@ def _start(problem: Problem, mode: Array, factor: Array, rng: np.random.Generato
     )
 
 
-def _wait(running: list[Chain], total: int, progress: Progress) -> bool:
+def _wait(run: Run, progress: Progress) -> bool:
     """Wait until all chains have finished; return whether they were interrupted before."""
-    everything = total * len(running)
+    everything = (run.settings.draws + run.settings.tune) * len(run.chains)
     try:
-        for chain in running:
+        for chain in run.chains:
             while not chain.finished:
                 chain.wait(0.1)
-                made, divergences = np.sum([one.progress for one in running], axis=0)
+                made, divergences = np.sum([one.progress for one in run.chains], axis=0)
                 progress.update(
-                    f"Sampling {len(running)} chains: {made / everything:.0%}, "
+                    f"Sampling {len(run.chains)} chains: {made / everything:.0%}, "
                     f"{divergences} divergences"
                 )
     except KeyboardInterrupt:
-        for chain in running:
-            chain.abort()
+        run.abort()
         return True
     return False

@@ -1,6 +1,6 @@
 """Specification and data turned into what the kernels read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -18,6 +18,8 @@ type Array = NDArray[np.float64]
 
 ABOVE_FLOOR = 0.01
 """How far above the floor, as a share of it, a scale below it is moved."""
+MEDIAN_ROWS = 10_000
+"""Rows whose median stands for that of all."""
 SHRINKAGE = 0.01
 """Scatter, as a share of the data's, that every component starts EM with."""
 
@@ -56,25 +58,42 @@ class Problem:
         center, unit = center_and_unit(
             data.values, common_unit=specification.structure.common_scale
         )
-        rows = np.ascontiguousarray(((data.values - center) / unit).T)
         layout = layout_of(specification, data.n_features)
-        columns = slice(None) if layout.scale_columns > 1 or data.n_features == 1 else slice(1)
-        tau = np.broadcast_to(np.asarray(resolved.covariance.scale), unit.shape) / unit
         floor = np.broadcast_to(np.asarray(resolved.covariance.floor), unit.shape) / unit
-        flat = pack_problem(
-            layout,
+        floor = floor[: layout.scale_columns].copy()
+        bare = cls(resolved, data, center, unit, layout, floor, np.empty(0))
+        room = np.broadcast_to(0.0, (data.n_features, data.n_obs))
+        problem = replace(bare, flat=bare.pack(room, np.empty(0)))
+        for d, row in enumerate(problem.rows):  # in place: there may be many rows
+            np.subtract(data.values[:, d], center[d], out=row)
+            row /= unit[d]
+        return problem
+
+    def pack(self, rows: Array, row_weights: Array) -> Array:
+        """Return what `kernels.posterior.log_posterior` reads, of some rows.
+
+        Parameters
+        ----------
+        rows : array, shape (D, n)
+            Standardised.
+        row_weights : array, shape (n,) or (0,)
+            How many rows each stands for; empty for one.
+        """
+        prior, unit = self.specification, self.unit
+        tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
+        return pack_problem(
+            self.layout,
             rows,
-            concentration=resolved.weights.per_component(specification.n_components),
-            location=(np.asarray(resolved.means.location) - center) / unit,
-            scale=np.asarray(resolved.means.scale) / unit,
-            tau=tau[columns],
-            floor=floor[columns],
-            eta=resolved.covariance.eta,
+            concentration=prior.weights.per_component(prior.n_components),
+            location=(np.asarray(prior.means.location) - self.center) / unit,
+            scale=np.asarray(prior.means.scale) / unit,
+            tau=tau[: self.layout.scale_columns],
+            floor=self.floor,
+            eta=prior.covariance.eta,
             unit=unit,
-            row_weights=np.empty(0),
+            row_weights=row_weights,
             prior=True,
         )
-        return cls(resolved, data, center, unit, layout, floor[columns].copy(), flat)
 
     @property
     def n_parameters(self) -> int:
@@ -89,14 +108,12 @@ class Problem:
         )
 
     @cached_property
-    def reach(self) -> float:
-        """Largest absolute entry of the standardised data."""
-        return float(np.abs(self.rows).max())
-
-    @cached_property
     def middle(self) -> Array:
-        """Median of the standardised data, shape (D,), where a wild row does not show."""
-        return np.median(self.rows, axis=1)
+        """Median of the standardised data, shape (D,), where a wild row does not show.
+
+        Of more than 10,000 rows, that of as many, evenly spaced.
+        """
+        return np.median(self.rows[:, :: -(-self.data.n_obs // MEDIAN_ROWS)], axis=1)
 
     def log_posterior(self, vector: Array) -> tuple[float, Array]:
         """Return the log posterior density at an unconstrained vector, and its gradient."""

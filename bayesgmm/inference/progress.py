@@ -2,8 +2,11 @@
 
 import sys
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
+
+from bayesgmm.kernels.compiled import telling
 
 PATIENCE = 0.5
 """Seconds of work before anything is said."""
@@ -14,6 +17,8 @@ RATE, SLOW_RATE = 0.1, 10.0
 class Progress:
     """One line on standard error, rewritten as work goes on; silent for short work.
 
+    Meanwhile it is also what tells the user that kernels are compiled, should they have to be.
+
     Parameters
     ----------
     enabled : bool
@@ -23,10 +28,12 @@ class Progress:
         self._enabled = enabled and sys.stderr is not None  # None: a program without a console
         self._start = self._last = time.perf_counter()
         self._width = 0
+        self._telling = ExitStack()
         # A terminal and a notebook rewrite the line; a log file would keep every version of it.
         self._rewrites = self._enabled and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
     def __enter__(self) -> Self:
+        self._telling.enter_context(telling(self.announce))
         return self
 
     def __exit__(
@@ -35,13 +42,20 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._telling.close()
+        self._wipe()
+
+    def _wipe(self) -> None:
+        """Clear the line."""
         if self._width:
             sys.stderr.write("\r" + " " * self._width + "\r")
             sys.stderr.flush()
+            self._width = 0
 
     def announce(self, message: str) -> None:
         """Write a line of its own, at once."""
         if self._enabled:
+            self._wipe()
             sys.stderr.write(f"{message}\n")
             sys.stderr.flush()
 

@@ -3,21 +3,23 @@
 import dataclasses
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import pymc as pm
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import ConvergenceWarning, FitError
+from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.inference.assemble import Draws, Options
-from bayesgmm.inference.chains import STATISTICS
-from bayesgmm.inference.em import Mode, Target, distinct, find_modes
-from bayesgmm.inference.nuts import STARTS_PER_CHAIN
+from bayesgmm.inference.chains import Chain, Settings
+from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Run, Start, to_the_end
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.inference.pymc_compiled import Compiled, compile_model
 from bayesgmm.inference.pymc_starts import OURS, start_near
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model import build_model
@@ -29,8 +31,6 @@ NEEDED: Final = (names.WEIGHTS, names.MEANS, names.COVARIANCES)
 """Variables that a model must have: the others follow from them."""
 TUNE: Final = 800
 """Tuning draws, by default."""
-PAUSE: Final = 0.1
-"""Seconds between two looks at the chains."""
 
 
 def specification_of(model: pm.Model) -> GaussianMixture:
@@ -89,7 +89,7 @@ def sample_model(
     -------
     Draws
         ``others`` holds what the user added to the model, free variables and deterministics,
-        unless it runs along the rows, or along the components (which are yet to be aligned).
+        unless it runs along the rows.
 
     Raises
     ------
@@ -106,134 +106,126 @@ def sample_model(
 
     Notes
     -----
-    Compiling takes some ten seconds, half as long for the same model and data again. A gradient
-    is one and a half passes, O(N K D^2).
+    Compiling takes some ten seconds for the first model of a kind and half a second for others
+    (see `pymc_compiled`). A gradient is one and a half passes, O(N K D^2).
+    """
+    began = time.perf_counter()
+    ready = make_ready(problem, model, progress)
+    result = to_the_end(_ModelRun(problem, ready, options), progress)
+    if result.interrupted:
+        warnings.warn(
+            f"Sampling was interrupted: {result.vectors.shape[1]} of {options.draws} draws per "
+            f"chain are returned.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    shape = result.vectors.shape[:2]
+    variables = ready.compiled.expand(result.vectors.reshape(-1, ready.compiled.n_parameters))
+    return Draws(
+        parameters=all_parameters({name: variables[name] for name in ready.stored}),
+        statistics=result.statistics,
+        modes=result.modes,
+        attrs={
+            "tuning_steps": result.tune,
+            "tuning_time": time.perf_counter() - began - result.seconds_sampled,
+            "sampling_time": result.seconds_sampled,
+            "target_accept": options.target_accept,
+            names.INTERRUPTED: int(result.interrupted),
+        },
+        others=ready.labelled(variables, shape),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """A model that can be fitted.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    compiled : Compiled
+    stored : list of str
+        The variables of the schema that the model has.
+    others : list of str
+        What the user added to it, and is to be reported.
+    """
+
+    model: pm.Model
+    compiled: Compiled
+    stored: list[str]
+    others: list[str]
+
+    def labelled(
+        self, variables: Mapping[str, NDArray[Any]], shape: tuple[int, ...]
+    ) -> dict[str, xr.Variable]:
+        """Return the draws of the others, the first dimensions chain and draw of a given shape."""
+        result = {}
+        for name in self.others:
+            values = variables[name].reshape(*shape, *variables[name].shape[1:])
+            known = self.model.named_vars_to_dims.get(name) or (None,) * (values.ndim - 2)
+            dims = [dim or f"{name}_dim_{i}" for i, dim in enumerate(known)]
+            result[name] = xr.Variable((names.CHAIN, names.DRAW, *dims), values)
+        return result
+
+
+def make_ready(problem: Problem, model: pm.Model | None, progress: Progress) -> Ready:
+    """Return a model, by default the one that `build_model` makes, compiled.
+
+    Raises
+    ------
+    ValueError
+        If the model was built for other data, or its variables have other shapes.
     """
     if model is None:
         model = build_model(problem.specification, problem.data.labelled(problem.data.values))
     _check_data(model, problem)
-    tune = TUNE if options.tune is None else options.tune
-    began = time.perf_counter()
     stored, others = _stored(model, problem.data.n_obs)
-    progress.announce("Compiling the PyMC model")
-    compiled = _compile(model, [*stored, *others])
-    _check_shapes(compiled, problem)
-    modes: list[Mode] = []
-    running: list[_Chain] = []
-    try:
-        seeds = np.random.SeedSequence(options.random_seed).spawn(options.chains)
-        for number, seed in enumerate(seeds):
-            progress.update(f"Finding the mode that chain {number} starts from")
-            rng = np.random.default_rng(seed)
-            found = find_modes(
-                problem, Target.MAP, rng,
-                n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True,
-            )  # fmt: skip
-            modes.extend(found.modes)
-            start = start_near(model, compiled, problem, found.best, rng)
-            running.append(_Chain(compiled, start, options, tune, int(rng.integers(2**62))))
-        prepared = time.perf_counter()
-        interrupted = _wait(running, (options.draws + tune) * options.chains, progress)
-        traces = _traces(running, interrupted, options.draws)
-    except BaseException:
-        for chain in running:
-            chain.cancel()
-        raise
-    draws = {name: _stacked(traces, "posterior", name) for name in (*stored, *others)}
-    return Draws(
-        parameters=_parameters({name: draws[name] for name in stored}),
-        statistics={
-            ours: _stacked(traces, "sample_stats", theirs) for ours, theirs in STATISTICS.items()
-        },
-        modes=tuple(distinct(modes)),
-        attrs={
-            "tuning_steps": tune,
-            "tuning_time": prepared - began,
-            "sampling_time": time.perf_counter() - prepared,
-            "target_accept": options.target_accept,
-            names.INTERRUPTED: int(interrupted),
-        },
-        others={name: draws[name] for name in others},
-    )
+    added = [variable.name for variable in model.free_RVs if variable.name not in OURS]
+    compiled = compile_model(model, [*stored, *others], added)
+    _check_shapes(compiled.kept_shapes(), problem)
+    compiled.compile(progress.announce)
+    return Ready(model, compiled, stored, others)
 
 
-class _Chain:
-    """A chain that samples in a thread of its own."""
+class _ModelChain(Chain):
+    """A chain that samples a PyMC model."""
 
-    def __init__(self, compiled: Any, start: Array, options: Options, tune: int, seed: int) -> None:
-        import nutpie
-
-        self.made = self.divergences = 0
-        self._sampler = nutpie.sample(
-            dataclasses.replace(compiled, initial_point_func=lambda seed: start.copy()),
-            draws=options.draws,
-            tune=tune,
-            chains=1,
-            cores=1,
-            seed=seed,
-            target_accept=options.target_accept,
-            adaptation="low_rank",
-            progress_bar=False,
-            progress_callback=self._on_progress,
-            blocking=False,
-        )
-
-    def _on_progress(self, chains: Sequence[Any]) -> None:
-        self.made, self.divergences = chains[0].finished_draws, chains[0].divergences
-
-    @property
-    def finished(self) -> bool:
-        """Whether all draws are there."""
-        try:
-            return bool(self._sampler.is_finished)
-        except TimeoutError:  # asked while the sampler is busy starting
-            return False
-
-    def result(self, interrupted: bool) -> Any:
-        """Return the draws and their statistics, a DataTree; those made so far if interrupted."""
-        return self._sampler.abort() if interrupted else self._sampler.wait()
-
-    def cancel(self) -> None:
-        """Stop, and throw the draws away."""
-        self._sampler.cancel()
+    def _compiled(self, problem: Any) -> tuple[int, NDArray[Any], Any]:
+        """Return the address of the density, what it reads, and all that must be kept alive."""
+        address, user = problem.pointers()
+        return address, user, (user, problem)
 
 
-def _wait(running: Sequence[_Chain], total: int, progress: Progress) -> bool:
-    """Wait until all chains have finished; return whether they were interrupted before."""
-    try:
-        while not all(chain.finished for chain in running):
-            time.sleep(PAUSE)
-            made = sum(chain.made for chain in running)
-            divergences = sum(chain.divergences for chain in running)
-            progress.update(
-                f"Sampling {len(running)} chains: {made / total:.0%}, {divergences} divergences"
+class _ModelRun(Run):
+    """The chains of a fit of a PyMC model, on its own unconstrained scale."""
+
+    def __init__(self, problem: Problem, ready: Ready, options: Options) -> None:
+        super().__init__(problem, options, warm=())
+        tune = TUNE if options.tune is None else options.tune
+        self.settings = Settings(options.draws, tune, options.target_accept, "low_rank")
+        self._ready = ready
+
+    def prepare(self) -> Start:
+        """Find a mode of the mixture for the next chain to start from."""
+        rng = np.random.default_rng(self._seeds[self._prepared])
+        found = find_modes(
+            self.problem, Target.MAP, rng,
+            n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True,
+        )  # fmt: skip
+        self.modes.extend(found.modes)
+        self._prepared += 1
+        start = start_near(self._ready.model, self._ready.compiled, self.problem, found.best, rng)
+        return Start(np.zeros(start.size), np.ones(start.size), start, int(rng.integers(2**62)))
+
+    def launch(self, start: Start) -> None:
+        """Let the next chain sample."""
+        compiled: Any = self._ready.compiled
+        self.chains.append(
+            _ModelChain(
+                compiled, start.center, start.factor, start.z, self.settings, seed=start.seed
             )
-    except KeyboardInterrupt:
-        return True
-    return False
-
-
-def _traces(running: Sequence[_Chain], interrupted: bool, draws: int) -> list[Any]:
-    """Return what the chains drew, DataTrees with as many draws each."""
-    try:
-        traces = [chain.result(interrupted) for chain in running]
-    except RuntimeError as error:
-        reason = str(error).partition("\n\nStack backtrace")[0]
-        raise FitError(f"The sampler failed: {reason}", status="sampler") from error
-    length = min(trace["posterior"].sizes[names.DRAW] for trace in traces)
-    if length < 2:
-        raise FitError(
-            f"Sampling was interrupted while chains were tuning; got {length} draws after it. "
-            f"Let it run longer, or ask for fewer `draws`.",
-            status="interrupted",
         )
-    if interrupted:
-        warnings.warn(
-            f"Sampling was interrupted: {length} of {draws} draws per chain are returned.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-    return [trace.isel({names.DRAW: slice(length)}) for trace in traces]
+        self._launched = time.perf_counter()
 
 
 def _check_data(model: pm.Model, problem: Problem) -> None:
@@ -252,7 +244,7 @@ def _check_data(model: pm.Model, problem: Problem) -> None:
     )
 
 
-def _check_shapes(compiled: Any, problem: Problem) -> None:
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], problem: Problem) -> None:
     """Refuse a model whose parameters are not those of a mixture of these data."""
     sizes = {
         names.COMPONENT: problem.layout.n_components,
@@ -261,7 +253,7 @@ def _check_shapes(compiled: Any, problem: Problem) -> None:
     }
     for name, dims in names.PARAMETER_DIMS.items():
         due = tuple(sizes[dim] for dim in dims)
-        got = tuple(compiled.shapes.get(name, due))
+        got = tuple(shapes.get(name, due))
         if got != due:
             raise ValueError(
                 f"`spec` must be a PyMC model whose variable {name!r} has the shape {due} "
@@ -276,29 +268,14 @@ def _stored(model: pm.Model, n_obs: int) -> tuple[list[str], list[str]]:
         dims = model.named_vars_to_dims.get(variable.name) or ()
         along_rows = names.OBS in dims or n_obs in variable.type.shape
         known = variable.name in (*names.PARAMETER_DIMS, *OURS)
-        if not (known or along_rows or names.COMPONENT in dims):
+        if not (known or along_rows):
             others.append(variable.name)
     return [name for name in names.PARAMETER_DIMS if name in model.named_vars], others
 
 
-def _compile(model: pm.Model, stored: Sequence[str]) -> Any:
-    """Return the model compiled for nutpie, which keeps the draws of some variables."""
-    import nutpie
-
-    added = {variable for variable in model.free_RVs if variable.name not in OURS}
-    return nutpie.compile_pymc_model(
-        model, backend="numba", var_names=list(stored), jitter_rvs=added
-    )
-
-
-def _stacked(traces: Sequence[Any], group: str, name: str) -> NDArray[Any]:
-    """Return the draws of a variable, shape (chains, draws, ...)."""
-    return np.concatenate([trace[group][name].values for trace in traces])
-
-
-def _parameters(draws: Mapping[str, NDArray[Any]]) -> Parameters:
-    """Return all parameters, chains one after the other, from those that the model has."""
-    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in draws.items()}
+def all_parameters(draws: Mapping[str, NDArray[Any]]) -> Parameters:
+    """Return all parameters, shapes (S, ...), from those that the model has."""
+    flat = dict(draws)
     covariances = flat[names.COVARIANCES]
     if names.SCALES not in flat:
         flat[names.SCALES] = np.sqrt(np.diagonal(covariances, axis1=2, axis2=3))

@@ -11,6 +11,7 @@ from bayesgmm.errors import FitError
 from bayesgmm.inference.em import Mode
 from bayesgmm.inference.laplace import whitening
 from bayesgmm.inference.problem import Problem
+from bayesgmm.inference.pymc_compiled import NUMPY, size_of
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
 
@@ -38,8 +39,7 @@ def start_near(
     Parameters
     ----------
     model : pymc.Model
-    compiled : nutpie.CompiledModel
-        With jitter on what the user added alone.
+    compiled : pymc_compiled.Compiled
     problem : Problem
     mode : Mode
     rng : numpy.random.Generator
@@ -57,7 +57,9 @@ def start_near(
     factor = whitening(problem, mode.vector)
     n_components = problem.layout.n_components
     spread = 1.0 if factor.ndim == 2 else 0.1
-    point = np.asarray(compiled.initial_point_func(int(rng.integers(2**62))))
+    values = [model.rvs_to_values[variable].name for variable in model.free_RVs]
+    nowhere = np.full(sum(size_of(compiled.shapes[name]) for name in values), np.nan)
+    point, seed = nowhere, int(rng.integers(2**62))
     for attempt in range(TRIES):
         z = spread * rng.normal(size=mode.vector.size)
         vector = mode.vector + (factor @ z if factor.ndim == 2 else z)
@@ -67,9 +69,13 @@ def start_near(
         elif attempt > 1:
             order = rng.permutation(n_components)
         start = place(model, compiled, point, free_values(problem, vector, order))
+        if point is nowhere and np.isnan(start).any():  # it is a matter of PyMC's, and compiled
+            point = compiled.initial_point(seed)
+            start = np.where(np.isnan(start), point, start)
         if _can_start(compiled, start):
             return start
         spread *= 0.8
+    point = compiled.initial_point(seed)
     if _can_start(compiled, point):
         return point
     raise FitError(
@@ -116,13 +122,13 @@ def place(model: Any, compiled: Any, point: Array, values: dict[str, Array]) -> 
     result, at = point.copy(), 0
     for variable in model.free_RVs:
         value_variable = model.rvs_to_values[variable]
-        size = int(np.prod(compiled.shapes[value_variable.name], dtype=int))
+        size = size_of(compiled.shapes[value_variable.name])
         value = values.get(variable.name)
         if value is not None and value.ndim == variable.type.ndim:
             transform = model.rvs_to_transforms[variable]
             if transform is not None:
                 graph = transform.forward(value, *variable.owner.inputs)
-                value = np.asarray(graph.eval(mode="FAST_COMPILE"))
+                value = np.asarray(graph.eval(mode=NUMPY))
             if value.size == size:
                 result[at : at + size] = value.ravel()
         at += size
@@ -133,5 +139,5 @@ def _can_start(compiled: Any, point: Array) -> bool:
     """Tell whether density and gradient are finite, and the gradient not zero."""
     if not np.isfinite(point).all():
         return False
-    value, gradient = compiled.logp_func(point)
+    value, gradient = compiled.log_posterior(point)
     return bool(np.isfinite(value) and np.isfinite(gradient).all() and np.any(gradient != 0.0))

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.elementary import exp_nonpositive
 
 type Array = NDArray[np.float64]
 
@@ -76,18 +77,28 @@ def fill_log_weights(vector: Array, log_weights: Array) -> None:
         log_weights[k] -= shift
 
 
+@kernel(fastmath=frozenset({"contract"}))
+def fill_partials(log_odds: Array, partials: Array, roots: Array) -> None:
+    """Write c = 2 b - 1 and sqrt(1 - c^2) of log-odds of b, all of shape (P,)."""
+    for p in range(log_odds.shape[0]):
+        root = exp_nonpositive(-0.5 * abs(log_odds[p]))
+        t = root * root
+        inverse = 1.0 / (1.0 + t)
+        partial = (1.0 - t) * inverse
+        partials[p] = partial if log_odds[p] > 0 else -partial
+        roots[p] = 2.0 * root * inverse
+
+
 @kernel
-def fill_correlation(log_odds: Array, factor: Array) -> None:
+def fill_correlation(partials: Array, roots: Array, factor: Array) -> None:
     """Write the Cholesky factor, shape (D, D), of one correlation matrix."""
     n_dim = factor.shape[0]
     p = 0
     for i in range(n_dim):
         remaining = 1.0
         for j in range(i):
-            t = math.exp(-abs(log_odds[p]))
-            partial = (1.0 - t) / (1.0 + t)
-            factor[i, j] = remaining * (partial if log_odds[p] > 0 else -partial)
-            remaining *= 2.0 * math.sqrt(t) / (1.0 + t)
+            factor[i, j] = remaining * partials[p]
+            remaining *= roots[p]
             p += 1
         factor[i, i] = remaining
         for j in range(i + 1, n_dim):
@@ -102,11 +113,13 @@ def fill_cholesky(
     n_dim = layout.n_features
     _, scale_start, correlation_start, _ = offsets(layout)
     pairs = n_dim * (n_dim - 1) // 2
+    partials = np.empty(layout.correlation_sets * pairs)
+    roots = np.empty(partials.size)
+    fill_partials(vector[correlation_start:], partials, roots)
     for k in range(layout.n_components):
         factor = cholesky[k]
         if k < layout.correlation_sets:
-            start = correlation_start + k * pairs
-            fill_correlation(vector[start : start + pairs], factor)
+            fill_correlation(partials[k * pairs :], roots[k * pairs :], factor)
         elif layout.correlation_sets == 1:
             for i in range(n_dim):
                 for j in range(n_dim):
@@ -164,24 +177,23 @@ def pull_back(
             for i in range(n_dim):
                 for j in range(i + 1):
                     slopes[0, i, j] += slopes[k, i, j]
+    partials = np.empty(layout.correlation_sets * pairs)
+    roots, remaining = np.empty(partials.size), np.empty(n_dim)
+    fill_partials(vector[correlation_start:], partials, roots)
+    p = 0
     for g in range(layout.correlation_sets):
-        p = correlation_start + g * pairs
         for i in range(1, n_dim):
-            below = slopes[g, i, i] * cholesky[g, i, i] / scales[g, i]
+            remaining[0] = 1.0
+            for j in range(1, i):
+                remaining[j] = remaining[j - 1] * roots[p + j - 1]
+            inverse = 1.0 / scales[g, i]
+            below = slopes[g, i, i] * cholesky[g, i, i] * inverse
             for j in range(i - 1, -1, -1):
-                log_odds = vector[p + j]
-                t = math.exp(-abs(log_odds))
-                partial = (1.0 - t) / (1.0 + t)
-                partial = partial if log_odds > 0 else -partial
-                entry = cholesky[g, i, j] / scales[g, i]
-                remaining = 1.0
-                for m in range(j):
-                    root = math.exp(-0.5 * abs(vector[p + m]))
-                    remaining *= 2.0 * root / (1.0 + root * root)
-                gap = 4.0 * t / ((1.0 + t) * (1.0 + t))
+                gap = roots[p + j] * roots[p + j]
                 slope = slopes[g, i, j]
-                gradient[p + j] += 0.5 * (gap * slope * remaining - partial * below)
-                below += slope * entry
+                change = gap * slope * remaining[j] - partials[p + j] * below
+                gradient[correlation_start + p + j] += 0.5 * change
+                below += slope * cholesky[g, i, j] * inverse
             p += i
 
 
@@ -323,3 +335,22 @@ def standardise(
     with np.errstate(divide="ignore"):
         log_weights = np.log(weights)
     return log_weights, (means - center) / unit, factors * (scales / unit)[..., None]
+
+
+@kernel
+def sandwich(triangle: Array, symmetric: Array, out: Array) -> None:
+    """Write A S A' for a lower triangle A and a symmetric S, all of shape (D, D)."""
+    n_dim = triangle.shape[0]
+    row = np.empty(n_dim)
+    for i in range(n_dim):
+        for j in range(n_dim):
+            row[j] = 0.0
+        for m in range(i + 1):
+            for j in range(n_dim):
+                row[j] += triangle[i, m] * symmetric[m, j]
+        for j in range(i + 1):
+            total = 0.0
+            for m in range(j + 1):
+                total += row[m] * triangle[j, m]
+            out[i, j] = total
+            out[j, i] = total

@@ -1,21 +1,20 @@
 """The pass over the data that serves EM, gradients and prediction.
 
-One contract, two forms. Rows x and components k with log-weight, mean mu_k and the inverse W_k of
-the lower Cholesky factor of the covariance ("whitener") give
+Rows x and components k with log-weight, mean mu_k and the inverse W_k of the lower Cholesky factor
+of the covariance ("whitener") give, with y = W_k (x - mu_k),
 
-    lp_ik = log weight_k + log Normal(x_i | mu_k, Sigma_k)      r_ik = softmax over k of lp_ik
-    log density_i = logsumexp over k of lp_ik
+    lp_ik = log weight_k + log Normal(x_i | mu_k, Sigma_k) = c_k - |y|^2 / 2
+    r_ik = softmax over k of lp_ik          log density_i = logsumexp over k of lp_ik
 
-and, with y = W_k (x_i - mu_k), the moments n_k = sum r, s_k = sum r y, S_k = sum r y y'. These are
-the E-step of EM, and by Fisher's identity all that the gradient needs.
+and the moments n_k = sum r, s_k = sum r y, S_k = sum r y y'. These are the E-step of EM, and by
+Fisher's identity all that the gradient needs.
 
-The *natural* form is two matrix products, ``theta @ phi`` and ``r @ phi'``, of the Q features of a
-row (`kernels.natural`): 4 N K Q operations. It cancels where the data range over many scales of a
-component: the log density loses about eps * (range / smallest scale)**2. The *whitened* form
-computes y itself: about twice the operations, and no loss. `cancels` decides which.
-
-Data are held feature by feature, shape (D, N), so that every loop over rows is vector code, and
-are worked through in blocks that stay in cache; nothing of the size of N x K is ever stored.
+Both halves of it, y and S, are products of triangles: D^2 + D multiplications and additions for a
+row and component in all, as many as the two products of natural parameters and sufficient
+statistics would take, but the mean is taken off first, so that nothing cancels however far apart
+or thin the components are. Data are held feature by feature, shape (D, N), so that a vector holds
+one feature of some rows, and are worked through in blocks that stay in cache; nothing of the size
+of N x K is ever stored. The inner loops are `kernels.tiles`.
 """
 
 import math
@@ -26,29 +25,57 @@ from numba import carray, types
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel, linked
-from bayesgmm.kernels.elementary import exp_nonpositive
-from bayesgmm.kernels.natural import (
-    fill_features,
-    fill_natural,
-    n_features_natural,
-    whiten_statistics,
+from bayesgmm.kernels.crew import (
+    BOARD,
+    DONE,
+    JOB,
+    N_BOARDS,
+    OPEN,
+    STATE,
+    boards_x,
+    claim,
+    increase,
+    post,
+    read,
+    take_board,
+    write,
 )
+from bayesgmm.kernels.lanes import LANES, floats_at, integers_at
+from bayesgmm.kernels.tiles import PADDING, add_moments, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
+type Labels = NDArray[np.int64]
 
 BLOCK: Final = 256
-"""Rows worked on at a time: a multiple of every vector width, and few enough to stay in cache."""
+"""Rows worked on at a time, at most."""
 
-SMALL: Final = 3
-"""Up to this many features the whitened form in plain loops is the faster one."""
+LEAST: Final = 128
+"""And at least: what is done once per block would show with fewer."""
 
-SAFE_RANGE: Final = 64.0
-"""Range of the data in units of the smallest scale up to which the natural form is used.
+CACHE: Final = 65536
+"""Numbers that a block may occupy: half a megabyte, which second-level caches have."""
 
-It then loses about 1e-12 of a result, and 3e-11 where whitening adds up many features."""
+FEW: Final = 12
+"""Features up to which rows are read where they are.
 
-LANES: Final = 8
-"""Running products whose logarithms are taken once per block rather than once per row."""
+Their strides may be multiples of a page, so that more features than the first-level cache has
+ways would push each other out: they are copied, block by block.
+"""
+
+NEGLIGIBLE: Final = 1e-30
+"""Responsibility whose part in the moments of a million rows is below their rounding."""
+
+GATHERED: Final = 4
+"""One row in so many, or fewer, are worth a copy of their own."""
+
+WORTH: Final = 1 << 21
+"""Size of a part in multiplications or so: some tens of microseconds."""
+
+MOST: Final = 16
+"""Parts of a pass, at most."""
+
+PATIENCE: Final = 20_000
+"""Looks at a board, some ten nanoseconds each, after which an idle thread may sleep."""
 
 LOG_2PI: Final = math.log(2.0 * math.pi)
 
@@ -72,268 +99,223 @@ def fill_whiteners(cholesky: Array, whiteners: Array, log_determinants: Array) -
         for d in range(n_dim):
             pivot = 1.0 / factor[d, d]
             total += math.log(factor[d, d])
-            for e in range(d):
-                value = 0.0
-                for f in range(e, d):
-                    value -= factor[d, f] * inverse[f, e]
-                inverse[d, e] = value * pivot
-            inverse[d, d] = pivot
-            for e in range(d + 1, n_dim):
+            for e in range(n_dim):
                 inverse[d, e] = 0.0
+            for f in range(d):
+                slope = -pivot * factor[d, f]
+                for e in range(f + 1):
+                    inverse[d, e] += slope * inverse[f, e]
+            inverse[d, d] = pivot
         log_determinants[k] = total
 
 
 @kernel
-def cancels(whiteners: Array, reach: float) -> bool:
-    """Tell whether the natural form would lose digits.
+def block_size(n_rows: int, n_components: int, n_dim: int) -> int:
+    """Return how many rows to work on at a time: a multiple of `PADDING`."""
+    size = BLOCK
+    while size > LEAST and size * (n_components + 1) * (n_dim + 1) > CACHE:
+        size //= 2
+    return max(PADDING, min(size, (n_rows + PADDING - 1) // PADDING * PADDING))
+
+
+@kernel
+def copy_block(rows: Array, start: int, n: int, size: int, x: Array) -> None:
+    """Copy n rows from `start` on to x, shape (D, size), and zeros beyond them."""
+    for d in range(rows.shape[0]):
+        for i in range(n):
+            x[d * size + i] = rows[d, start + i]
+        for i in range(n, size):
+            x[d * size + i] = 0.0
+
+
+@kernel
+def _gather(
+    y: Array, stride: int, r: Array, negligible: float, n: int, n_dim: int, index: Labels,
+    gathered: Array,
+) -> int:  # fmt: skip
+    """Copy the rows of a block whose share in a component matters, if they are few.
 
     Parameters
     ----------
-    whiteners : array, shape (K, D, D)
-    reach : float
-        Largest distance of a row from the origin, along any feature.
+    y, stride, r
+        As `add_moments` takes them.
+    negligible : float
+        Shares up to this size do not matter.
+    n, n_dim : int
+    index : array of int, shape (n,)
+        For work.
+    gathered : array
+        Overwritten with r, and then y, of those rows.
+
+    Returns
+    -------
+    int
+        Their number, with zeros added up to a multiple of `LANES`; -1 if they are too many for
+        the copy to pay.
     """
-    largest = 0.0
-    for k in range(whiteners.shape[0]):
-        for d in range(whiteners.shape[1]):
-            for e in range(d + 1):
-                largest = max(largest, abs(whiteners[k, d, e]))
-    return not largest * reach < SAFE_RANGE
-
-
-@kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
-def _whiten_block(
-    rows: Array, means: Array, whiteners: Array, constants: Array, y: Array, lp: Array
-) -> None:
-    """Write y = W_k (x - mu_k), shape (K, D, n), and lp, shape (K, n), for a block of rows."""
-    n_components, n_dim = means.shape
-    n = rows.shape[1]
-    for k in range(n_components):
-        half = lp[k]
-        for i in range(n):
-            half[i] = 0.0
-        for d in range(n_dim):
-            out = y[k, d]
-            mean, weight = means[k, 0], whiteners[k, d, 0]
-            for i in range(n):
-                out[i] = weight * (rows[0, i] - mean)
-            for e in range(1, d + 1):
-                mean, weight = means[k, e], whiteners[k, d, e]
-                for i in range(n):
-                    out[i] += weight * (rows[e, i] - mean)
-            for i in range(n):
-                half[i] += out[i] * out[i]
-        constant = constants[k]
-        for i in range(n):
-            half[i] = constant - 0.5 * half[i]
-
-
-@kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
-def _accumulate_block(r: Array, y: Array, counts: Array, first: Array, second: Array) -> None:
-    """Add a block's sums of r, r y and r y y' (lower triangle) to the moments."""
-    n_components, n_dim, n = y.shape
-    weighted = np.empty(n)
-    for k in range(n_components):
-        total = 0.0
-        for i in range(n):
-            total += r[k, i]
-        counts[k] += total
-        for d in range(n_dim):
-            a = y[k, d]
-            total = 0.0
-            for i in range(n):
-                value = r[k, i] * a[i]
-                weighted[i] = value
-                total += value
-            first[k, d] += total
-            for e in range(d + 1):
-                b = y[k, e]
-                total = 0.0
-                for i in range(n):
-                    total += weighted[i] * b[i]
-                second[k, d, e] += total
-
-
-@kernel(fastmath=frozenset({"contract", "nsz"}))
-def softmax_block(lp: Array, peak: Array, total: Array) -> None:
-    """Turn lp, shape (K, n), into exp(lp - peak), peak the maximum over k, and their sum.
-
-    Where every lp of a row is -inf the peak is kept finite, so that all exponentials are 0 and
-    their sum is 0: the caller takes its logarithm, and the density is 0 as it should be.
-    """
-    n_components, n = lp.shape
+    kept = 0
     for i in range(n):
-        peak[i] = lp[0, i]
-    for k in range(1, n_components):
-        for i in range(n):
-            value = lp[k, i]
-            peak[i] = value if value > peak[i] else peak[i]
-    for i in range(n):
-        peak[i] = peak[i] if peak[i] > -1.7e308 else -1.7e308
-        total[i] = 0.0
-    for k in range(n_components):
-        for i in range(n):
-            value = exp_nonpositive(lp[k, i] - peak[i])
-            lp[k, i] = value
-            total[i] += value
-
-
-@kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
-def _log_sum(peak: Array, total: Array, product: Array) -> float:
-    """Return the sum over a block's rows of peak + log(total), 1 <= total <= K.
-
-    A logarithm per row would cost as much as the rest of the pass: rows are multiplied together
-    in lanes first, BLOCK / LANES at a time, which cannot overflow for K below 1e9.
-    """
-    n = peak.shape[0]
-    n_even = n - n % LANES
-    for lane in range(LANES):
-        product[lane] = 1.0
-    for start in range(0, n_even, LANES):
-        for lane in range(LANES):
-            product[lane] *= total[start + lane]
-    result = 0.0
-    for lane in range(LANES):
-        result += math.log(product[lane])
-    for i in range(n_even, n):
-        result += math.log(total[i])
-    for i in range(n):
-        result += peak[i]
-    return result
-
-
-@kernel
-def _block_size(n_components: int, n_dim: int, natural: bool) -> int:
-    """Return how many rows to work on at a time so that all buffers stay in a 512 KiB cache."""
-    per_row = 2 * n_components
-    if natural:
-        per_row += n_features_natural(n_dim)
-    else:
-        per_row += n_components * n_dim
-    size = BLOCK
-    while size > 32 and size * per_row > 65536:
-        size //= 2
-    return size
-
-
-@kernel
-def log_joint_block(
-    rows: Array,
-    constants: Array,
-    means: Array,
-    whiteners: Array,
-    theta: Array,
-    natural: bool,
-    lp: Array,
-    features: Array,
-) -> None:
-    """Write lp, shape (K, n), of a block of rows; leave phi or y behind in `features`."""
-    n_components, n_dim = means.shape
-    n = rows.shape[1]
-    if natural:
-        phi = features[: theta.shape[1] * n].reshape(theta.shape[1], n)
-        fill_features(rows, phi)
-        np.dot(theta, phi, lp)
-    else:
-        y = features[: n_components * n_dim * n].reshape(n_components, n_dim, n)
-        _whiten_block(rows, means, whiteners, constants, y, lp)
+        index[kept] = i
+        kept += 1 if abs(r[i]) > negligible else 0
+    if kept * GATHERED > n:
+        return -1
+    padded = (kept + LANES - 1) // LANES * LANES
+    for j in range(kept):
+        gathered[j] = r[index[j]]
+    gathered[kept:padded] = 0.0
+    for d in range(n_dim):
+        start = d * stride
+        out = start + stride
+        for j in range(kept):
+            gathered[out + j] = y[start + index[j]]
+        gathered[out + kept : out + padded] = 0.0
+    return padded
 
 
 @kernel
 def _pass(
     rows: Array,
     row_weights: Array,
+    begin: int,
+    end: int,
     log_weights: Array,
     means: Array,
     whiteners: Array,
     log_determinants: Array,
-    natural: bool,
     counts: Array,
     first: Array,
     second: Array,
 ) -> float:
-    """Do what `e_step` says."""
+    """Do what `e_step` says for the rows from `begin` to `end`, lower triangles alone."""
     n_dim, n_rows = rows.shape
     n_components = means.shape[0]
-    constants = log_weights - log_determinants - 0.5 * n_dim * LOG_2PI
-    n_natural = n_features_natural(n_dim)
-    size = min(_block_size(n_components, n_dim, natural), n_rows)
-    width = n_natural if natural else n_components * n_dim
-    features = np.empty(width * size)
-    lp_buffer = np.empty(n_components * size)
-    peak_buffer, total_buffer = np.empty(size), np.empty(size)
-    lanes = np.empty(LANES)
-    theta = np.empty((n_components if natural else 0, n_natural))
-    statistics = np.zeros((n_components if natural else 0, n_natural))
-    if natural:
-        fill_natural(constants, means, whiteners, theta)
+    size = block_size(end - begin, n_components, n_dim)
+    flat = rows.ravel()
+    buffer = np.empty((2 * n_dim + n_components * (n_dim + 1) + 3) * size)
+    index = np.empty(size, dtype=np.int64)
+    densities, weights, lp = buffer[:size], buffer[size : 2 * size], buffer[2 * size :]
+    copied = lp[n_components * size :]
+    gathered = copied[n_dim * size :]
+    y = gathered[(n_dim + 1) * size :]
+    weights[:] = 1.0
     counts[:] = 0.0
     first[:] = 0.0
     second[:] = 0.0
     result = 0.0
-    for start in range(0, n_rows, size):
-        n = min(size, n_rows - start)
-        block = rows[:, start : start + n]
-        lp = lp_buffer[: n_components * n].reshape(n_components, n)
-        peak, total = peak_buffer[:n], total_buffer[:n]
-        log_joint_block(block, constants, means, whiteners, theta, natural, lp, features)
-        softmax_block(lp, peak, total)
-        if row_weights.size == 0:
-            result += _log_sum(peak, total, lanes)
-            for i in range(n):
-                total[i] = 1.0 / total[i]
-        else:
-            for i in range(n):
-                weight = row_weights[start + i]
-                if weight == 0.0:  # 0 times a log density of -inf is 0 here
-                    total[i] = 0.0
-                    continue
-                result += weight * (peak[i] + math.log(total[i]))
-                total[i] = weight / total[i]
+    for start in range(begin, end, size):
+        n = min(size, end - start)
+        direct = n == size and n_dim <= FEW
+        if not direct:
+            copy_block(rows, start, n, size, copied)
+        if row_weights.size > 0:
+            weights[:n] = row_weights[start : start + n]
+        weights[n:] = 0.0
+        padded = (n + PADDING - 1) // PADDING * PADDING
         for k in range(n_components):
-            for i in range(n):
-                lp[k, i] *= total[i]
-        if natural:
-            phi = features[: n_natural * n].reshape(n_natural, n)
-            statistics += np.dot(lp, phi.T)
-        else:
-            y = features[: n_components * n_dim * n].reshape(n_components, n_dim, n)
-            _accumulate_block(lp, y, counts, first, second)
-    if natural:
-        whiten_statistics(statistics, means, whiteners, counts, first, second)
-    else:
+            constant = log_weights[k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
+            whiten_block(
+                flat if direct else copied, start if direct else 0, n_rows if direct else size,
+                means[k], whiteners[k], constant,
+                y[k * n_dim * size :], size, lp[k * size :], padded,
+            )  # fmt: skip
+        result += softmax_block(lp, size, n_components, weights, densities, padded)
+        largest = 1.0
+        if row_weights.size > 0:
+            largest = np.abs(weights).max()
         for k in range(n_components):
-            for d in range(n_dim):
-                for e in range(d):
-                    second[k, e, d] = second[k, d, e]
+            of_y, r, used = y[k * n_dim * size :], lp[k * size :], padded
+            if n_dim > FEW:
+                kept = _gather(of_y, size, r, NEGLIGIBLE * largest, n, n_dim, index, gathered)
+                if kept >= 0:
+                    of_y, r, used = gathered[size:], gathered, kept
+            add_moments(of_y, size, r, counts[k:], first[k], second[k], used)
     return result
 
 
-_POINTER: Final = types.CPointer(types.float64)
-_SIGNATURE: Final = types.float64(*[types.int64] * 5, *[_POINTER] * 9)
+# Places in the description of a job: sizes, addresses of the arguments and of the results
+N_DIM, N_ROWS, N_WEIGHTS, N_COMPONENTS, N_PARTS = 0, 1, 2, 3, 4
+ROWS, ROW_WEIGHTS, LOG_WEIGHTS, MEANS, WHITENERS, LOG_DETERMINANTS = 5, 6, 7, 8, 9, 10
+RESULTS: Final = 11
+JOB_SIZE: Final = 12
+
+_SIGNATURE: Final = types.void(types.int64, types.int64)
 
 
 @callback(_SIGNATURE)
-def _pass_c(  # type: ignore[no-untyped-def]
-    n_dim, n_rows, n_weights, k, natural, rows, row_weights, log_weights, means, whiteners,
-    log_determinants, counts, first, second,
-):  # fmt: skip
-    """Do what `e_step` says, of C arrays."""
-    return _pass(
-        carray(rows, (n_dim, n_rows)),
-        carray(row_weights, (n_weights,)),
-        carray(log_weights, (k,)),
-        carray(means, (k, n_dim)),
-        carray(whiteners, (k, n_dim, n_dim)),
-        carray(log_determinants, (k,)),
-        natural != 0,
-        carray(counts, (k,)),
-        carray(first, (k, n_dim)),
-        carray(second, (k, n_dim, n_dim)),
+def _part_c(job_address, part):  # type: ignore[no-untyped-def]
+    """Do one part of a pass, and write its results where the job says."""
+    job = carray(integers_at(job_address), JOB_SIZE)
+    n_dim, n_rows, k = job[N_DIM], job[N_ROWS], job[N_COMPONENTS]
+    n_blocks = (n_rows + BLOCK - 1) // BLOCK
+    begin = n_blocks * part // job[N_PARTS] * BLOCK
+    end = min(n_rows, n_blocks * (part + 1) // job[N_PARTS] * BLOCK)
+    width = result_size(k, n_dim)
+    result = carray(floats_at(job[RESULTS]), job[N_PARTS] * width)[part * width :]
+    sums = 1 + k
+    products = sums + k * n_dim
+    result[0] = _pass(
+        carray(floats_at(job[ROWS]), (n_dim, n_rows)),
+        carray(floats_at(job[ROW_WEIGHTS]), job[N_WEIGHTS]),
+        begin,
+        end,
+        carray(floats_at(job[LOG_WEIGHTS]), k),
+        carray(floats_at(job[MEANS]), (k, n_dim)),
+        carray(floats_at(job[WHITENERS]), (k, n_dim, n_dim)),
+        carray(floats_at(job[LOG_DETERMINANTS]), k),
+        result[1:sums],
+        result[sums:products].reshape(k, n_dim),
+        result[products:width].reshape(k, n_dim, n_dim),
     )
 
 
-_pass_x: Final = linked("pass", _pass_c, _SIGNATURE)
+_part_x: Final = linked("part", _part_c, _SIGNATURE)
+
+
+@kernel
+def result_size(n_components: int, n_dim: int) -> int:
+    """Return how many numbers a pass results in."""
+    return 1 + n_components * (1 + n_dim + n_dim * n_dim)
+
+
+@kernel
+def n_parts(n_rows: int, n_components: int, n_dim: int) -> int:
+    """Return how many parts a pass is divided into, by its size alone."""
+    work = n_rows * n_components * (n_dim + 4) ** 2
+    return min(MOST, 1 + work // WORTH, (n_rows + BLOCK - 1) // BLOCK)
+
+
+@kernel
+def _do_parts(job: int, count: int) -> None:
+    """Do all parts of a job, with what help there is."""
+    boards = carray(integers_at(boards_x()), N_BOARDS * BOARD)
+    board = take_board(boards) if count > 1 else -1
+    if board < 0:
+        for part in range(count):
+            _part_x(job, part)
+        return
+    post(boards, board, job, count)
+    part = claim(boards, board)
+    while part >= 0:
+        _part_x(job, part)
+        increase(boards, board + DONE)
+        part = claim(boards, board)
+    while read(boards, board + DONE) < count:
+        pass
+    write(boards, board + STATE, OPEN)
+
+
+@kernel
+def lend_a_hand(board: int) -> None:
+    """Work on the jobs of a board until none has come for a while."""
+    boards = carray(integers_at(boards_x()), N_BOARDS * BOARD)
+    looked = 0
+    while looked < PATIENCE:
+        part = claim(boards, board)
+        looked += 1
+        if part >= 0:
+            _part_x(read(boards, board + JOB), part)
+            increase(boards, board + DONE)
+            looked = 0
 
 
 @kernel
@@ -344,7 +326,6 @@ def e_step(
     means: Array,
     whiteners: Array,
     log_determinants: Array,
-    natural: bool,
     counts: Array,
     first: Array,
     second: Array,
@@ -360,8 +341,6 @@ def e_step(
     log_weights, means : arrays, shapes (K,) and (K, D)
     whiteners, log_determinants : arrays, shapes (K, D, D) and (K,)
         As `fill_whiteners` writes them.
-    natural : bool
-        Use the natural form: only where `cancels` says no.
     counts, first, second : arrays, shapes (K,), (K, D), (K, D, D)
         Overwritten with the sums over rows of r, r y and r y y'.
 
@@ -372,11 +351,34 @@ def e_step(
 
     Notes
     -----
-    O(N K D^2) operations; memory O(K D + D^2) numbers for each of at most 256 rows.
+    N K (D^2 + D) multiplications and additions and N K exponentials; memory O(K D) numbers for
+    each of at most 256 rows. Divided into up to 16 parts, by its size alone, which threads of a
+    `crew` may do: the result is the same to the last bit.
     """
-    rows = np.ascontiguousarray(rows)
-    return _pass_x(
-        rows.shape[0], rows.shape[1], row_weights.size, log_weights.size, 1 if natural else 0,
-        rows.ctypes, row_weights.ctypes, log_weights.ctypes, means.ctypes, whiteners.ctypes,
-        log_determinants.ctypes, counts.ctypes, first.ctypes, second.ctypes,
-    )  # fmt: skip
+    n_dim, n_rows = rows.shape
+    n_components = log_weights.size
+    count = n_parts(n_rows, n_components, n_dim)
+    width = result_size(n_components, n_dim)
+    results = np.empty((count, width))
+    job = np.empty(JOB_SIZE, dtype=np.int64)
+    job[N_DIM], job[N_ROWS], job[N_WEIGHTS] = n_dim, n_rows, row_weights.size
+    job[N_COMPONENTS], job[N_PARTS] = n_components, count
+    job[ROWS], job[ROW_WEIGHTS] = rows.ctypes.data, row_weights.ctypes.data
+    job[LOG_WEIGHTS], job[MEANS] = log_weights.ctypes.data, means.ctypes.data
+    job[WHITENERS], job[LOG_DETERMINANTS] = whiteners.ctypes.data, log_determinants.ctypes.data
+    job[RESULTS] = results.ctypes.data
+    _do_parts(job.ctypes.data, count)
+    total = results[0]
+    for part in range(1, count):
+        total += results[part]
+    sums = 1 + n_components
+    products = sums + n_components * n_dim
+    counts[:] = total[1:sums]
+    first[:] = total[sums:products].reshape(n_components, n_dim)
+    for k in range(n_components):
+        for d in range(n_dim):
+            start = products + (k * n_dim + d) * n_dim
+            for e in range(d + 1):
+                second[k, d, e] = total[start + e]
+                second[k, e, d] = total[start + e]
+    return total[0]

@@ -13,24 +13,13 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel, linked
 from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.estep import SMALL, cancels, e_step, fill_whiteners
+from bayesgmm.kernels.estep import e_step, fill_whiteners
 from bayesgmm.kernels.posterior import fill_cholesky_slopes
 
 type Array = NDArray[np.float64]
 
 _SIZE: Final = types.int64
 _DOUBLES: Final = types.CPointer(types.float64)
-
-
-@kernel
-def _reach(rows: Array) -> float:
-    """Return the largest absolute entry, which only rows of many features are asked for."""
-    largest = 0.0
-    if rows.shape[0] > SMALL:
-        for row in rows:
-            for value in row:
-                largest = max(largest, abs(value))
-    return largest
 
 
 @kernel
@@ -67,7 +56,6 @@ def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array
         log_weights.reshape(1, n_components),
         means.reshape(1, n_components, n_dim),
         cholesky.reshape(1, n_components, n_dim, n_dim),
-        _reach(rows),
         result,
         nothing,
         np.empty(0, dtype=np.int64),
@@ -103,9 +91,8 @@ def density_slopes(
     second = np.empty((n_components, n_dim, n_dim))
     slopes = np.empty((n_components, n_dim, n_dim))
     fill_whiteners(cholesky, whiteners, log_determinants)
-    natural = n_dim > SMALL and not cancels(whiteners, _reach(rows))
     e_step(
-        rows, row_slopes, log_weights, means, whiteners, log_determinants, natural,
+        rows, row_slopes, log_weights, means, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
     by_means = np.zeros((n_components, n_dim))

@@ -21,11 +21,11 @@ from bayesgmm.kernels.cholesky import (
     fill_cholesky,
     fill_log_weights,
     offsets,
+    sandwich,
     unconstrain,
 )
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.estep import SMALL, cancels, e_step, fill_whiteners
-from bayesgmm.kernels.natural import sandwich
+from bayesgmm.kernels.estep import e_step, fill_whiteners
 
 type Array = NDArray[np.float64]
 
@@ -285,7 +285,7 @@ def _penalty_value(
 
 @kernel
 def em_map(
-    layout: Layout, penalty: Penalty, rows: Array, row_weights: Array, reach: float, vector: Array
+    layout: Layout, penalty: Penalty, rows: Array, row_weights: Array, vector: Array
 ) -> tuple[float, bool, Array]:
     """Return the objective at a vector, whether the M-step exists, and the vector it leads to."""
     n_components, n_dim = layout.n_components, layout.n_features
@@ -303,9 +303,8 @@ def em_map(
     fill_cholesky(layout, floor, vector, scales, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
     means = vector[mean_start:scale_start].copy().reshape(n_components, n_dim)
-    natural = n_dim > SMALL and not cancels(whiteners, reach)
     value = e_step(
-        rows, row_weights, log_weights, means, whiteners, log_determinants, natural,
+        rows, row_weights, log_weights, means, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
     value += _penalty_value(layout, penalty, log_weights, means, whiteners, log_determinants)
@@ -321,7 +320,6 @@ def run_em(
     penalty: Penalty,
     rows: Array,
     row_weights: Array,
-    reach: float,
     vector: Array,
     max_passes: int,
     tolerance: float,
@@ -333,8 +331,6 @@ def run_em(
     layout : Layout
     penalty : Penalty
     rows, row_weights : arrays, shapes (D, N) and (N,) or (0,)
-    reach : float
-        Largest absolute entry of `rows`.
     vector : array, shape (P,)
         Where to start.
     max_passes : int
@@ -358,7 +354,7 @@ def run_em(
     cycle_began = -np.inf
     phase = 0  # of a cycle of three passes: at its start, one step on, at the extrapolated point
     for _ in range(max_passes):
-        value, ok, following = em_map(layout, penalty, rows, row_weights, reach, vector)
+        value, ok, following = em_map(layout, penalty, rows, row_weights, vector)
         if phase == 2 and not (ok and value >= trace[reached - 1]):
             vector, phase = old, 0  # too far: go on from where plain EM had come
             continue

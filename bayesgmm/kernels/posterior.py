@@ -4,6 +4,7 @@ Everything the function needs is in one flat array of float64 (`problem`), so th
 depends on nothing and it is compiled once per machine:
 
     header | concentration (K) | location (D) | 1 / scale (D) | 1 / tau (C) | floor (C)
+           | Beta shapes of the partial correlations (D (D - 1) / 2)
            | row weights (N or 0) | rows (D x N)
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
@@ -25,7 +26,8 @@ from bayesgmm.kernels.cholesky import (
     pull_back,
 )
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.estep import SMALL, cancels, e_step, fill_whiteners
+from bayesgmm.kernels.elementary import exp_nonpositive, log_positive
+from bayesgmm.kernels.estep import e_step, fill_whiteners
 
 type Array = NDArray[np.float64]
 
@@ -33,12 +35,10 @@ type Array = NDArray[np.float64]
 LENGTH: Final = 0
 N_ROWS: Final = 1
 LAYOUT: Final = 2  # five entries
-ETA: Final = 7
-CONSTANT: Final = 8
-PRIOR: Final = 9
-REACH: Final = 10
-N_WEIGHTS: Final = 11
-HEADER: Final = 12
+CONSTANT: Final = 7
+PRIOR: Final = 8
+N_WEIGHTS: Final = 9
+HEADER: Final = 10
 
 
 def pack_problem(
@@ -78,7 +78,7 @@ def pack_problem(
 
     Returns
     -------
-    array, shape (12 + K + 2 D + 2 C + N D (+ N),)
+    array, shape (10 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N),)
     """
     n_dim, n_rows = rows.shape
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
@@ -88,11 +88,15 @@ def pack_problem(
     header = np.zeros(HEADER)
     header[N_ROWS] = n_rows
     header[LAYOUT : LAYOUT + 5] = layout
-    header[ETA], header[CONSTANT], header[PRIOR] = eta, constant, float(prior)
-    header[REACH] = np.abs(rows).max()
+    header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
-    parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor)
-    problem = np.concatenate((*parts, row_weights, rows.ravel()))
+    columns = np.array([column for row in range(n_dim) for column in range(row)], dtype=float)
+    shapes = eta + 0.5 * (n_dim - 2 - columns)
+    parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes)
+    head = np.concatenate((*parts, row_weights))
+    problem = np.empty(head.size + rows.size)
+    problem[: head.size] = head
+    problem[head.size :].reshape(rows.shape)[:] = rows  # the only copy of what may be large
     problem[LENGTH] = problem.size
     return problem
 
@@ -135,6 +139,20 @@ def read_layout(problem: Array) -> Layout:
     )
 
 
+@kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
+def _add_beta(shapes: Array, log_odds: Array, gradient: Array) -> float:
+    """Return the log density of independent Beta(a, a) as log-odds; add its gradient."""
+    value = 0.0
+    for j in range(shapes.shape[0]):
+        a = shapes[j]
+        size = abs(log_odds[j])
+        t = exp_nonpositive(-size)
+        value -= a * (size + 2.0 * log_positive(1.0 + t))
+        slope = a * (1.0 - t) / (1.0 + t)
+        gradient[j] -= slope if log_odds[j] > 0 else -slope
+    return value
+
+
 @kernel
 def _add_prior(
     layout: Layout,
@@ -171,16 +189,11 @@ def _add_prior(
             value += vector[p] - 0.5 * z * z
             gradient[p] += 1.0 - z * excess * inverse
             p += 1
+    at += 2 * columns
+    pairs = n_dim * (n_dim - 1) // 2
     for _ in range(layout.correlation_sets):
-        for i in range(1, n_dim):
-            for j in range(i):
-                shape = problem[ETA] + 0.5 * (n_dim - 2 - j)
-                size = abs(vector[p])
-                t = math.exp(-size)
-                value -= shape * (size + 2.0 * math.log1p(t))
-                partial = (1.0 - t) / (1.0 + t)
-                gradient[p] -= shape * (partial if vector[p] > 0 else -partial)
-                p += 1
+        value += _add_beta(problem[at : at + pairs], vector[p:], gradient[p:])
+        p += pairs
     return value
 
 
@@ -211,28 +224,25 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     mean_start, scale_start, _, _ = offsets(layout)
     at = HEADER + k_all + 2 * n_dim + layout.scale_columns
     floor = problem[at : at + layout.scale_columns]
-    at += layout.scale_columns
+    at += layout.scale_columns + n_dim * (n_dim - 1) // 2
     n_weights = int(problem[N_WEIGHTS])
     row_weights = problem[at : at + n_weights]
     at += n_weights
     rows = problem[at : at + n_dim * n_rows].reshape(n_dim, n_rows)
 
-    log_weights = np.empty(k_all)
-    log_determinants = np.empty(k_all)
-    scales = np.empty((k_all, n_dim))
-    cholesky = np.empty((k_all, n_dim, n_dim))
-    whiteners = np.empty((k_all, n_dim, n_dim))
-    counts = np.empty(k_all)
-    first = np.empty((k_all, n_dim))
-    second = np.empty((k_all, n_dim, n_dim))
-    slopes = np.empty((k_all, n_dim, n_dim))
+    # views of few arrays: to allocate one costs as much as a small product
+    vectors = np.empty((3, k_all))
+    log_weights, log_determinants, counts = vectors[0], vectors[1], vectors[2]
+    tables = np.empty((2, k_all, n_dim))
+    scales, first = tables[0], tables[1]
+    matrices = np.empty((4, k_all, n_dim, n_dim))
+    cholesky, whiteners, second, slopes = matrices[0], matrices[1], matrices[2], matrices[3]
     means = vector[mean_start:scale_start].reshape(k_all, n_dim)
     fill_log_weights(vector, log_weights)
     fill_cholesky(layout, floor, vector, scales, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
-    natural = n_dim > SMALL and not cancels(whiteners, problem[REACH])
     value = problem[CONSTANT] + e_step(
-        rows, row_weights, log_weights, means, whiteners, log_determinants, natural,
+        rows, row_weights, log_weights, means, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
 

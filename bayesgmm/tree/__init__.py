@@ -50,6 +50,7 @@ def build(
     unit: NDArray[np.float64],
     alignment: Mapping[str, Any] | None,
     modes: Mapping[str, NDArray[Any]] | None,
+    optimization: Mapping[str, NDArray[Any]] | None,
     attrs: Mapping[str, str | int | float],
 ) -> xr.DataTree:
     """Put the results of a fit under one schema, with labels.
@@ -62,7 +63,7 @@ def build(
         With every hyperparameter resolved.
     posterior : dict of str to array, shape (n_chains, n_draws, ...)
         The parameters, aligned, in the user's units and broadcast to their full shapes. Other
-        variables are kept, their further dimensions named as ArviZ does.
+        variables are kept, with their own dimensions or with such as ArviZ gives.
     sample_stats : dict of str to array, shape (n_chains, n_draws)
         With ``lp`` at least.
     log_likelihood : array, shape (n_chains, n_draws, n_obs), or None
@@ -74,6 +75,8 @@ def build(
         ``attrs``, a dict.
     modes : dict of str to array or None
         The modes that EM found, along the first dimension.
+    optimization : dict of str to array, shape (n_iterations,), or None
+        How the ELBO grew.
     attrs : dict
         Attributes of the whole: method, engine, seed, time, and what else is worth keeping.
 
@@ -104,6 +107,10 @@ def build(
     if modes is not None:
         groups[names.MODES] = modes
         coords[names.MODE] = xr.Variable(names.MODE, np.arange(len(modes[names.OBJECTIVE])))
+    if optimization is not None:
+        groups[names.OPTIMIZATION] = optimization
+        iterations = np.arange(len(optimization[names.ELBO]))
+        coords[names.ITERATION] = xr.Variable(names.ITERATION, iterations)
     datasets = {group: _dataset(group, arrays, coords) for group, arrays in groups.items()}
     datasets[names.OBSERVED_DATA] = data.labelled(data.values).to_dataset()
     if alignment is not None:
@@ -300,8 +307,11 @@ def _dataset(
     group: str, arrays: Mapping[str, Any], coords: Mapping[str, xr.Variable]
 ) -> xr.Dataset:
     """Return labelled arrays, dimensions from the schema, else ``(chain, draw)`` and ArviZ's."""
-    variables = {}
+    variables: dict[str, xr.Variable] = {}
     for name, array in arrays.items():
+        if isinstance(array, xr.Variable):
+            variables[name] = array
+            continue
         further = (f"{name}_dim_{i}" for i in range(np.ndim(array) - len(schema.SAMPLE)))
         due = schema.SCHEMA[group].get(name, schema.Due((*schema.SAMPLE, *further)))
         variables[name] = xr.Variable(due.dims, array)

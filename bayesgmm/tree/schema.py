@@ -44,6 +44,11 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
             for name in (names.WEIGHTS, names.MEANS, names.COVARIANCES)
         },
     },
+    names.OPTIMIZATION: {
+        names.ELBO: Due((names.ITERATION,)),
+        names.ELBO_DRAWS: Due((names.ITERATION,), "int64"),
+        names.ELBO_ROWS: Due((names.ITERATION,), "int64"),
+    },
 }
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 

@@ -11,7 +11,7 @@ import xarray as xr
 import bayesgmm as bg
 
 N = 40
-METHODS = ("nuts", "map", "ml")
+METHODS = ("nuts", "fullrank_advi", "advi", "laplace", "map", "ml")
 VALUES = bg.datasets.make_mixture(N, 2, 2, separation=8.0, random_seed=3)["X"].values
 
 

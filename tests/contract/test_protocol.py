@@ -17,7 +17,9 @@ from bayesgmm.priors import STRUCTURES
 from bayesgmm.tree import check_schema
 from tests.synthetic import assert_same
 
-METHODS = ("nuts", "map", "ml")
+APPROXIMATIONS = ("fullrank_advi", "advi", "laplace")
+DRAWING = ("nuts", *APPROXIMATIONS)
+METHODS = (*DRAWING, "map", "ml")
 DRAWS, CHAINS = 12, 2
 SEED = 7
 
@@ -93,10 +95,10 @@ def test_schema(case: tuple[Any, ...]) -> None:
     structure, n_features, n_components, concentration, method = case
     tree = fitted(*case)
     check_schema(tree)
-    nuts = method == "nuts"
+    drawing = method in DRAWING
     sizes = {
-        "chain": CHAINS if nuts else 1,
-        "draw": DRAWS if nuts else 1,
+        "chain": CHAINS if drawing else 1,
+        "draw": DRAWS if drawing else 1,
         "component": n_components,
         "feature": n_features,
         "feature2": n_features,
@@ -120,9 +122,32 @@ def test_schema(case: tuple[Any, ...]) -> None:
     assert tree.attrs["random_seed"] == SEED
     assert type(tree.attrs["random_seed"]) is int
     stats = tree["sample_stats"].dataset
-    assert np.isfinite(stats["lp"].values).all()
-    diagnostics = {"diverging", "energy", "tree_depth", "n_steps", "step_size", "acceptance_rate"}
-    assert set(stats.data_vars) == ({"lp"} | diagnostics if nuts else {"lp"})
+    diagnostics = {
+        "nuts": {"diverging", "energy", "tree_depth", "n_steps", "step_size", "acceptance_rate"},
+        **{name: {"log_q"} for name in APPROXIMATIONS},
+    }
+    assert set(stats.data_vars) == {"lp"} | diagnostics.get(method, set())
+    for variable in stats.data_vars.values():
+        assert np.isfinite(variable.values).all()
+
+
+@pytest.mark.parametrize("case", [case for case in ALL if case[-1] in APPROXIMATIONS], ids=name_of)
+def test_an_approximation_says_how_near_it_is(case: tuple[Any, ...]) -> None:
+    tree = fitted(*case)
+    attrs = tree.attrs
+    assert (attrs["converged"], attrs["interrupted"]) == (1, 0)
+    assert attrs["resampled"] == int(attrs["pareto_k"] <= 0.7)
+    assert 0.0 < attrs["mode_share"] <= 1.0
+    n_parameters = attrs["n_parameters"]
+    peak = tree["modes"]["objective"].values[0]
+    assert (tree["sample_stats"]["lp"] > peak - 5 * (n_parameters + 5)).all()  # around the mode
+    assert ("optimization" in tree.children) is (case[-1] != "laplace")
+    if "optimization" in tree.children:
+        optimization = tree["optimization"].dataset
+        assert set(optimization.data_vars) == {"elbo", "n_draws", "n_obs"}
+        assert (optimization["n_obs"] == 30 * case[2]).all()
+        assert (optimization["n_draws"] >= max(256, 4 * n_parameters)).all()
+        assert optimization["elbo"].values[-1] >= optimization["elbo"].values[0]
 
 
 @each
@@ -216,7 +241,7 @@ def test_the_method_is_checked_and_summarised(case: tuple[Any, ...]) -> None:
     assert len(table) == count
     assert table.index.is_unique
     assert tree.attrs["n_parameters"] == count - 1  # weights sum to 1
-    if method != "nuts" and concentration is None:  # a dozen draws are too few to be trusted
+    if method not in DRAWING and concentration is None:  # a dozen draws are too few to be trusted
         assert bg.check(tree).ok
 
 
@@ -251,7 +276,7 @@ def test_the_same_seed_gives_the_same_fit(case: tuple[Any, ...]) -> None:
 @some
 def test_another_seed_gives_other_draws_and_the_same_modes(case: tuple[Any, ...]) -> None:
     tree, other = fitted(*case), fit(*case, seed=SEED + 1)
-    if case[-1] == "nuts":
+    if case[-1] in DRAWING:
         means, others = tree["posterior"]["means"].values, other["posterior"]["means"].values
         assert not np.isin(others, means).any()
     highest = tree["modes"]["objective"].values[0]
@@ -265,9 +290,10 @@ def test_a_mode_is_the_highest_point(structure: str) -> None:
     likelihood = {
         method: tree["log_likelihood"]["X"].sum("obs").values for method, tree in tops.items()
     }
-    assert lp["map"].item() > lp["nuts"].max()
     assert likelihood["ml"].item() > likelihood["map"].item()
-    assert likelihood["ml"].item() > likelihood["nuts"].max()
+    for method in DRAWING:
+        assert lp["map"].item() > lp[method].max()
+        assert likelihood["ml"].item() > likelihood[method].max()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -38,6 +38,7 @@ def no_computing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("bayesgmm.inference.fit.find_modes", computed)
     monkeypatch.setattr("bayesgmm.inference.nuts.find_modes", computed)
+    monkeypatch.setattr("bayesgmm.inference.laplace.find_modes", computed)
 
 
 BAD_DATA: dict[str, tuple[Any, type[Exception], str]] = {
@@ -68,7 +69,7 @@ BAD_DATA: dict[str, tuple[Any, type[Exception], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["nuts", "map", "ml"])
+@pytest.mark.parametrize("method", ["nuts", "fullrank_advi", "advi", "laplace", "map", "ml"])
 @pytest.mark.parametrize("case", BAD_DATA, ids=str)
 def test_bad_data_are_refused(case: str, method: str, no_computing: None) -> None:
     X, error, match = BAD_DATA[case]

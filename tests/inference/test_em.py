@@ -225,8 +225,8 @@ def test_a_component_as_thin_as_a_line_is_refused(rng: np.random.Generator) -> N
 
 
 def test_starts_that_collapse_on_the_way_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    climb, number = em._climb, count()
-    monkeypatch.setattr(em, "_climb", lambda *given: climb(*given) if next(number) % 3 else None)
+    climbing, number = em.climb, count()
+    monkeypatch.setattr(em, "climb", lambda *given: climbing(*given) if next(number) % 3 else None)
     result = search(problem_of(load_faithful(), 2), Target.ML, n_starts=9)
     assert result.degenerate == 3
     assert [mode.starts for mode in result.modes] == [6]

@@ -1,18 +1,44 @@
 """The curvature at a mode, and the map that makes it one."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+from arviz_stats import ess, mcse
+from scipy.special import logsumexp
 
+import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.datasets import load_faithful, make_mixture
-from bayesgmm.inference.em import Target, find_modes
-from bayesgmm.inference.laplace import LARGEST_DENSE, WIDEST, curvature, whitening
+from bayesgmm.datasets import load_faithful, load_galaxies, make_mixture
+from bayesgmm.errors import ConvergenceWarning, FitError
+from bayesgmm.inference import approximation, laplace
+from bayesgmm.inference.approximation import Normal, propose
+from bayesgmm.inference.density import whole
+from bayesgmm.inference.em import EMResult, Target, find_modes
+from bayesgmm.inference.laplace import (
+    LARGEST_DENSE,
+    WIDEST,
+    WIDEST_DRAWN,
+    curvature,
+    factor_of,
+    find_frame,
+    whitening,
+)
 from bayesgmm.inference.problem import Problem
+from bayesgmm.inference.progress import Progress
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance, NormalMeans
 from tests.kernels.oracle import STRUCTURES
 
 type Array = np.ndarray
+
+SILENT = Progress(False)
+
+
+def clusters(n_obs: int = 300, n_components: int = 2, **given: Any) -> Array:
+    arguments = {"separation": 5.0, "random_seed": 2, **given}
+    return make_mixture(n_obs, n_components, 2, **arguments)["X"].values
 
 
 def mode_of(problem: Problem, rng: np.random.Generator) -> Array:
@@ -131,3 +157,149 @@ def test_too_many_parameters_are_not_whitened(rng: np.random.Generator) -> None:
     assert problem.n_parameters > LARGEST_DENSE
     factor = whitening(problem, np.zeros(problem.n_parameters))
     np.testing.assert_array_equal(factor, np.ones(problem.n_parameters))
+
+
+# The approximation
+
+
+def test_a_factor_inverts_a_hessian_but_is_held(rng: np.random.Generator) -> None:
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    for values, spread in (
+        ((4.0, 0.25, 1e-4), (0.5, 2.0, 100.0)),
+        ((1.0, 1e-9, -2.0), (1.0, 200.0, 200.0)),
+    ):
+        factor = factor_of((axes * values) @ axes.T, 200.0)
+        got = axes.T @ (factor @ factor.T) @ axes
+        np.testing.assert_allclose(got, np.diag(np.square(spread)), rtol=1e-7, atol=1e-7)
+
+
+def test_draws_have_the_exact_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One Normal, whose mode and Hessian are known on paper; without resampling."""
+    monkeypatch.setattr(approximation, "LARGEST_PARETO_K", -np.inf)
+    X = np.random.default_rng(1).normal(3.0, 2.0, (25, 1))
+    spec = GaussianMixture(
+        1, means=NormalMeans(1.0, 7.0), covariance=LKJCovariance(scale=3.0, floor=0.0)
+    )
+    tree = bg.fit(X, spec, method="laplace", draws=5000, random_seed=1, progressbar=False)
+    assert tree.attrs["resampled"] == 0
+    m, s = X.mean(), X.std()
+    for _ in range(100):  # the mode, one coordinate after the other
+        m = (X.sum() / s**2 + 1.0 / 49.0) / (25 / s**2 + 1.0 / 49.0)
+        square = np.square(X - m).sum()
+        # -24 + square / s^2 - s^2 / 9 = 0, for log s
+        s = np.sqrt(4.5 * (-24.0 + np.sqrt(24.0**2 + 4.0 * square / 9.0)))
+    hessian = np.array([
+        [25 / s**2 + 1.0 / 49.0, 2.0 * (X - m).sum() / s**2],
+        [2.0 * (X - m).sum() / s**2, 2.0 * square / s**2 + 2.0 * s**2 / 9.0],
+    ])  # fmt: skip
+    posterior = tree["posterior"]
+    draws = np.stack([
+        posterior["means"].values.ravel(), np.log(posterior["scales"].values.ravel())
+    ])  # fmt: skip
+    wanted = np.linalg.inv(hessian)
+    scales, n = np.sqrt(np.diagonal(wanted)), draws.shape[1]
+    assert (np.abs(draws.mean(axis=1) - [m, np.log(s)]) < 5 * scales / np.sqrt(n)).all()
+    gap = np.abs(np.cov(draws) - wanted) / np.outer(scales, scales)
+    assert gap.max() < 5 * np.sqrt(2.0 / n)
+    law = Normal(np.array([m, np.log(s)]), np.linalg.cholesky(wanted), 0.0)
+    z = np.linalg.solve(law.factor, draws - law.center[:, None]).T
+    np.testing.assert_allclose(
+        tree["sample_stats"]["log_q"].values.ravel(), law.log_density(z), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", ["laplace", "fullrank_advi", "advi"])
+def test_resampled_draws_are_those_of_nuts(method: str) -> None:
+    X = clusters()
+    given = {"draws": 2000, "random_seed": 3, "progressbar": False}
+    tree, nuts = bg.fit(X, 2, method=method, **given), bg.fit(X, 2, **given)
+    assert tree.attrs["resampled"] == 1
+    assert bg.check(tree).ok
+    different = np.unique(tree["sample_stats"]["lp"]).size
+    assert different > 2000
+    for name in ("weights", "means", "scales", "covariances"):
+        a, b = tree["posterior"][name], nuts["posterior"][name]
+        assert ess(b).min() > 400
+        of_a = a.std(("chain", "draw")) / np.sqrt(0.5 * different)
+        gap = np.abs(a.mean(("chain", "draw")) - b.mean(("chain", "draw")))
+        assert (gap < 5 * np.hypot(of_a, mcse(b))).all()
+        spread = a.std(("chain", "draw")) / b.std(("chain", "draw"))
+        assert np.abs(spread - 1.0).max() < 0.15
+
+
+def test_the_mode_that_holds_the_most_mass_is_taken() -> None:
+    """Of the galaxies' modes with five components the highest is not it."""
+    problem = Problem.make(GaussianMixture(5), prepare(load_galaxies()))
+    frame, share, modes = find_frame(problem, np.random.default_rng(1), SILENT)
+    assert modes[0].objective > frame.mode.objective + 0.5
+    log_masses = []
+    for mode in modes:
+        factor = factor_of(curvature(problem, mode.vector), WIDEST_DRAWN)
+        normal = Normal(mode.vector, factor, frame.normal.log_unit)
+        rng = np.random.default_rng(2)
+        ratios = propose(normal, whole(problem), 20_000, rng, SILENT).log_ratios
+        log_masses.append(logsumexp(ratios) - np.log(ratios.size))
+    which = next(i for i, mode in enumerate(modes) if mode is frame.mode)
+    assert which == np.argmax(log_masses) > 0
+    masses = np.exp(log_masses - np.max(log_masses))
+    assert share == pytest.approx(1.0 / masses.sum(), abs=0.2)
+
+
+def test_a_single_mode_holds_all_mass() -> None:
+    problem = Problem.make(GaussianMixture(2), prepare(load_faithful()))
+    frame, share, modes = find_frame(problem, np.random.default_rng(1), SILENT)
+    assert (len(modes), share) == (1, 1.0)
+    np.testing.assert_array_equal(frame.normal.center, modes[0].vector)
+
+
+def test_k_hat_tells_a_good_fit_from_a_bad_one() -> None:
+    good = bg.fit(clusters(), 2, method="laplace", random_seed=1, progressbar=False)
+    bad = bg.fit(clusters(20), 3, method="laplace", random_seed=1, progressbar=False)
+    assert good.attrs["pareto_k"] < 0.5 < 0.7 < bad.attrs["pareto_k"]
+    assert (good.attrs["resampled"], bad.attrs["resampled"]) == (1, 0)
+    assert bg.check(good).ok
+    assert not bg.check(bad).ok
+
+
+def test_a_mode_that_was_not_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfinished(*args: Any, **kwargs: Any) -> EMResult:
+        found = find_modes(*args, **kwargs)
+        return EMResult(tuple(replace(mode, converged=False) for mode in found.modes), 0)
+
+    monkeypatch.setattr(laplace, "find_modes", unfinished)
+    with pytest.warns(ConvergenceWarning, match="The mode was not reached to the tolerance"):
+        tree = bg.fit(clusters(), 2, method="laplace", draws=50, random_seed=1, progressbar=False)
+    assert tree.attrs["converged"] == 0
+    assert not bg.check(tree).ok
+
+
+def test_an_interrupted_fit_keeps_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def interrupted_after(most: int) -> Any:
+        calls.clear()
+
+        def of(problem: Problem) -> Any:
+            density = whole(problem)
+
+            def counting(vectors: Array) -> tuple[Array, Array]:
+                if len(vectors) == approximation.TOGETHER:
+                    calls.append(1)
+                if len(calls) > most:
+                    raise KeyboardInterrupt
+                return density(vectors)
+
+            return counting
+
+        return of
+
+    given = {"method": "laplace", "random_seed": 1, "progressbar": False}
+    monkeypatch.setattr(laplace, "whole", interrupted_after(3))
+    with pytest.warns(ConvergenceWarning, match=r"interrupted: 192 of 1000 draws per chain"):
+        tree = bg.fit(clusters(), 2, **given)
+    assert tree["posterior"].sizes["draw"] == 3 * approximation.TOGETHER // 4
+    assert (tree.attrs["interrupted"], tree.attrs["converged"]) == (1, 1)
+    monkeypatch.setattr(laplace, "whole", interrupted_after(0))
+    with pytest.raises(FitError, match="interrupted too early; got 0 draws") as caught:
+        bg.fit(clusters(), 2, **given)
+    assert caught.value.status == "interrupted"

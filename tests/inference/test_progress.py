@@ -9,6 +9,7 @@ import pytest
 import bayesgmm as bg
 from bayesgmm.inference import progress
 from bayesgmm.inference.progress import PATIENCE, RATE, SLOW_RATE, Progress
+from bayesgmm.kernels import compiled
 
 
 class Clock:
@@ -130,6 +131,31 @@ def test_an_announcement_comes_at_once(clock: Clock, monkeypatch: pytest.MonkeyP
     with Progress(True) as line:
         line.announce("Compiling PyMC's program")
         assert out.getvalue() == "Compiling PyMC's program\n"
+
+
+def test_an_announcement_wipes_the_line_first(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = screen(monkeypatch, terminal=True)
+    with Progress(True) as line:
+        clock.now += 1.0
+        line.update("Sampling")
+        line.announce("Compiling")
+        assert out.shown().lstrip() == "Compiling"
+        assert "Sampling" not in out.getvalue().rpartition("\r")[2]
+
+
+def test_it_tells_of_compilations_while_it_lasts(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels are compiled when they are first called, in the midst of a fit."""
+    before = list(compiled._tellers)
+    for enabled, due in ((True, "Compiling\n"), (False, "")):
+        out = screen(monkeypatch, terminal=False)
+        with Progress(enabled):
+            compiled._tellers[-1]("Compiling")
+            assert out.getvalue() == due
+        assert compiled._tellers == before
 
 
 def test_an_error_passes_and_the_line_is_wiped(

@@ -17,8 +17,9 @@ from bayesgmm import names
 from bayesgmm.data import prepare
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference import pymc_engine
+from bayesgmm.inference.assemble import Draws, assemble
 from bayesgmm.inference.em import Target, find_modes
-from bayesgmm.inference.nuts import STARTS_PER_CHAIN
+from bayesgmm.inference.nuts import STARTS_PER_CHAIN, NutsResult
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_engine import specification_of
@@ -54,8 +55,8 @@ def slow(model: pm.Model) -> Any:
     graph = pytensor.graph.clone_replace([log_density, slopes], replace)
     return SimpleNamespace(
         shapes=shapes,
-        initial_point_func=lambda seed: np.zeros(at),
-        logp_func=pytensor.function([point], graph, mode=PYTHON),
+        initial_point=lambda seed: np.zeros(at),
+        log_posterior=pytensor.function([point], graph, mode=PYTHON),
     )
 
 
@@ -78,7 +79,7 @@ def test_values_of_the_fused_vector_are_put_where_they_belong(
     point = np.full(problem.n_parameters, np.nan)
     for order in (np.arange(3), np.array([2, 0, 1])):
         placed = place(model, compiled, point, free_values(problem, vector, order))
-        value, _ = compiled.logp_func(placed)
+        value, _ = compiled.log_posterior(placed)
         assert value == pytest.approx(due, rel=1e-8)
 
 
@@ -93,7 +94,7 @@ def test_chains_start_around_the_mode_and_never_at_it(
     mode = best_mode(problem, rng)
     one, two = (start_near(model, compiled, problem, mode, rng) for _ in range(2))
     assert (one != two).all()
-    value, slopes = compiled.logp_func(one)
+    value, slopes = compiled.log_posterior(one)
     assert mode.objective - 5 * problem.n_parameters < value < mode.objective
     assert np.abs(slopes).max() > 0.01
 
@@ -110,7 +111,7 @@ def test_components_are_reordered_until_a_hard_constraint_holds(
     problem = Problem.make(specification_of(model), prepare(X))
     compiled = slow(model)
     start = start_near(model, compiled, problem, best_mode(problem, rng), rng)
-    assert np.isfinite(compiled.logp_func(start)[0])
+    assert np.isfinite(compiled.log_posterior(start)[0])
     means = start[1:5].reshape(2, 2)
     assert sign * (means[0, 0] - means[1, 0]) > 0
     assert (start[-3:] == 0.0).all()  # what was added starts where the model has it
@@ -172,65 +173,66 @@ def test_variables_of_another_shape_are_refused(rng: np.random.Generator) -> Non
     shapes = {"weights": (2,), "means": (2, 2), "scales": (2, 1), "covariances": (2, 2, 2)}
     message = r"`spec` must .* 'scales' has the shape \(2, 2\) \(component, feature\); got \(2, 1\)"
     with pytest.raises(ValueError, match=message):
-        pymc_engine._check_shapes(SimpleNamespace(shapes=shapes), problem)
+        pymc_engine._check_shapes(shapes, problem)
 
 
 def test_what_follows_from_covariances_is_computed(rng: np.random.Generator) -> None:
-    square = rng.normal(size=(2, 5, 3, 2, 4))
+    square = rng.normal(size=(10, 3, 2, 4))
     covariances = square @ np.swapaxes(square, -1, -2)
     given = {
-        names.WEIGHTS: rng.dirichlet(np.ones(3), (2, 5)),
-        names.MEANS: rng.normal(size=(2, 5, 3, 2)),
+        names.WEIGHTS: rng.dirichlet(np.ones(3), 10),
+        names.MEANS: rng.normal(size=(10, 3, 2)),
         names.COVARIANCES: covariances,
     }
-    got = pymc_engine._parameters(given)
-    flat = covariances.reshape(10, 3, 2, 2)
-    np.testing.assert_array_equal(got.covariances, flat)
-    np.testing.assert_allclose(got.scales**2, np.einsum("...ii->...i", flat), rtol=1e-12)
+    got = pymc_engine.all_parameters(given)
+    np.testing.assert_array_equal(got.covariances, covariances)
+    np.testing.assert_allclose(got.scales**2, np.einsum("...ii->...i", covariances), rtol=1e-12)
     for s in range(10):
         for k in range(3):
             outer = np.outer(got.scales[s, k], got.scales[s, k])
-            np.testing.assert_allclose(got.correlations[s, k] * outer, flat[s, k], rtol=1e-12)
+            correlations = covariances[s, k] / outer
+            np.testing.assert_allclose(got.correlations[s, k], correlations, rtol=1e-12)
     assert (np.einsum("...ii->...i", got.correlations) == 1.0).all()
 
 
-class FakeChain:
-    """A chain that has made some draws and is never done."""
+def test_what_runs_along_components_is_aligned_with_them(rng: np.random.Generator) -> None:
+    problem = Problem.make(bg.GaussianMixture(2), prepare(clusters(rng)))
+    mode = best_mode(problem, rng).parameters
+    swapped = type(mode)(*(array[:, ::-1] for array in mode))
+    parameters = type(mode)(*map(np.concatenate, zip(mode, swapped, mode, strict=True)))
+    sample = (names.CHAIN, names.DRAW)
+    others = {
+        "shares": xr.Variable((*sample, names.COMPONENT), parameters.weights[None]),
+        "centers": xr.Variable(
+            (*sample, names.FEATURE, names.COMPONENT), parameters.means[None].swapaxes(2, 3)
+        ),
+        "number": xr.Variable(sample, np.arange(3.0)[None]),
+    }
+    drawn = Draws(parameters, {names.LP: np.zeros((1, 3))}, (), {}, others)
+    tree = assemble(problem, drawn, {}, sharing=1)
+    permutation = tree["alignment"]["permutation"].values[0]
+    assert (permutation[1] == permutation[0, ::-1]).all()
+    assert (permutation[2] == permutation[0]).all()
+    posterior = tree["posterior"].to_dataset()
+    for name, due in (("shares", names.WEIGHTS), ("centers", names.MEANS)):
+        xr.testing.assert_identical(
+            posterior[name].transpose(*posterior[due].dims).rename(due), posterior[due]
+        )
+    assert posterior["number"].values.tolist() == [[0.0, 1.0, 2.0]]
 
-    made, divergences, finished = 30, 0, False
 
-    def __init__(self, draws: int, error: Exception | None = None) -> None:
-        self.draws, self.error = draws, error
-
-    def result(self, interrupted: bool) -> xr.DataTree:
-        if self.error is not None:
-            raise self.error
-        values = xr.Dataset({"means": (("chain", "draw"), np.ones((1, self.draws)))})
-        return xr.DataTree.from_dict({"posterior": values, "sample_stats": values})
-
-
-def test_ctrl_c_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("time.sleep", interrupt)
-    assert pymc_engine._wait([FakeChain(3)], 100, SILENT)
-
-
-def test_an_interrupted_fit_has_the_draws_that_all_chains_made() -> None:
+def test_an_interrupted_fit_says_so(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = clusters(rng)
+    vectors = rng.normal(size=(2, 7, 11))
+    statistics = {names.LP: np.zeros((2, 7))}
+    result = NutsResult(vectors, statistics, (), 800, 1.0, 1.0, True)
+    monkeypatch.setattr(pymc_engine, "to_the_end", lambda run, progress: result)
     with pytest.warns(ConvergenceWarning, match=r"interrupted: 7 of 50 draws per chain"):
-        traces = pymc_engine._traces([FakeChain(7), FakeChain(9)], True, 50)
-    assert [trace["posterior"].sizes["draw"] for trace in traces] == [7, 7]
-    with pytest.raises(FitError, match=r"while chains were tuning; got 1 draws") as caught:
-        pymc_engine._traces([FakeChain(1), FakeChain(9)], True, 50)
-    assert caught.value.status == "interrupted"
-
-
-def test_a_sampler_that_fails_is_a_failed_fit() -> None:
-    error = RuntimeError("all is lost\n\nStack backtrace:\n 0: <unknown>")
-    with pytest.raises(FitError, match=r"^The sampler failed: all is lost$") as caught:
-        pymc_engine._traces([FakeChain(9, error)], False, 50)
-    assert caught.value.status == "sampler"
+        tree = bg.fit(X, build_model(2, X), draws=50, random_seed=1, progressbar=False)
+    assert tree.attrs[names.INTERRUPTED] == 1
+    assert tree["posterior"].sizes[names.DRAW] == 7
 
 
 def agree(one: xr.DataTree, two: xr.DataTree) -> None:
@@ -256,12 +258,15 @@ def test_a_changed_model_is_sampled_as_it_is(rng: np.random.Generator) -> None:
     tree = fits[0]
     assert tree.attrs[names.ENGINE] == "pymc"
     posterior = tree["posterior"].to_dataset()
-    assert set(posterior.data_vars) == {*names.PARAMETER_DIMS, "added", "twice", "gap"}
+    assert set(posterior.data_vars) == {
+        *names.PARAMETER_DIMS, "added", "twice", "gap", "relative",
+    }  # fmt: skip
     assert posterior.identical(fits[1]["posterior"].to_dataset())  # the same seed
     # the constraint halves a symmetric posterior, which alignment makes whole again
     agree(tree, bg.fit(X, 2, random_seed=6, draws=600, progressbar=False))
     assert (posterior["gap"][..., 0] > 0).all()
     np.testing.assert_array_equal(posterior["twice"], 2.0 * posterior["added"])
+    xr.testing.assert_allclose(posterior["relative"] * posterior["added"], posterior["weights"])
     error = mcse(posterior["added"]).item()
     assert abs(posterior["added"].mean().item() - 3.0) < 5 * error < 1.0
     assert set(tree["sample_stats"].data_vars) >= {names.LP, names.DIVERGING, names.N_STEPS}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import Layout
-from bayesgmm.kernels.estep import cancels, e_step, fill_whiteners
+from bayesgmm.kernels.estep import e_step, fill_whiteners
 
 type Array = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class Pass(NamedTuple):
     second: Array
 
 
-def run_pass(rows: Array, mixture: Mixture, row_weights: Array, natural: bool) -> Pass:
+def run_pass(rows: Array, mixture: Mixture, row_weights: Array) -> Pass:
     """Return what the kernel computes, its outputs filled with NaN beforehand."""
     n_components, n_dim = mixture.means.shape
     whiteners, log_determinants = whiten(mixture)
@@ -82,7 +82,7 @@ def run_pass(rows: Array, mixture: Mixture, row_weights: Array, natural: bool) -
     second = np.full((n_components, n_dim, n_dim), np.nan)
     value = e_step(
         rows, row_weights, mixture.log_weights, mixture.means, whiteners, log_determinants,
-        natural, counts, first, second,
+        counts, first, second,
     )  # fmt: skip
     return Pass(value, counts, first, second)
 
@@ -93,11 +93,6 @@ def whiten(mixture: Mixture) -> tuple[Array, Array]:
     log_determinants = np.full(len(mixture.means), np.nan)
     fill_whiteners(mixture.cholesky, whiteners, log_determinants)
     return whiteners, log_determinants
-
-
-def loses_digits(rows: Array, mixture: Mixture) -> bool:
-    """Return what `cancels` decides."""
-    return bool(cancels(whiten(mixture)[0], float(np.abs(rows).max())))
 
 
 def decimals(array: Array) -> NDArray[np.object_]:
@@ -127,13 +122,11 @@ class Exact(NamedTuple):
     bounds: Pass
 
 
-def exact_pass(rows: Array, mixture: Mixture, row_weights: Array, natural: bool) -> Exact:
-    """Return the pass in decimal arithmetic, and what rounding may do to the form asked for.
+def exact_pass(rows: Array, mixture: Mixture, row_weights: Array) -> Exact:
+    """Return the pass in decimal arithmetic, and what rounding may do to it.
 
-    A sum of terms t loses about eps * sum |t|. In the whitened form the terms of y are
-    W_de (x_e - mu_e); in the natural form those of lp are the products of precision and data,
-    which are as large as (|W| |x| + |W| |mu|)**2 whatever y is. An error e of lp_ik changes r_ik
-    by the factor 1 + e. Everything below is that, written out.
+    A sum of terms t loses about eps * sum |t|. The terms of y are W_de (x_e - mu_e). An error e
+    of lp_ik changes r_ik by the factor 1 + e. Everything below is that, written out.
     """
     weights = row_weights if row_weights.size else np.ones(rows.shape[1])
     with localcontext() as context:
@@ -153,22 +146,19 @@ def exact_pass(rows: Array, mixture: Mixture, row_weights: Array, natural: bool)
         )
     r, y = r.astype(float), y.astype(float)
     density = density.astype(float)
-    bounds = _bounds(rows, mixture, weights, natural, lp.astype(float), density, r, y)
+    bounds = _bounds(rows, mixture, weights, lp.astype(float), density, r, y)
     return Exact(moments, density, r, bounds)
 
 
 def _bounds(
-    rows: Array, mixture: Mixture, weights: Array, natural: bool,
+    rows: Array, mixture: Mixture, weights: Array,
     lp: Array, density: Array, r: Array, y: Array,
 ) -> Pass:  # fmt: skip
     """Return the rounding errors of `exact_pass`, each the sum of its terms times eps."""
     whiteners, log_determinants = whiten(mixture)
     size = np.abs(whiteners)
     n_components, n_dim = mixture.means.shape
-    if natural:
-        far = np.abs(rows.T)[:, None] + np.abs(mixture.means)
-    else:
-        far = np.abs(rows.T[:, None] - mixture.means)
+    far = np.abs(rows.T[:, None] - mixture.means)
     reach = np.einsum("kde,nke->nkd", size, far)  # at least |y|
     parts = np.abs(mixture.log_weights) + np.abs(log_determinants) + n_dim
     of_lp = EPS * (parts + (reach**2).sum(axis=2) + np.abs(lp))

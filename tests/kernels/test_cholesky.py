@@ -14,6 +14,7 @@ from bayesgmm.kernels.cholesky import (
     fill_cholesky,
     fill_correlation,
     fill_log_weights,
+    fill_partials,
     offsets,
     pull_back,
     standardise,
@@ -213,10 +214,27 @@ def partial_correlation(correlation: np.ndarray, i: int, j: int) -> float:
     return float(-inverse[-1, -2] / np.sqrt(inverse[-1, -1] * inverse[-2, -2]))
 
 
+def correlation_factor(log_odds: np.ndarray, n_features: int) -> np.ndarray:
+    """Return the Cholesky factor of one correlation matrix."""
+    partials, roots = np.empty((2, log_odds.size))
+    fill_partials(log_odds, partials, roots)
+    factor = np.full((n_features, n_features), np.nan)
+    fill_correlation(partials, roots, factor)
+    return factor
+
+
+@given(st.floats(-3000.0, 3000.0))
+def test_partial_correlations_at_any_log_odds(log_odds: float) -> None:
+    partials, roots = np.empty((2, 1))
+    fill_partials(np.array([log_odds]), partials, roots)
+    assert partials[0] == pytest.approx(np.tanh(0.5 * log_odds), rel=1e-14, abs=1e-16)
+    with np.errstate(over="ignore"):
+        assert roots[0] == pytest.approx(1.0 / np.cosh(0.5 * log_odds), rel=1e-14, abs=1e-300)
+
+
 def test_log_odds_are_those_of_partial_correlations(rng: np.random.Generator) -> None:
     log_odds = rng.normal(size=10)
-    factor = np.empty((5, 5))
-    fill_correlation(log_odds, factor)
+    factor = correlation_factor(log_odds, 5)
     correlation = factor @ factor.T
     np.testing.assert_allclose(np.diag(correlation), 1.0, rtol=1e-14)
     partial = [partial_correlation(correlation, i, j) for i in range(5) for j in range(i)]
@@ -234,10 +252,9 @@ def test_beta_laws_of_the_partial_correlations_make_the_lkj_law(
     shapes = eta + 0.5 * (n_features - 2 - np.array(columns))
     log_odds = np.log(rng.gamma(shapes, size=(n, len(columns))))
     log_odds -= np.log(rng.gamma(shapes, size=(n, len(columns))))
-    factor = np.empty((n_features, n_features))
     correlations = np.empty((n, n_features, n_features))
     for s in range(n):
-        fill_correlation(log_odds[s], factor)
+        factor = correlation_factor(log_odds[s], n_features)
         correlations[s] = factor @ factor.T
     shape = eta - 1.0 + 0.5 * n_features
     variance = 1.0 / (2.0 * shape + 1.0)

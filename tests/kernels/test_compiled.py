@@ -1,4 +1,4 @@
-"""Compiled code on disk: as new as all kernel files, and made without a warning."""
+"""Compiled code on disk: as new as all kernel files, announced, and made without a warning."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bayesgmm
+from bayesgmm.kernels.compiled import NOTICE
 
 PACKAGE = Path(bayesgmm.__file__).parent
 
@@ -34,6 +35,61 @@ from bayesgmm.kernels.caller import twice
 print(twice(1.0), sum(twice.stats.cache_hits.values()))
 """
 
+SYMBOL = """
+from numba import types
+from bayesgmm.kernels.compiled import callback, kernel, linked
+
+SIGNATURE = types.float64(types.float64)
+
+@kernel
+def half(x):
+    return 0.5 * x
+
+@callback(SIGNATURE)
+def half_c(x):
+    return half(x)
+
+half_x = linked("test_half", half_c, SIGNATURE)
+
+@callback(SIGNATURE)
+def quarter_c(x):
+    return 0.5 * half_x(x)
+
+quarter_x = linked("test_quarter", quarter_c, SIGNATURE)
+
+@kernel
+def eighth(x):
+    return 0.5 * quarter_x(x)
+"""
+
+CALL_SYMBOL = """
+from bayesgmm.kernels.symbol import eighth, half, quarter_c
+untouched = quarter_c._wrapper_address is None
+half(1.0)  # which the function behind the first symbol calls itself
+print(untouched, eighth(4.0), sum(eighth.stats.cache_hits.values()), quarter_c.cache_hits)
+"""
+
+INTERRUPTED = """
+from bayesgmm.kernels.symbol import eighth, half_c
+
+def interrupt():
+    del half_c.compile
+    raise KeyboardInterrupt
+
+half_c.compile = interrupt
+try:
+    eighth(4.0)
+except KeyboardInterrupt:
+    print(eighth(4.0))
+"""
+
+QUIET = """
+from bayesgmm.kernels.compiled import telling
+with telling(print):
+    from bayesgmm.kernels.caller import twice
+    twice(1.0)
+"""
+
 EVERY_KERNEL = """
 import numpy as np
 from bayesgmm.data import prepare
@@ -52,12 +108,20 @@ for structure in ("full", "tied_correlation"):
         mode = find_modes(problem, target, rng, n_starts=3, hierarchical=True).best
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
-relabel.align_draws(problem.rows, *draws, problem.reach, 0)
+relabel.align_draws(problem.rows, *draws, 0)
 """
+
+NOWHERE = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "NUMBA_CACHE_DIR": ""}
+"""An environment without a folder for caches."""
 
 
 def run(code: str, root: Path, *flags: str, **environment: str) -> str:
     """Return what a fresh process prints that finds the package under `root`."""
+    return run_both(code, root, *flags, **environment)[0]
+
+
+def run_both(code: str, root: Path, *flags: str, **environment: str) -> tuple[str, str]:
+    """Return what a fresh process writes to standard output and to standard error."""
     done = subprocess.run(
         [sys.executable, *flags, "-c", code],
         cwd=root,
@@ -67,22 +131,73 @@ def run(code: str, root: Path, *flags: str, **environment: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout.strip(), done.stderr.strip()
 
 
-def test_a_change_of_one_kernel_is_seen_by_those_that_call_it(tmp_path: Path) -> None:
-    """Numba alone looks only at the file of the function itself."""
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return the kernels' folder of a package that has but a few small ones."""
     kernels = tmp_path / "bayesgmm" / "kernels"
     kernels.mkdir(parents=True)
     for folder in (kernels.parent, kernels):  # a package without it yields to an installed one
         (folder / "__init__.py").touch()
     shutil.copy(PACKAGE / "kernels" / "compiled.py", kernels)
-    (kernels / "caller.py").write_text(CALLER, encoding="utf-8")
-    (kernels / "callee.py").write_text(CALLEE, encoding="utf-8")
+    for name, code in {"caller": CALLER, "callee": CALLEE, "symbol": SYMBOL}.items():
+        (kernels / f"{name}.py").write_text(code, encoding="utf-8")
+    return kernels
+
+
+def test_a_change_of_one_kernel_is_seen_by_those_that_call_it(
+    tmp_path: Path, package: Path
+) -> None:
+    """Numba alone looks only at the file of the function itself."""
     assert run(CALL, tmp_path) == "4.0 0"
     assert run(CALL, tmp_path) == "4.0 1"
-    (kernels / "callee.py").write_text(CALLEE.replace("1.0", "2.0"), encoding="utf-8")
+    (package / "callee.py").write_text(CALLEE.replace("1.0", "2.0"), encoding="utf-8")
     assert run(CALL, tmp_path) == "6.0 0"
+
+
+@pytest.mark.usefixtures("package")
+def test_symbols_are_there_when_they_are_called_and_not_before(tmp_path: Path) -> None:
+    assert run(CALL_SYMBOL, tmp_path) == "True 0.5 0 0"
+    assert run(CALL_SYMBOL, tmp_path) == "True 0.5 1 1"
+
+
+@pytest.mark.usefixtures("package")
+def test_an_interrupted_compilation_is_taken_up_again(tmp_path: Path) -> None:
+    """A symbol that stands for nothing would end the process."""
+    assert run(INTERRUPTED, tmp_path) == "0.5"
+
+
+@pytest.mark.usefixtures("package")
+def test_what_is_compiled_is_announced_once_per_machine(tmp_path: Path) -> None:
+    assert run_both(CALL, tmp_path) == ("4.0 0", NOTICE)
+    assert run_both(CALL, tmp_path) == ("4.0 1", "")
+
+
+@pytest.mark.usefixtures("package")
+def test_others_can_make_the_announcement(tmp_path: Path) -> None:
+    assert run_both(QUIET, tmp_path) == (NOTICE, "")
+
+
+def test_without_a_folder_to_write_to_every_process_compiles(tmp_path: Path, package: Path) -> None:
+    (package / "__pycache__").touch()  # no folder, so that root cannot write to it either
+    for _ in range(2):
+        out, err = run_both(CALL, tmp_path, **NOWHERE)
+        assert out == "4.0 0"
+        assert err.count("RuntimeWarning: What was compiled cannot be kept (neither") == 1
+        assert "Set the environment variable NUMBA_CACHE_DIR to a folder that can be" in err
+    cache = NOWHERE | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(CALL, tmp_path, **cache) == "4.0 0"
+    assert run_both(CALL, tmp_path, **cache) == ("4.0 1", "")
+
+
+@pytest.mark.usefixtures("package")
+def test_a_full_disk_costs_no_result(tmp_path: Path) -> None:
+    fill = "import numba.core.caching as c\ndef full(*_): raise OSError(28, 'No space left')\n"
+    out, err = run_both(f"{fill}c.IndexDataCacheFile.save = full\n{CALL}", tmp_path)
+    assert out == "4.0 0"
+    assert err.count("RuntimeWarning: What was compiled cannot be kept ([Errno 28] No space") == 1
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesgmm.kernels.draws import fill_draws
-from tests.kernels.oracle import Mixture, exact_pass, loses_digits, random_mixture, sample
+from tests.kernels.oracle import Mixture, exact_pass, random_mixture, sample
 
 N_DRAWS = 3
 UNWEIGHTED = np.empty(0)
@@ -33,8 +33,7 @@ def fill(
         shares = np.zeros((1, k, n_rows))
     stacked = (np.ascontiguousarray(np.stack(part)) for part in zip(*draws, strict=True))
     labels = labels if "c" in asked else np.empty(0, dtype=np.int64)
-    reach = float(np.abs(rows).max())
-    fill_draws(rows, *stacked, reach, densities, shares, labels, confusion)
+    fill_draws(rows, *stacked, densities, shares, labels, confusion)
     return Filled(densities, shares, confusion)
 
 
@@ -54,7 +53,7 @@ def test_everything_equals_the_pass_in_decimals(
     got = fill(rows, draws, labels, "drc")
     few = slice(max(0, n_rows - 30), n_rows)  # the last block has the odd length
     for s, draw in enumerate(draws):
-        exact = exact_pass(np.ascontiguousarray(rows[:, few]), draw, UNWEIGHTED, False)
+        exact = exact_pass(np.ascontiguousarray(rows[:, few]), draw, UNWEIGHTED)
         np.testing.assert_allclose(got.densities[s, few], exact.densities, rtol=1e-12)
         np.testing.assert_allclose(got.responsibilities[s][:, few].T, exact.responsibilities,
                                    rtol=0, atol=1e-12)  # fmt: skip
@@ -93,7 +92,7 @@ def test_extremes(log_weight: float, decade: float, far: float) -> None:
         np.array([[[10.0**decade]], [[1.0]]]),
     )
     rows = np.array([[0.0, 10.0**decade, -1e6, 10.0**far]])
-    exact = exact_pass(rows, mixture, UNWEIGHTED, False)
+    exact = exact_pass(rows, mixture, UNWEIGHTED)
     got = fill(rows, [mixture], np.zeros(4, dtype=np.int64), "dc")
     np.testing.assert_allclose(got.densities[0], exact.densities, rtol=2e-14, atol=1e-15)
     total = got.confusion[0, :, 0]
@@ -101,17 +100,14 @@ def test_extremes(log_weight: float, decade: float, far: float) -> None:
     assert total.sum() == pytest.approx(4.0, rel=1e-14)
 
 
-def test_every_draw_gets_the_form_that_it_needs(rng: np.random.Generator) -> None:
-    """A needle in one draw must not cost the digits, nor a broad draw the speed."""
+def test_a_needle_in_one_draw_costs_no_digits(rng: np.random.Generator) -> None:
     broad = random_mixture(rng, 2, 5, decades=0.1)
     needle = broad._replace(cholesky=broad.cholesky * 1e-7)
     rows = sample(rng, broad, 40)
-    assert not loses_digits(rows, broad)
-    assert loses_digits(rows, needle)
     got = fill(rows, [broad, needle, broad], np.zeros(40, dtype=np.int64), "d")
     np.testing.assert_array_equal(got.densities[0], got.densities[2])
     for s, draw in enumerate([broad, needle]):
-        exact = exact_pass(rows, draw, UNWEIGHTED, False)
+        exact = exact_pass(rows, draw, UNWEIGHTED)
         np.testing.assert_allclose(got.densities[s], exact.densities, rtol=1e-12)
 
 
@@ -122,6 +118,6 @@ def test_a_weight_of_zero_is_no_component(rng: np.random.Generator) -> None:
         rows = sample(rng, mixture, 30)
         got = fill(rows, [without, without], np.zeros(30, dtype=np.int64), "dr")
         alone = Mixture(*(np.ascontiguousarray(part[:1]) for part in without))
-        exact = exact_pass(rows, alone, UNWEIGHTED, False)
+        exact = exact_pass(rows, alone, UNWEIGHTED)
         np.testing.assert_allclose(got.densities[0], exact.densities, rtol=1e-12)
         np.testing.assert_array_equal(got.responsibilities[0, 1], 0.0)

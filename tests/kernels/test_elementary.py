@@ -1,4 +1,4 @@
-"""The exponential: two units in the last place, and nothing odd at the ends."""
+"""The exponential and the logarithm: a unit or two in the last place, nothing odd at the ends."""
 
 import math
 from decimal import Decimal, localcontext
@@ -8,7 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesgmm.kernels.elementary import UNDERFLOW, exp_nonpositive
+from bayesgmm.kernels import elementary
+from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.elementary import SMALLEST_NORMAL, UNDERFLOW
+
+
+@kernel
+def exp_nonpositive(x: float) -> float:
+    """Call what only kernels can call."""
+    return elementary.exp_nonpositive(x)
+
+
+@kernel
+def log_positive(x: float) -> float:
+    """Call what only kernels can call."""
+    return elementary.log_positive(x)
 
 
 def error_in_ulp(x: float) -> float:
@@ -72,3 +86,34 @@ def test_never_rises_where_the_argument_falls(rng: np.random.Generator) -> None:
     x = np.sort(rng.uniform(UNDERFLOW, 0.0, 5000))
     values = np.array([exp_nonpositive(float(t)) for t in x])
     assert np.all(np.diff(values) >= -2.0 * np.spacing(values[1:]))
+
+
+def log_error_in_ulp(x: float) -> float:
+    """Return how far the kernel is from log(x), in units in the last place of log(x)."""
+    with localcontext() as context:
+        context.prec = 50
+        exact = Decimal(x).ln()
+        unit = Decimal(math.ulp(float(exact)))
+        return float(abs(Decimal(float(log_positive(x))) - exact) / unit)
+
+
+def test_logarithm_within_one_unit_in_the_last_place(rng: np.random.Generator) -> None:
+    near_one = 1.0 + 10.0 ** rng.uniform(-16.0, 0.0, 3000)
+    anywhere = np.exp(rng.uniform(-708.0, 709.0, 3000))
+    edges = math.sqrt(0.5) * 2.0 ** np.arange(-4.0, 5.0)  # where the exponent changes sides
+    points = np.concatenate(
+        [near_one, 2.0 - near_one[near_one < 1.5], anywhere, edges, np.nextafter(edges, 0.0)]
+    )
+    assert max(log_error_in_ulp(float(x)) for x in points if x != 1.0) <= 1.0
+
+
+@given(st.floats(SMALLEST_NORMAL, 1e308))
+def test_logarithm_within_one_unit_at_any_number(x: float) -> None:
+    assert x == 1.0 or log_error_in_ulp(x) <= 1.0
+
+
+def test_logarithm_at_the_ends() -> None:
+    assert log_positive(1.0) == 0.0
+    assert log_positive(0.0) == -math.inf
+    for outside in (-1.0, math.inf, math.nan, 5e-324):
+        assert math.isnan(log_positive(outside))

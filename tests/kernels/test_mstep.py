@@ -79,12 +79,11 @@ def climb(
     which: Layout, penalty: Penalty, rows: Array, vector: Array, passes: int = 3000,
     tolerance: float = 1e-11, row_weights: Array = UNWEIGHTED,
 ) -> tuple[int, Array, Array]:  # fmt: skip
-    reach = float(np.abs(rows).max())
-    return run_em(which, penalty, rows, row_weights, reach, vector, passes, tolerance)
+    return run_em(which, penalty, rows, row_weights, vector, passes, tolerance)
 
 
 def one_step(which: Layout, penalty: Penalty, rows: Array, vector: Array) -> tuple[float, Array]:
-    value, ok, after = em_map(which, penalty, rows, UNWEIGHTED, float(np.abs(rows).max()), vector)
+    value, ok, after = em_map(which, penalty, rows, UNWEIGHTED, vector)
     assert ok
     return value, after
 
@@ -121,10 +120,9 @@ def test_where_it_stops_nothing_can_be_gained(
     status, vector, trace = climb(which, penalty, rows, start(rng, which), tolerance=1e-12)
     assert status == 0
     assert trace[-1] > trace[0] + 1.0
-    reach = float(np.abs(rows).max())
 
     def objective(x: Array) -> float:
-        return em_map(which, penalty, rows, UNWEIGHTED, reach, x)[0]
+        return em_map(which, penalty, rows, UNWEIGHTED, x)[0]
 
     assert objective(vector) == trace[-1]
     h = 1e-4
@@ -341,7 +339,7 @@ def test_the_moments_are_those_of_the_pass(rng: np.random.Generator) -> None:
     which = layout("full", 3, 4)
     rows, vector = blobs(rng, 4), start(rng, which)
     expected = Expected(which, penalty_of(which, True), rows, vector)
-    counts = run_pass(rows, parameters(which, vector), UNWEIGHTED, False).counts
+    counts = run_pass(rows, parameters(which, vector), UNWEIGHTED).counts
     np.testing.assert_allclose(counts, expected.share.sum(axis=1), rtol=1e-11)
     after = one_step(which, penalty_of(which, True), rows, vector)[1]
     np.testing.assert_allclose(after, expected.step(vector), rtol=1e-9, atol=1e-9)

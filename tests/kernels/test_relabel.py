@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from bayesgmm.kernels import relabel
 from bayesgmm.kernels.relabel import align_draws, match_to_partition, order_of, partition_of
 from tests.kernels.oracle import Mixture, random_mixture, sample
 from tests.kernels.test_mstep import log_joint
@@ -55,8 +56,7 @@ def test_planted_permutations_are_all_undone(
     draws = noisy(rng, mixture, 60, 0.1)
     planted = rng.permuted(np.tile(np.arange(n_components), (60, 1)), axis=1)
     switched = permuted(draws, planted)
-    reach = float(np.abs(rows).max())
-    permutation, margin = align_draws(rows, *switched, reach, pivot=7)
+    permutation, margin = align_draws(rows, *switched, pivot=7)
     order = order_of(draws.means.mean(axis=0))
     np.testing.assert_array_equal(
         np.take_along_axis(planted, permutation, axis=1), np.tile(order, (60, 1))
@@ -73,8 +73,7 @@ def test_the_pivot_only_names_the_partition(rng: np.random.Generator) -> None:
     mixture, rows = separated(rng, 3, 2)
     planted = rng.permuted(np.tile(np.arange(3), (20, 1)), axis=1)
     draws = permuted(noisy(rng, mixture, 20, 0.1), planted)
-    reach = float(np.abs(rows).max())
-    one, other = (permuted(draws, align_draws(rows, *draws, reach, pivot)[0]) for pivot in (0, 13))
+    one, other = (permuted(draws, align_draws(rows, *draws, pivot)[0]) for pivot in (0, 13))
     np.testing.assert_array_equal(one.means, other.means)
 
 
@@ -84,9 +83,7 @@ def test_margins_by_brute_force(rng: np.random.Generator) -> None:
     rows = sample(rng, mixture, 90)
     draws = noisy(rng, mixture, 25, 0.5)
     labels = rng.integers(0, 4, 90)
-    permutation, margin = match_to_partition(
-        rows, *draws, float(np.abs(rows).max()), labels.astype(np.int64)
-    )
+    permutation, margin = match_to_partition(rows, *draws, labels.astype(np.int64))
     assert margin.min() < 0.02  # ambiguous ones are among them
     for s in range(25):
         share = shares(rows, Mixture(*(part[s] for part in draws)))
@@ -106,10 +103,24 @@ def test_the_partition_is_the_most_probable_component(
 ) -> None:
     mixture = random_mixture(rng, 4, n_features, decades=0.1)
     rows = sample(rng, mixture, 300)
-    labels = partition_of(rows, *mixture, float(np.abs(rows).max()))
+    labels = partition_of(rows, *mixture)
     np.testing.assert_array_equal(labels, log_joint(rows, mixture).argmax(axis=0))
 
 
 def test_components_are_ordered_by_the_first_feature_then_the_next() -> None:
     means = np.array([[2.0, 0.0], [1.0, 5.0], [1.0, -5.0], [0.0, 9.0]])
     assert order_of(means).tolist() == [3, 2, 1, 0]
+
+
+def test_some_of_many_rows_stand_for_all(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture, rows = separated(rng, 3, 2)  # 120 rows
+    draws = noisy(rng, mixture, 40, 2.0)
+    expected = align_draws(np.ascontiguousarray(rows[:, ::3]), *draws, pivot=0)
+    whole = align_draws(rows, *draws, pivot=0)
+    monkeypatch.setattr(relabel, "MATCHED_ROWS", 40)
+    some = align_draws(rows, *draws, pivot=0)
+    np.testing.assert_array_equal(some[0], expected[0])
+    np.testing.assert_array_equal(some[1], expected[1])
+    assert (some[1] != whole[1]).any()

@@ -1,0 +1,107 @@
+"""What is measured of a fit to judge it: of its draws, of its sampler, of its components."""
+
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesgmm import names
+from bayesgmm.pointwise import log_likelihood_blocks
+from bayesgmm.tree import specification
+
+type Array = NDArray[np.float64]
+
+MAX_TREE_DEPTH: Final = 10
+SMALL_MARGIN: Final = 0.02
+"""A draw whose best matching wins by a smaller share of the rows is nearly a tie."""
+NEAR_FLOOR: Final = 1.2
+"""Ratio of a scale to its floor up to which it sits on rounded values rather than on a spread."""
+FLAT: Final = 1e-6
+"""Smallest eigenvalue of a correlation matrix at which features determine each other."""
+LOOKED_AT: Final = 200
+"""Draws of a chain whose correlation matrices are looked at."""
+HELD_POINTS: Final = 20
+"""Rows at which the log density is monitored."""
+
+
+def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
+    """Return names and draws, shape (Q, chains, draws), of what no permutation changes."""
+    sample = (names.CHAIN, names.DRAW)
+    lp = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(*sample).values
+    posterior = tree[names.POSTERIOR].dataset
+    weights = posterior[names.WEIGHTS].transpose(names.COMPONENT, *sample).values
+    labels = ["log posterior"]
+    labels += [f"weight of rank {rank}" for rank in range(1, len(weights) + 1)]
+    rows = tree[names.OBSERVED_DATA].dataset[names.OBS].values
+    held = np.unique(np.linspace(0, rows.size - 1, HELD_POINTS).astype(int))
+    labels += [f"log density at row {label!r}" for label in rows[held].tolist()]
+    if names.LOG_LIKELIHOOD in tree.children:
+        stored = tree[names.LOG_LIKELIHOOD].dataset[names.X].isel({names.OBS: held})
+        density = stored.transpose(names.OBS, *sample).values
+    else:
+        blocks = log_likelihood_blocks(tree.isel({names.OBS: held}))
+        density = np.concatenate([block.T for _, block in blocks]).reshape(-1, *lp.shape)
+    return labels, np.concatenate([lp[None], np.sort(weights, axis=0)[::-1], density])
+
+
+def nearly_tied(tree: xr.DataTree) -> float:
+    """Return the share of the draws whose labels were nearly a tie; 0 where there is no such."""
+    if names.ALIGNMENT not in tree.children:
+        return 0.0
+    margin = tree[names.ALIGNMENT].dataset[names.MARGIN].values
+    return float((margin < SMALL_MARGIN).mean())
+
+
+def never_moved(stats: xr.Dataset) -> int:
+    """Return the number of chains whose log posterior is the same in every draw."""
+    lp = stats[names.LP].transpose(names.CHAIN, names.DRAW).values
+    return int((np.ptp(lp, axis=1) == 0).sum())
+
+
+def of_sampler(stats: xr.Dataset) -> dict[str, float]:
+    """Return the evidence that NUTS itself gives."""
+    evidence = {}
+    if names.DIVERGING in stats:
+        evidence["divergences"] = float(stats[names.DIVERGING].sum())
+    if names.TREE_DEPTH in stats:
+        saturated = stats[names.TREE_DEPTH].values >= MAX_TREE_DEPTH
+        evidence["draws at the largest tree"] = float(saturated.mean())
+    if names.ENERGY in stats:
+        energy = stats[names.ENERGY].transpose(names.CHAIN, names.DRAW).values
+        steps, spread = np.square(np.diff(energy, axis=1)).mean(axis=1), energy.var(axis=1)
+        evidence["smallest E-BFMI"] = float(
+            np.divide(steps, spread, out=np.zeros_like(steps), where=spread > 0).min()
+        )
+    return evidence
+
+
+def at_floor(tree: xr.DataTree) -> tuple[float, Any]:
+    """Return the largest share of draws with a scale near its floor, and of which feature."""
+    floor = np.atleast_1d(np.asarray(specification(tree).covariance.floor, dtype=float))
+    if not (floor > 0).any():
+        return 0.0, None
+    scales = tree[names.POSTERIOR].dataset[names.SCALES]
+    near = NEAR_FLOOR * np.broadcast_to(floor, scales.sizes[names.FEATURE])
+    narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
+    shares = narrow.any(names.COMPONENT).mean((names.CHAIN, names.DRAW))
+    return float(shares.max()), shares[names.FEATURE].values.tolist()[int(shares.values.argmax())]
+
+
+def flat(tree: xr.DataTree) -> float | None:
+    """Return the share of draws with a component that is flat along some direction.
+
+    None where the model has no correlations, or no scale has a floor: rows that were not rounded
+    lie near a line because that is what they do. Some 200 draws of every chain are looked at.
+    """
+    correlations = tree[names.POSTERIOR].dataset[names.CORRELATIONS]
+    spec = specification(tree)
+    rounded = np.any(np.asarray(spec.covariance.floor) > 0)
+    if spec.structure.correlations == "none" or not rounded or correlations.shape[-1] == 1:
+        return None
+    every = -(-correlations.sizes[names.DRAW] // LOOKED_AT)
+    looked_at = correlations.isel({names.DRAW: slice(None, None, every)}).transpose(
+        ..., names.COMPONENT, names.FEATURE, names.FEATURE2
+    )
+    thinnest = np.linalg.eigvalsh(looked_at.values)[..., 0].min(axis=-1)
+    return float((thinnest < FLAT).mean())
