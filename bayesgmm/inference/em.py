@@ -15,7 +15,10 @@ from scipy.optimize import minimize
 
 from bayesgmm.errors import FitError
 from bayesgmm.inference.problem import Problem
+from bayesgmm.kernels.cholesky import offsets, standardise
+from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import run_em
+from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.tree import Parameters
 
@@ -37,8 +40,12 @@ NARROW = 1e-3
 if it has few rows."""
 FEW = 3
 """Few rows are fewer than so many times those that a component needs at the least."""
+TOLD_APART = 5.0
+"""Standard errors by which a mode of screened rows is lower than the best if it is left there."""
 SCREENED_MODES = 3
 """The best modes of screened rows, which go on to all of them."""
+FLAT = 1e-5
+"""Slope of the log posterior, in nats per rough standard deviation, at which it is at its top."""
 SMALLEST_SCALE = 1e-8
 """Standardised scale below which a component has collapsed onto equal rows."""
 
@@ -135,7 +142,8 @@ def find_modes(
     Notes
     -----
     O(N K D^2) operations a pass; about 10 to 50 passes a start, on at most 5,000 rows, and the
-    same for each of the best three on all rows.
+    same for each of the best three on all rows. With more than 10,000 rows modes that those 5,000
+    tell to be lower, by five standard errors, are not climbed to the top, and left out.
     """
     rows = problem.rows
     screened = rows
@@ -150,7 +158,7 @@ def find_modes(
             reached.append(climbed)
     kept = distinct(reached)
     if screened is not rows:
-        kept = kept[:SCREENED_MODES]
+        kept = _contenders(problem, screened, kept[:SCREENED_MODES])
     finished = [finish(problem, target, mode) for mode in kept]
     whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
     if not whole and fallback and kept:
@@ -159,6 +167,23 @@ def find_modes(
         raise FitError(_degenerate_message(problem, n_starts), status="degenerate")
     collapsed = sum(mode.starts for mode in finished) - sum(mode.starts for mode in whole)
     return EMResult(tuple(distinct(whole)), n_starts - len(reached) + collapsed)
+
+
+def _contenders(problem: Problem, rows: Array, modes: list[Mode]) -> list[Mode]:
+    """Return the modes of some rows, best first, that may be the best of all rows."""
+    if len(modes) < 2:
+        return modes
+    parts = zip(*(mode.parameters for mode in modes), strict=True)
+    weights, means, scales, correlations, _ = map(np.concatenate, parts)
+    mixtures = standardise(weights, means, scales, correlations, problem.center, problem.unit)
+    densities = np.empty((len(modes), rows.shape[1]))
+    fill_draws(rows, *mixtures, densities, NO_CUBE, NO_LABELS, NO_CUBE)
+    behind = densities[0] - densities
+    error = behind.std(axis=1) * rows.shape[1] ** 0.5
+    return [
+        mode for mode, gap, width in zip(modes, behind.sum(axis=1), error, strict=True)
+        if gap <= TOLD_APART * width
+    ]  # fmt: skip
 
 
 def _labels(
@@ -252,17 +277,58 @@ def _of_em(problem: Problem, vector: Array) -> Parameters:
 def polish(problem: Problem, vector: Array) -> tuple[Array, float, bool]:
     """Return the mode of the log posterior near a vector, its height, and whether it was reached.
 
-    L-BFGS-B (Byrd et al. 1995) on the fused density; never ends lower than it began.
+    L-BFGS-B (Byrd et al. 1995) on the fused density, in coordinates in which its curvature would
+    be near 1 if it were known which component every row comes from; never ends lower than it
+    began.
     """
+    means, scales, _, _ = offsets(problem.layout)
+    sizes, factors = _spread(problem, vector)
+    shape = factors.shape[:2]
 
-    def negative(x: Array) -> tuple[float, Array]:
-        value, gradient = problem.log_posterior(x)
-        return -value, -gradient
+    def moved(z: Array) -> Array:
+        x = vector + sizes * z
+        shift = np.einsum("kde,ke->kd", factors, z[means:scales].reshape(shape))
+        x[means:scales] = vector[means:scales] + shift.ravel()
+        return np.asarray(x)
 
-    options = {"maxcor": 20, "maxiter": 1000, "ftol": 1e-15, "gtol": 1e-7}
-    found = minimize(negative, vector, jac=True, method="L-BFGS-B", options=options)
-    slope = float(np.abs(found.jac * problem.units_of(found.x)).max())
-    return found.x, -float(found.fun), slope < 1e-3 * max(1.0, problem.data.n_obs**0.5)
+    def negative(z: Array) -> tuple[float, Array]:
+        value, gradient = problem.log_posterior(moved(z))
+        slopes = sizes * gradient
+        by_means = np.einsum("kde,kd->ke", factors, gradient[means:scales].reshape(shape))
+        slopes[means:scales] = by_means.ravel()
+        return -value, -slopes
+
+    options = {"maxcor": 20, "maxiter": 1000, "ftol": 1e-15, "gtol": FLAT}
+    found = minimize(negative, np.zeros_like(vector), jac=True, method="L-BFGS-B", options=options)
+    mode = moved(found.x)
+    value, gradient = problem.log_posterior(mode)
+    slope = float(np.abs(gradient * problem.units_of(mode)).max())
+    return mode, value, slope < 1e-3 * max(1.0, problem.data.n_obs**0.5)
+
+
+def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
+    """Return standard deviations, shape (P,), and factors of those of the means, (K, D, D).
+
+    They are what the posterior would have if it were known which component every row comes from:
+    of n rows the mean has L / sqrt(n), the log of a scale 1 / sqrt(2 n), log-odds of a partial
+    correlation 2 / sqrt(n).
+    """
+    layout = problem.layout
+    _, scales, correlations, length = offsets(layout)
+    parameters = problem.constrain(vector[None])[:4]
+    mixtures = standardise(*parameters, problem.center, problem.unit)
+    log_weights, means, cholesky = (array[0] for array in mixtures)
+    total = problem.data.n_obs
+    rows = 1.0 + total * np.exp(log_weights)
+    sizes = np.empty(length)
+    sizes[: len(means) - 1] = rows[:-1] ** -0.5
+    for start, end, sets, size in (
+        (scales, correlations, layout.scale_rows, 0.5**0.5),
+        (correlations, length, layout.correlation_sets, 2.0),
+    ):
+        of_each = rows if sets > 1 else np.full(max(sets, 1), 1.0 + total)
+        sizes[start:end] = np.repeat(size * of_each**-0.5, (end - start) // len(of_each))
+    return sizes, cholesky * rows[:, None, None] ** -0.5
 
 
 def distinct(modes: Iterable[Mode]) -> list[Mode]:

@@ -64,7 +64,8 @@ def fit(
         draw.
     engine : str, default "auto"
         ``"fused"``: our own density, compiled once per machine. ``"pymc"``: PyMC's program of
-        the model, compiled once per number of components and features. ``"auto"``: fused, unless a PyMC model is given.
+        the model, compiled once per number of components and features. ``"auto"``: fused, unless
+        a PyMC model is given.
     draws : int, default 1000
         Per chain, after tuning.
     tune : int, optional

@@ -192,7 +192,6 @@ def compile_model(model: pm.Model, kept: Sequence[str], added: Sequence[str]) ->
     Returns
     -------
     Compiled
-
     """
     shapes = _shapes(model)
     vector = pt.tensor("vector", dtype="float64", shape=(sum(map(size_of, shapes.values())),))

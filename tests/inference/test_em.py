@@ -325,3 +325,25 @@ def test_columns_that_are_almost_equal_give_no_nan(
         return
     for mode in modes:
         assert np.isfinite(mode.objective)
+
+
+def test_of_many_rows_only_modes_that_may_be_the_best_are_climbed() -> None:
+    """Clusters far apart: a mode in which two share a component is lower beyond doubt."""
+    values = make_mixture(3 * SCREENED_ROWS, 3, 2, separation=8.0, random_seed=2)["X"].values
+    few = search(problem_of(values[:SCREENED_ROWS], 3), Target.MAP)
+    assert len(few.modes) > 1
+    found = search(problem_of(values, 3), Target.MAP)
+    assert len(found.modes) == 1
+    assert found.best.converged
+    again = problem_of(values, 3)
+    kept = em._contenders(again, again.rows[:, :SCREENED_ROWS].copy(), list(few.modes))
+    assert kept == [few.best]
+
+
+def test_modes_that_rows_cannot_tell_apart_all_go_on(rng: np.random.Generator) -> None:
+    problem = problem_of(rng.normal(size=(500, 2)), 2)
+    best = search(problem, Target.MAP).best
+    other = best.vector + 0.02 * rng.normal(size=best.vector.size)
+    close = replace(best, vector=other, parameters=problem.constrain(other[None]))
+    assert em._contenders(problem, problem.rows, [best, close]) == [best, close]
+    assert em._contenders(problem, problem.rows, [best]) == [best]
