@@ -22,7 +22,7 @@ help:
 	@echo 'make test   lint, types, docstrings, tests and doctests (ARGS="-k em" goes to pytest)'
 	@echo 'make lint   ruff, mypy and numpydoc alone'
 	@echo 'make docs   the site, in docs/_build/html'
-	@echo 'make bench  the benchmarks (ARGS goes to them)'
+	@echo 'make bench  speed against its peers, for docs/performance.md (ARGS=--help says more)'
 	@echo 'make lock   resolve the locked environment anew'
 	@echo 'make env    the environment alone, in .venv'
 	@echo 'make clean  remove everything that these commands made'

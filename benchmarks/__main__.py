@@ -1,55 +1,61 @@
-"""Run the benchmarks and write what they measured to benchmarks/results.md."""
+"""Run the benchmarks; write what they measured to docs/performance.md."""
 
 import argparse
-import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from importlib import import_module
+from types import ModuleType
 
-from benchmarks import kernel, old_faithful, whitening
+from benchmarks import page
+from benchmarks.runs import ROOT, Result, Store, run
 
-SECTIONS = {
-    "old_faithful": old_faithful.report,
-    "whitening": whitening.report,
-    "kernel": kernel.report,
-}
-RESULTS = Path(__file__).parent / "results.md"
-PACKAGES = ("numpy", "numba", "pymc", "pytensor", "nutpie", "arviz-stats", "scikit-learn")
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
-    cores = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.cpu_count())"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {model}, {cores} cores, {platform.system()}, "
-        f"Python {platform.python_version()}, {packages}."
-    )
+SECTIONS = ("ceilings", "gradient", "em", "sampling", "whitening", "sessions", "large")
+KEPT = ROOT / "build" / "benchmarks"
 
 
 def main() -> None:
-    """Run the chosen sections, print them, and keep them if all were run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    """Run the chosen sections, print them, and write the page if every section has been run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="R with mclust, and a C++ compiler for Stan, are used where they are found.",
+    )
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all by default")
-    chosen = parser.parse_args().sections or list(SECTIONS)
-    unknown = [name for name in chosen if name not in SECTIONS]
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that all works")
+    parser.add_argument("--resume", action="store_true", help="keep what was measured before")
+    options = parser.parse_args()
+    unknown = [name for name in options.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {unknown[0]!r}; choose from {', '.join(SECTIONS)}")
-    parts = [f"# Measured\n\nMade by `make bench`. {machine()}\n"]
-    parts += [SECTIONS[name]() for name in chosen]
-    text = "\n".join(parts)
-    sys.stdout.write(text)
-    if chosen == list(SECTIONS):
-        RESULTS.write_text(text, encoding="utf-8")
+    store = Store(KEPT / ("quick" if options.quick else "full"))
+    for name in options.sections or SECTIONS:
+        module = import_module(f"benchmarks.{name}")
+        _run(name, module, store, options.quick, options.resume)
+        print(module.report(_results(name, module, store, options.quick), options.quick))
+    modules = {name: import_module(f"benchmarks.{name}") for name in SECTIONS}
+    results = {name: _results(name, m, store, options.quick) for name, m in modules.items()}
+    missing = [
+        name for name, m in modules.items() if len(results[name]) < len(m.jobs(options.quick))
+    ]
+    if missing:
+        print(f"No page is written: not run yet are {', '.join(missing)}.")
+        return
+    folder = store.folder / "docs" if options.quick else ROOT / "docs"
+    print(f"Written: {page.write(folder, modules, results, options.quick)}")
+
+
+def _run(name: str, module: ModuleType, store: Store, quick: bool, resume: bool) -> None:
+    """Run the jobs of a section and keep their results."""
+    for job in module.jobs(quick):
+        kept = store.read(name, job.name) if resume else None
+        result = kept or run(job)
+        store.keep(name, job.name, result)
+        told = result.missing or "done"
+        print(f"{name}: {job.name}: {told}, {result.seconds:.1f} s", flush=True)
+
+
+def _results(name: str, module: ModuleType, store: Store, quick: bool) -> dict[str, Result]:
+    """Return the results of a section that are kept."""
+    found = {job.name: store.read(name, job.name) for job in module.jobs(quick)}
+    return {name: result for name, result in found.items() if result is not None}
 
 
 if __name__ == "__main__":

@@ -1,58 +1,60 @@
-"""Timing helpers: medians of runs that take turns, so that a drifting machine cancels."""
+"""Timing: medians of calls that take turns, so that a drifting machine cancels."""
 
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+
+BURST = 2e-3
+"""Seconds that a function is called for before it is the next one's turn."""
 
 
-def process_seconds(
-    code: str, runs: int, environment: Mapping[str, str] | None = None
+def in_turn(
+    functions: Sequence[Callable[[], object]], seconds: float = 1.0, fewest: int = 5
 ) -> list[float]:
-    """Return the wall seconds of whole Python processes that run `code`."""
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            env={**os.environ, **(environment or {})},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    """Return the median seconds of a call of each function, called in turn for some time.
 
-
-def output(code: str, environment: Mapping[str, str] | None = None) -> str:
-    """Return what a Python process prints last."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    return done.stdout.strip().splitlines()[-1]
-
-
-def in_turn(functions: Sequence[Callable[[], object]], seconds: float = 1.0) -> list[float]:
-    """Return the median seconds of a call of each function, called in turn for some time."""
-    times: list[list[float]] = [[] for _ in functions]
+    Short calls are made in bursts, the mean of each counted, so that a function finds in the
+    caches what it left there, not what the others did. `seconds` is per function; `fewest` bursts
+    are made whatever they take.
+    """
+    lengths = []
     for function in functions:
         function()
+        lengths.append(max(1, int(BURST / max(once(function), 1e-7))))
+    times: list[list[float]] = [[] for _ in functions]
     stop = time.perf_counter() + seconds * len(functions)
-    while time.perf_counter() < stop or len(times[0]) < 5:
-        for function, kept in zip(functions, times, strict=True):
+    while time.perf_counter() < stop or len(times[0]) < fewest:
+        for function, length, kept in zip(functions, lengths, times, strict=True):
+            if length > 1:
+                function()
             start = time.perf_counter()
-            function()
-            kept.append(time.perf_counter() - start)
+            for _ in range(length):
+                function()
+            kept.append((time.perf_counter() - start) / length)
     return [statistics.median(kept) for kept in times]
+
+
+def once(function: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
 
 
 def shown(values: Sequence[float]) -> str:
     """Return median and range as they are printed."""
     return f"{statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that suits them."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} us" if seconds < 1e-4 else f"{seconds * 1e6:.0f} us"
+    if seconds < 0.1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -2,50 +2,45 @@
 
 import statistics
 import time
-import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+
+from benchmarks.cases import Case, Mixture, prior_of
+from benchmarks.runs import Job, Result
+from benchmarks.timing import duration
 
 DATA = ("Old Faithful, K = 2", "iris, K = 2", "simulated (1,000, 2, 3)", "simulated (2,000, 5, 4)")
-VARIANTS = (
-    ("Laplace covariance, then diagonal, 200 tuning", True, "diag", 200),
-    ("Laplace covariance, then low rank, 200 tuning", True, "low_rank", 200),
-    ("none, low rank, 800 tuning", False, "low_rank", 800),
-    ("none, diagonal, 800 tuning", False, "diag", 800),
-)
-SEEDS = (1, 2, 3)
+VARIANTS = {
+    "Laplace covariance, then diagonal, 200 tuning": (True, "diag", 200),
+    "Laplace covariance, then low rank, 200 tuning": (True, "low_rank", 200),
+    "none, low rank, 800 tuning": (False, "low_rank", 800),
+    "none, diagonal, 800 tuning": (False, "diag", 800),
+}
 
 
-def report() -> str:
-    """Return the section of the report."""
-    rows = []
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in DATA:
-            problem = _problem(name)
-            for label, whitened, adaptation, tune in VARIANTS:
-                runs = [_run(problem, whitened, adaptation, tune, seed) for seed in SEEDS]
-                seconds = statistics.median(run[0] for run in runs)
-                ess = statistics.median(run[1] for run in runs)
-                r_hat = max(run[2] for run in runs)
-                rate = statistics.median(run[1] / run[0] for run in runs)
-                figures = f"{seconds:.2f} s | {ess:,.0f} | {r_hat:.3f} | {rate:,.0f}"
-                rows.append(f"| {name} | {label} | {figures} |")
-    table = "\n".join(rows)
-    return f"""
-## Mass matrix
-
-Four chains of 1,000 draws from the same starts; smallest bulk or tail ESS of the aligned
-parameters, medians of {len(SEEDS)} seeds; the largest R-hat of all.
-
-| data | whitening and adaptation | tuning and sampling | ESS | R-hat | ESS per second |
-|---|---|---|---|---|---|
-{table}
-"""
+def jobs(quick: bool) -> list[Job]:
+    """Return a job per data set."""
+    seeds = [1] if quick else [1, 2, 3]
+    names = DATA[:1] if quick else DATA
+    return [Job(name, "whitening:measure", {"name": name, "seeds": seeds}) for name in names]
 
 
-def _problem(name: str):  # type: ignore[no-untyped-def]
+def measure(name: str, seeds: list[int]) -> dict[str, list[dict[str, float]]]:
+    """Return what every variant gives, a run per seed."""
+    from threadpoolctl import threadpool_limits
+
+    problem = _problem(name)
+    with threadpool_limits(limits=1):
+        _run(problem, True, "diag", 200, 0)
+        return {
+            label: [_run(problem, *variant, seed) for seed in seeds]
+            for label, variant in VARIANTS.items()
+        }
+
+
+def _problem(name: str) -> Any:
     from bayesgmm import datasets
     from bayesgmm.data import prepare
     from bayesgmm.inference.problem import Problem
@@ -62,13 +57,12 @@ def _problem(name: str):  # type: ignore[no-untyped-def]
     return Problem.make(GaussianMixture(n_components), prepare(X))
 
 
-def _run(problem, whitened: bool, adaptation: str, tune: int, seed: int):  # type: ignore[no-untyped-def]
+def _run(problem: Any, whitened: bool, adaptation: str, tune: int, seed: int) -> dict[str, float]:
     """Return seconds, the smallest ESS of the aligned parameters, and the largest R-hat."""
-    from bayesgmm import check
-    from bayesgmm.inference.assemble import Draws, assemble
     from bayesgmm.inference.chains import Chain, Settings
     from bayesgmm.inference.em import Target, find_modes
     from bayesgmm.inference.laplace import whitening
+    from benchmarks.effective import summarise
 
     settings = Settings(1000, tune, 0.8, adaptation)
     prepared = []
@@ -87,14 +81,43 @@ def _run(problem, whitened: bool, adaptation: str, tune: int, seed: int):  # typ
         while not chain.finished:
             chain.wait(0.1)
     seconds = time.perf_counter() - began
-    results = [chain.result() for chain in chains]
-    vectors = np.concatenate([vectors for vectors, _ in results])
-    names = results[0][1]
-    drawn = Draws(
-        parameters=problem.constrain(vectors),
-        statistics={name: np.stack([kept[name] for _, kept in results]) for name in names},
-        modes=(),
-        attrs={},
-    )
-    evidence = check(assemble(problem, drawn, {"method": "nuts"})).evidence
-    return seconds, evidence["smallest ESS, aligned"], evidence["largest R-hat, aligned"]
+    vectors = np.stack([chain.result()[0] for chain in chains])
+    X, mode = problem.data.values, _mixture(problem, prepared[0][0][None])
+    k = mode.weights.shape[-1]
+    case = Case(X, k, prior_of(X, k), Mixture(*(values[0] for values in mode)))
+    draws = _mixture(problem, vectors.reshape(-1, vectors.shape[-1]))
+    shaped = Mixture(*(v.reshape(*vectors.shape[:2], *v.shape[1:]) for v in draws))
+    summary = summarise(case, shaped)
+    return {"seconds": seconds, "ess": summary["ess"], "r_hat": summary["r_hat"]}
+
+
+def _mixture(problem: Any, vectors: np.ndarray) -> Mixture:
+    made = problem.constrain(vectors)
+    return Mixture(made.weights, made.means, made.scales, np.linalg.cholesky(made.correlations))
+
+
+def report(results: Mapping[str, Result], quick: bool) -> str:
+    """Return the section of the page."""
+    rows = []
+    for name, result in results.items():
+        if not result:
+            rows.append(f"| {name} | not measured: {result.missing} | | | | |")
+            continue
+        for label, runs in result.value.items():
+            seconds = duration(statistics.median(run["seconds"] for run in runs))
+            ess = statistics.median(run["ess"] for run in runs)
+            rate = statistics.median(run["ess"] / run["seconds"] for run in runs)
+            r_hat = max(run["r_hat"] for run in runs)
+            rows.append(
+                f"| {name} | {label} | {seconds} | {ess:,.0f} | {r_hat:.3f} | {rate:,.0f} |"
+            )
+    return f"""
+## Mass matrix
+
+Four chains of 1,000 draws from the same starts; the smallest bulk ESS, of the same quantities as
+above, medians of three seeds; the largest R-hat of all.
+
+| data | whitening and adaptation | tuning and sampling | ESS | R-hat | ESS per second |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+"""

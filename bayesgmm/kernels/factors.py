@@ -13,6 +13,7 @@ from numba import carray, types
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel, linked
+from bayesgmm.kernels.linked import write
 
 type Array = NDArray[np.float64]
 
@@ -105,9 +106,7 @@ def _factors_c(n_sets, n_dim, log_b, log_q, out):  # type: ignore[no-untyped-def
     """Write what `correlation_factors` returns."""
     shape = (n_sets, n_dim * (n_dim - 1) // 2)
     factors = correlation_factors(carray(log_b, shape), carray(log_q, shape), n_dim)
-    target = carray(out, factors.size)
-    for i in range(factors.size):
-        target[i] = factors.flat[i]
+    write(factors.ravel(), carray(out, factors.size))
 
 
 @callback(_SLOPES)
@@ -117,9 +116,8 @@ def _slopes_c(n_sets, n_dim, log_b, log_q, slopes, out_b, out_q):  # type: ignor
     by_b, by_q = factor_slopes(
         carray(log_b, shape), carray(log_q, shape), carray(slopes, (n_sets, n_dim, n_dim))
     )
-    target_b, target_q = carray(out_b, by_b.size), carray(out_q, by_q.size)
-    for i in range(by_b.size):
-        target_b[i], target_q[i] = by_b.flat[i], by_q.flat[i]
+    write(by_b.ravel(), carray(out_b, by_b.size))
+    write(by_q.ravel(), carray(out_q, by_q.size))
 
 
 _factors_x = linked("correlation_factors", _factors_c, _FACTORS)

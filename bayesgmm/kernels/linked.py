@@ -104,6 +104,13 @@ def density_slopes(
     return counts, by_means, slopes
 
 
+@kernel
+def write(values: Array, out: Array) -> None:
+    """Copy a vector. An assignment would take a second to compile, for its error message."""
+    for i in range(values.size):
+        out[i] = values[i]
+
+
 _DENSITIES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 5)
 _SLOPES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 8)
 
@@ -111,12 +118,13 @@ _SLOPES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 8)
 @callback(_DENSITIES)
 def _log_densities_c(n_dim, n_rows, k, rows, log_weights, means, cholesky, out):  # type: ignore[no-untyped-def]
     """Write what `log_densities` returns."""
-    carray(out, (n_rows,))[:] = log_densities(
+    densities = log_densities(
         carray(rows, (n_dim, n_rows)),
         carray(log_weights, (k,)),
         carray(means, (k, n_dim)),
         carray(cholesky, (k, n_dim, n_dim)),
     )
+    write(densities, carray(out, densities.size))
 
 
 @callback(_SLOPES)
@@ -131,9 +139,9 @@ def _density_slopes_c(  # type: ignore[no-untyped-def]
         carray(cholesky, (k, n_dim, n_dim)),
         carray(row_slopes, (n_rows,)),
     )
-    carray(out, (k,))[:] = by_log_weights
-    carray(out_means, (k, n_dim))[:] = by_means
-    carray(out_cholesky, (k, n_dim, n_dim))[:] = by_cholesky
+    write(by_log_weights, carray(out, by_log_weights.size))
+    write(by_means.ravel(), carray(out_means, by_means.size))
+    write(by_cholesky.ravel(), carray(out_cholesky, by_cholesky.size))
 
 
 _log_densities_x = linked("log_densities", _log_densities_c, _DENSITIES)

@@ -95,8 +95,9 @@ import numpy as np
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.problem import Problem
-from bayesgmm.kernels import linked, pointer, relabel
+from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
 from bayesgmm.kernels.cholesky import standardise
+from bayesgmm.kernels.compiled import link
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 
@@ -109,6 +110,9 @@ for structure in ("full", "tied_correlation"):
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
 relabel.align_draws(problem.rows, *draws, 0)
+link()
+for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
+    assert function.address
 """
 
 NOWHERE = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "NUMBA_CACHE_DIR": ""}
