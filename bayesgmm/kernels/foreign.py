@@ -13,6 +13,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback
+from bayesgmm.kernels.lanes import floats_at
+from bayesgmm.kernels.pointer import DENSITY
 
 type Array = NDArray[np.float64]
 
@@ -45,16 +47,6 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
     return returned(types.int64, arguments), codegen
 
 
-@intrinsic
-def _pointer(typingctx: Any, address: Any) -> Any:
-    """Return an integer address as a pointer to float64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float64)(types.int64), codegen
-
-
 def pack_foreign(address: int, numbers: Array, rows: Array) -> NDArray[np.int64]:
     """Return what the C function reads.
 
@@ -73,21 +65,13 @@ def pack_foreign(address: int, numbers: Array, rows: Array) -> NDArray[np.int64]
     return np.array([address, numbers.ctypes.data, numbers.size, rows.ctypes.data, *rows.shape])
 
 
-@callback(
-    types.int64(
-        types.uint64,
-        types.CPointer(types.double),
-        types.CPointer(types.double),
-        types.CPointer(types.double),
-        types.voidptr,
-    )
-)
+@callback(DENSITY)
 def foreign_density_c(dim, point_, gradient_, value_, user_):  # type: ignore[no-untyped-def]
     """Write value and gradient at a point; return 0, or a code if they are not finite."""
     n = int(dim)
     user = carray(user_, 6, np.int64)
-    numbers = carray(_pointer(user[1]), user[2])
-    rows = carray(_pointer(user[3]), (user[4], user[5]))
+    numbers = carray(floats_at(user[1]), user[2])
+    rows = carray(floats_at(user[3]), (user[4], user[5]))
     ok, (result,) = _call(user[0], (carray(point_, n), numbers, rows))
     if not ok:
         return FAILED

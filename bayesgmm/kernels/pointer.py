@@ -4,31 +4,30 @@ Importing this module compiles the functions, or reads them from Numba's cache o
 """
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import carray, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel
+from bayesgmm.kernels.lanes import floats_at
 from bayesgmm.kernels.posterior import LENGTH, log_posterior
 
 type Array = NDArray[np.float64]
 
 
+DENSITY: Final = types.int64(
+    types.uint64,
+    types.CPointer(types.double),
+    types.CPointer(types.double),
+    types.CPointer(types.double),
+    types.voidptr,
+)
+"""What samplers call: length, point, gradient, value, user's data; returns 0 or a code."""
+
 DENSE: Final = 1.0
 DIAGONAL: Final = 0.0
-
-
-@intrinsic
-def _pointer(typingctx: Any, address: Any) -> Any:
-    """Return an integer address as a pointer to float64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float64)(types.int64), codegen
 
 
 def pack_user(problem: Array, shift: Array, factor: Array) -> Array:
@@ -90,20 +89,12 @@ def _whitened(z: Array, problem: Array, shift: Array, factor: Array, gradient: A
     return value
 
 
-@callback(
-    types.int64(
-        types.uint64,
-        types.CPointer(types.double),
-        types.CPointer(types.double),
-        types.CPointer(types.double),
-        types.voidptr,
-    ),
-)
+@callback(DENSITY)
 def log_posterior_c(dim, z_, gradient_, value_, user_):  # type: ignore[no-untyped-def]
     """Write the value and the gradient at z; return 0, or a code if they are not finite."""
     n = int(dim)
     head = carray(user_, 2, np.float64)
-    pointer = _pointer(int(head[0]))
+    pointer = floats_at(int(head[0]))
     problem = carray(pointer, int(carray(pointer, 1)[LENGTH]))
     size = n * n if head[1] == DENSE else n
     user = carray(user_, 2 + n + size, np.float64)
