@@ -1,4 +1,4 @@
-"""What the Laplace covariance at each chain's mode is worth to NUTS."""
+"""What the Laplace approximation at each chain's mode is worth to NUTS."""
 
 import statistics
 import time
@@ -13,10 +13,12 @@ from benchmarks.timing import duration
 
 DATA = ("Old Faithful, K = 2", "iris, K = 2", "simulated (1,000, 2, 3)", "simulated (2,000, 5, 4)")
 VARIANTS = {
-    "Laplace covariance, then diagonal, 200 tuning": (True, "diag", 200),
-    "Laplace covariance, then low rank, 200 tuning": (True, "low_rank", 200),
-    "none, low rank, 800 tuning": (False, "low_rank", 800),
-    "none, diagonal, 800 tuning": (False, "diag", 800),
+    "Laplace covariance, then diagonal, geodesic, 100 tuning": (True, "diag", "geodesic", 100),
+    "the same, 200 tuning": (True, "diag", "geodesic", 200),
+    "Laplace covariance, then diagonal, leapfrog, 100 tuning": (True, "diag", "leapfrog", 100),
+    "Laplace covariance, then low rank, leapfrog, 200 tuning": (True, "low_rank", "leapfrog", 200),
+    "none, low rank, leapfrog, 800 tuning": (False, "low_rank", "leapfrog", 800),
+    "none, diagonal, leapfrog, 800 tuning": (False, "diag", "leapfrog", 800),
 }
 
 
@@ -33,7 +35,7 @@ def measure(name: str, seeds: list[int]) -> dict[str, list[dict[str, float]]]:
 
     problem = _problem(name)
     with threadpool_limits(limits=1):
-        _run(problem, True, "diag", 200, 0)
+        _run(problem, *next(iter(VARIANTS.values())), 0)
         return {
             label: [_run(problem, *variant, seed) for seed in seeds]
             for label, variant in VARIANTS.items()
@@ -57,14 +59,16 @@ def _problem(name: str) -> Any:
     return Problem.make(GaussianMixture(n_components), prepare(X))
 
 
-def _run(problem: Any, whitened: bool, adaptation: str, tune: int, seed: int) -> dict[str, float]:
+def _run(
+    problem: Any, whitened: bool, adaptation: Any, integrator: Any, tune: int, seed: int
+) -> dict[str, float]:
     """Return seconds, the smallest ESS of the aligned parameters, and the largest R-hat."""
     from bayesgmm.inference.chains import Chain, Settings
     from bayesgmm.inference.em import Target, find_modes
     from bayesgmm.inference.laplace import whitening
     from benchmarks.effective import summarise
 
-    settings = Settings(1000, tune, 0.8, adaptation)
+    settings = Settings(1000, tune, 0.8, adaptation, integrator)
     prepared = []
     for child in np.random.SeedSequence(seed).spawn(4):
         rng = np.random.default_rng(child)
@@ -112,12 +116,12 @@ def report(results: Mapping[str, Result], quick: bool) -> str:
                 f"| {name} | {label} | {seconds} | {ess:,.0f} | {r_hat:.3f} | {rate:,.0f} |"
             )
     return f"""
-## Mass matrix
+## Mass matrix and integrator
 
 Four chains of 1,000 draws from the same starts; the smallest bulk ESS, of the same quantities as
 above, medians of three seeds; the largest R-hat of all.
 
-| data | whitening and adaptation | tuning and sampling | ESS | R-hat | ESS per second |
+| data | whitening, adaptation, integrator | tuning and sampling | ESS | R-hat | ESS per second |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 """

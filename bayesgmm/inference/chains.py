@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,13 @@ STATISTICS = {
 }
 """Our names of the statistics of a draw, and nutpie's."""
 
+LARGEST_TURN: Final = 1.2
+"""Largest step of the geodesic integrator, as an angle in radians.
+
+Three such steps, or three by the tenth less that the sampler varies them by, are more than half a
+turn, which ends a trajectory: 3 gradients a draw. Longer ones would save none.
+"""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,12 +53,16 @@ class Settings:
     target_accept : float
     adaptation : str
         ``"diag"`` or ``"low_rank"``.
+    integrator : str
+        ``"leapfrog"``; or ``"geodesic"``, whose steps are exact for the standard Normal
+        distribution, and err only by what the density differs from it.
     """
 
     draws: int
     tune: int
     target_accept: float
-    adaptation: str
+    adaptation: Literal["diag", "low_rank"]
+    integrator: Literal["leapfrog", "geodesic"]
 
 
 def extension() -> ModuleType:
@@ -101,7 +112,7 @@ class Chain:
         *,
         seed: int,
     ) -> None:
-        self._shift, self._factor, self._settings = shift, factor, settings
+        self._shift, self._factor, self.settings = shift, factor, settings
         self._seed = seed
         self._progress: Any = None
         self._failure: RuntimeError | None = None
@@ -120,7 +131,7 @@ class Chain:
         self._progress = chains[0]
 
     def _nuts_settings(self, lib: ModuleType) -> Any:
-        wanted = self._settings
+        wanted = self.settings
         kinds = {"diag": lib.PyNutsSettings.Diag, "low_rank": lib.PyNutsSettings.LowRank}
         settings = kinds[wanted.adaptation](self._seed)
         settings.update(
@@ -132,6 +143,12 @@ class Chain:
                 "store_unconstrained": True,
             }
         )
+        if wanted.integrator == "geodesic":
+            everything = settings.as_dict()["settings"]
+            everything["trajectory_kind"] = "ExactNormal"
+            steps = everything["adapt_options"]["step_size_settings"]["adapt_options"]
+            steps["dual_average"]["max_step_size"] = LARGEST_TURN
+            settings.update_settings(everything)
         return settings
 
     def _from_pointers(self, problem: Problem, start: Array) -> Any:

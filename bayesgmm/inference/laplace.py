@@ -34,6 +34,8 @@ the data say nothing about, and its curvature at one point says little about its
 """
 WIDEST_DRAWN = 10.0
 """The same for draws that are reported: wider ones would overflow as scales."""
+FAR = 3.0
+"""Standard deviations from the mode at which tails are looked at."""
 
 
 def curvature(problem: Problem, vector: Array) -> Array:
@@ -60,6 +62,18 @@ def factor_of(hessian: Array, widest: float) -> Array:
     """Return F, shape (P, P), with F F' the inverse of a Hessian, no direction wider than given."""
     values, axes = np.linalg.eigh(hessian)
     return np.asarray(axes / np.sqrt(np.maximum(values, widest**-2.0)))
+
+
+def heaviest_tail(problem: Problem, vector: Array, factor: Array) -> float:
+    """Return how much heavier than the Normal's the posterior's tails are, at most, in nats.
+
+    The log posterior, 3 standard deviations from the mode `vector` on either side of it along
+    every axis of `factor` (as `whitening` returns it, dense), is compared with that of the Laplace
+    approximation. Costs 2 P passes over the data.
+    """
+    steps = FAR * np.ascontiguousarray(factor.T)
+    values, _ = whole(problem)(np.concatenate((vector[None], vector + steps, vector - steps)))
+    return float(np.max(values[1:] - values[0]) + 0.5 * FAR**2)
 
 
 def approximate(problem: Problem, options: Options, progress: Progress) -> Draws:

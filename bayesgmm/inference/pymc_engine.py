@@ -16,7 +16,7 @@ from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.em import Target, find_modes
-from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Run, Start, to_the_end
+from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Coordinates, Run, Start, to_the_end
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_compiled import Compiled, compile_model
@@ -202,7 +202,7 @@ class _ModelRun(Run):
     def __init__(self, problem: Problem, ready: Ready, options: Options) -> None:
         super().__init__(problem, options, warm=())
         tune = TUNE if options.tune is None else options.tune
-        self.settings = Settings(options.draws, tune, options.target_accept, "low_rank")
+        self.settings = Settings(options.draws, tune, options.target_accept, "low_rank", "leapfrog")
         self._ready = ready
 
     def prepare(self) -> Start:
@@ -215,15 +215,15 @@ class _ModelRun(Run):
         self.modes.extend(found.modes)
         self._prepared += 1
         start = start_near(self._ready.model, self._ready.compiled, self.problem, found.best, rng)
-        return Start(np.zeros(start.size), np.ones(start.size), start, int(rng.integers(2**62)))
+        own = Coordinates(np.zeros(start.size), np.ones(start.size), "leapfrog")
+        return Start(own, start, int(rng.integers(2**62)))
 
     def launch(self, start: Start) -> None:
         """Let the next chain sample."""
         compiled: Any = self._ready.compiled
+        center, factor = start.coordinates.center, start.coordinates.factor
         self.chains.append(
-            _ModelChain(
-                compiled, start.center, start.factor, start.z, self.settings, seed=start.seed
-            )
+            _ModelChain(compiled, center, factor, start.z, self.settings, seed=start.seed)
         )
         self._launched = time.perf_counter()
 

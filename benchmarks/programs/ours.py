@@ -48,21 +48,20 @@ def _from_truth(case: Case, seed: int, chains: int, draws: int) -> Run:
     """Sample as `fit` does but for the search; climbing from the truth and whitening count."""
     from bayesgmm.inference.chains import Chain, Settings
     from bayesgmm.inference.em import polish
-    from bayesgmm.inference.laplace import whitening
-    from bayesgmm.inference.nuts import TUNE_WHITENED
+    from bayesgmm.inference.nuts import TUNE_WHITENED, Coordinates
 
     problem = _problem(case)
     vector = problem.unconstrain(_parameters(case.truth))
-    settings = Settings(draws, TUNE_WHITENED, 0.8, "diag")
     with threadpool_limits(limits=1, user_api="blas"):
         began = time.perf_counter()
         mode, _, _ = polish(problem, vector)
-        factor = whitening(problem, mode)
+        around = Coordinates.at(problem, mode)
+        settings = Settings(draws, TUNE_WHITENED, 0.8, "diag", around.integrator)
         running = []
         for child in np.random.SeedSequence(seed).spawn(chains):
             rng = np.random.default_rng(child)
             z, number = rng.normal(size=mode.size), int(rng.integers(2**62))
-            running.append(Chain(problem, mode, factor, z, settings, seed=number))
+            running.append(Chain(problem, mode, around.factor, z, settings, seed=number))
         for chain in running:
             while not chain.finished:
                 chain.wait(0.1)

@@ -150,7 +150,9 @@ def test_a_sampler_that_fails_says_so_and_can_be_used_again(
 ) -> None:
     before = fit()
     with monkeypatch.context() as patched:
-        patched.setattr(nuts, "_start", lambda problem, mode, *rest: np.full(mode.size, 1e200))
+        patched.setattr(
+            nuts, "_start", lambda problem, around, rng: np.full(around.center.size, 1e200)
+        )
         with pytest.raises(bg.FitError, match="The sampler failed: .*") as caught:
             fit()
         assert caught.value.status == "sampler"
@@ -223,7 +225,9 @@ def test_too_early_an_interruption_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 def test_a_chain_may_be_stopped_before_its_first_draw() -> None:
     problem = Problem.make(bg.GaussianMixture(2), prepare(data()))
     size = problem.n_parameters
-    settings = Settings(draws=10**6, tune=10**6, target_accept=0.8, adaptation="diag")
+    settings = Settings(
+        draws=10**6, tune=10**6, target_accept=0.8, adaptation="diag", integrator="leapfrog"
+    )
     for _ in range(20):  # how far it comes is up to the machine
         chain = Chain(problem, np.zeros(size), np.ones(size), np.full(size, 0.1), settings, seed=1)
         chain.abort()
@@ -276,13 +280,14 @@ def test_two_fits_in_a_row_are_the_same() -> None:
     xr.testing.assert_identical(fit()["posterior"].dataset, fit()["posterior"].dataset)
 
 
+@pytest.mark.parametrize("integrator", ["leapfrog", "geodesic"])
 @pytest.mark.parametrize("adaptation", ["diag", "low_rank"])
-def test_a_chain_makes_the_draws_that_it_is_asked_for(adaptation: str) -> None:
+def test_a_chain_makes_the_draws_that_it_is_asked_for(adaptation: Any, integrator: Any) -> None:
     problem = Problem.make(bg.GaussianMixture(2), prepare(data()))
     size = problem.n_parameters
     results = []
     for seed in (5, 5, 6):
-        settings = Settings(draws=7, tune=31, target_accept=0.9, adaptation=adaptation)
+        settings = Settings(7, 31, 0.9, adaptation, integrator)
         chain = Chain(
             problem, np.zeros(size), np.ones(size), np.full(size, 0.1), settings, seed=seed
         )

@@ -1,5 +1,6 @@
 """The curvature at a mode, and the map that makes it one."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -157,6 +158,29 @@ def test_too_many_parameters_are_not_whitened(rng: np.random.Generator) -> None:
     assert problem.n_parameters > LARGEST_DENSE
     factor = whitening(problem, np.zeros(problem.n_parameters))
     np.testing.assert_array_equal(factor, np.ones(problem.n_parameters))
+
+
+def test_the_heaviest_tail_is_measured(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of densities with unit curvature at a mode: Normal along all axes but one."""
+    center, factor = rng.normal(size=3), rng.normal(size=(3, 3))
+
+    def tail(log_density: Callable[[np.ndarray], np.ndarray]) -> float:
+        def density(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            z = np.linalg.solve(factor, (vectors - center).T)
+            return 7.0 + log_density(z[1]) - 0.5 * (z[0] ** 2 + z[2] ** 2), vectors
+
+        monkeypatch.setattr(laplace, "whole", lambda problem: density)
+        return laplace.heaviest_tail(None, center, factor)  # type: ignore[arg-type]
+
+    assert tail(lambda z: -0.5 * z**2) == pytest.approx(0.0, abs=1e-12)
+    assert tail(lambda z: -0.5 * z**2 - z**4) == pytest.approx(0.0, abs=1e-12)
+    student = tail(lambda z: -3.0 * np.log1p(z**2 / 6.0))
+    assert student == pytest.approx(4.5 - 3.0 * np.log1p(1.5), abs=1e-12)
+    # heavier on one side alone
+    skewed = tail(lambda z: -0.5 * z**2 - 0.1 * z**3)
+    assert skewed == pytest.approx(2.7, abs=1e-12)
 
 
 # The approximation

@@ -15,6 +15,7 @@ import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import nuts
 from bayesgmm.inference.assemble import Options
+from bayesgmm.inference.chains import LARGEST_TURN
 from bayesgmm.inference.em import Mode
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
@@ -280,7 +281,7 @@ def test_every_chain_starts_around_the_mode_that_it_searched_for_itself(
         return searched[-1]
 
     def spy_on_start(*args: Any) -> np.ndarray:
-        starts.append((args[1], begin(*args)))
+        starts.append((args[1].center, begin(*args)))
         return starts[-1][1]
 
     monkeypatch.setattr(nuts, "find_modes", spy_on_search)
@@ -323,7 +324,7 @@ def test_a_mode_is_whitened_once_whatever_its_components_are_called(
     prepared = run(chains=4)
     starts = [prepared.prepare() for _ in range(4)]
     assert len(calls) == 1
-    assert all((start.center == starts[0].center).all() for start in starts)
+    assert all(start.coordinates is starts[0].coordinates for start in starts)
     assert len({start.seed for start in starts}) == 4
     swapped = prepared.modes[0]
     order = [1, 0]
@@ -345,14 +346,16 @@ def test_a_higher_mode_found_elsewhere_is_where_every_second_chain_starts() -> N
     for number, (start, before) in enumerate(zip(starts, own, strict=True)):
         assert start.seed == before.seed
         if number % 2 == 0:
-            np.testing.assert_array_equal(start.center, higher.vector)
+            np.testing.assert_array_equal(start.coordinates.center, higher.vector)
         else:  # its own, whatever its components are called
-            height = problem().log_posterior(start.center)[0]
-            assert height == pytest.approx(problem().log_posterior(before.center)[0], abs=1e-3)
+            height = problem().log_posterior(start.coordinates.center)[0]
+            assert height == pytest.approx(
+                problem().log_posterior(before.coordinates.center)[0], abs=1e-3
+            )
             assert height > problem().log_posterior(higher.vector)[0] + 0.01
     unchanged = run((lower,), chains=4)
     for start, before in zip([unchanged.prepare() for _ in range(4)], own, strict=True):
-        np.testing.assert_array_equal(start.center, before.center)
+        np.testing.assert_array_equal(start.coordinates.center, before.coordinates.center)
         np.testing.assert_array_equal(start.z, before.z)
 
 
@@ -366,3 +369,46 @@ def test_chains_draw_the_same_whenever_they_start() -> None:
         late.chains[-1].wait(60.0)
     assert late.complete
     np.testing.assert_array_equal(late.result(interrupted=False).vectors, expected.vectors)
+
+
+# The integrator
+
+
+def integrator_of(X: Any, n_components: int) -> str:
+    run = nuts.Run(
+        Problem.make(bg.GaussianMixture(n_components), prepare(X)), options(chains=1), ()
+    )
+    return run.prepare().coordinates.integrator
+
+
+def test_the_integrator_is_geodesic_where_tails_are_light() -> None:
+    assert integrator_of(bg.datasets.load_faithful(), 2) == "geodesic"
+    assert integrator_of(bg.datasets.load_galaxies(), 3) == "leapfrog"
+
+
+def test_a_geodesic_draw_takes_three_gradients() -> None:
+    tree = bg.fit(bg.datasets.load_faithful(), 2, random_seed=1, progressbar=False)
+    assert tree.attrs["integrator"] == "geodesic"
+    assert tree["sample_stats"]["n_steps"].mean() < 3.5
+    assert tree["sample_stats"]["step_size"].max() <= 1.1 * LARGEST_TURN
+
+
+def test_both_integrators_sample_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a posterior that is not Normal: few rows, components that overlap."""
+    X = bg.datasets.make_mixture(60, 2, 1, separation=3.0, random_seed=2)["X"].values
+    draws = {}
+    for integrator, light in (("geodesic", np.inf), ("leapfrog", -np.inf)):
+        monkeypatch.setattr(nuts, "LIGHT", light)
+        tree = bg.fit(X, 2, draws=4000, random_seed=5, progressbar=False)
+        assert tree.attrs["integrator"] == integrator
+        draws[integrator] = [
+            np.sort(tree["posterior"]["weights"].values)[..., 0],
+            *np.moveaxis(np.sort(tree["posterior"]["means"].values[..., 0]), -1, 0),
+            *np.moveaxis(np.log(np.sort(tree["posterior"]["scales"].values[..., 0])), -1, 0),
+        ]
+    for one, other in zip(*draws.values(), strict=True):
+        for power in (1, 2):
+            a, b = one**power, other**power
+            assert min(arviz_stats.ess(a), arviz_stats.ess(b)) > 400
+            error = np.hypot(*(arviz_stats.mcse(values, method="mean") for values in (a, b)))
+            assert abs(a.mean() - b.mean()) < 5.0 * error

@@ -227,7 +227,7 @@ def test_an_interrupted_fit_says_so(
     X = clusters(rng)
     vectors = rng.normal(size=(2, 7, 11))
     statistics = {names.LP: np.zeros((2, 7))}
-    result = NutsResult(vectors, statistics, (), 800, 1.0, 1.0, True)
+    result = NutsResult(vectors, statistics, (), ("leapfrog",), 800, 1.0, 1.0, True)
     monkeypatch.setattr(pymc_engine, "to_the_end", lambda run, progress: result)
     with pytest.warns(ConvergenceWarning, match=r"interrupted: 7 of 50 draws per chain"):
         tree = bg.fit(X, build_model(2, X), draws=50, random_seed=1, progressbar=False)

@@ -196,10 +196,10 @@ def test_a_fit_that_fails_leaves_the_others_alone(
     finished, searched, launched = Chain.finished, [], []
     fatal = 1 if where == "search" else 2
 
-    def no_start(problem: Any, mode: np.ndarray, *rest: Any) -> np.ndarray:
+    def no_start(problem: Any, around: Any, rng: Any) -> np.ndarray:
         if problem.layout.n_components == 2:
-            return np.full(mode.size, 1e200)
-        return start(problem, mode, *rest)
+            return np.full(around.center.size, 1e200)
+        return start(problem, around, rng)
 
     def no_mode(problem: Any, *given: Any, **named: Any) -> Any:
         searched.append(problem.layout.n_components)
