@@ -55,6 +55,13 @@ class Result:
         return self.missing is None
 
 
+def _environment(job: Job, empty: Path) -> dict[str, str]:
+    """Return the variables of a job's process: Python's bytecode is kept, as it is by default."""
+    found = {name: v.replace("{folder}", str(empty)) for name, v in job.environment.items()}
+    kept = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | found
+
+
 def run(job: Job) -> Result:
     """Run a job in a process of its own and return its result."""
     with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +73,7 @@ def run(job: Job) -> Result:
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "benchmarks.runs", *arguments],
                 cwd=ROOT,
-                env=os.environ
-                | {name: v.replace("{folder}", str(empty)) for name, v in job.environment.items()},
+                env=_environment(job, empty),
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 start_new_session=True,  # so that the limit stops what it started, too

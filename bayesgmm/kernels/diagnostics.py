@@ -137,8 +137,9 @@ def fill_halves(chains: Array, halves: Array) -> None:
     n_chains, n = chains.shape
     half = halves.shape[1]
     for c in range(n_chains):
-        halves[c] = chains[c, :half]
-        halves[n_chains + c] = chains[c, n - half :]
+        for i in range(half):
+            halves[c, i] = chains[c, i]
+            halves[n_chains + c, i] = chains[c, n - half + i]
 
 
 @kernel

@@ -69,13 +69,16 @@ def fill_draws(
                 )  # fmt: skip
             softmax_block(lp, size, n_components, ones, density, padded)
             if densities.size > 0:
-                densities[s, start : start + n] = density[:n]
+                for i in range(n):
+                    densities[s, start + i] = density[i]
             for k in range(n_components):
                 shares = lp[k * size : k * size + n]
                 if responsibilities.size > 0 and summed:
-                    responsibilities[0, k, start : start + n] += shares
+                    for i in range(n):
+                        responsibilities[0, k, start + i] += shares[i]
                 elif responsibilities.size > 0:
-                    responsibilities[s, k, start : start + n] = shares
+                    for i in range(n):
+                        responsibilities[s, k, start + i] = shares[i]
                 if confusion.size > 0:
                     for i in range(n):
                         confusion[s, k, labels[start + i]] += shares[i]

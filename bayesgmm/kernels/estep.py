@@ -208,7 +208,8 @@ def _pass(
         if not direct:
             copy_block(rows, start, n, size, copied)
         if row_weights.size > 0:
-            weights[:n] = row_weights[start : start + n]
+            for i in range(n):
+                weights[i] = row_weights[start + i]
         weights[n:] = 0.0
         padded = (n + PADDING - 1) // PADDING * PADDING
         for k in range(n_components):
@@ -221,7 +222,9 @@ def _pass(
         result += softmax_block(lp, size, n_components, weights, densities, padded)
         largest = 1.0
         if row_weights.size > 0:
-            largest = np.abs(weights).max()
+            largest = 0.0
+            for i in range(n):
+                largest = max(largest, abs(weights[i]))
         for k in range(n_components):
             of_y, r, used = y[k * n_dim * size :], lp[k * size :], padded
             if n_dim > FEW:
@@ -370,13 +373,14 @@ def e_step(
     _do_parts(job.ctypes.data, count)
     total = results[0]
     for part in range(1, count):
-        total += results[part]
+        for i in range(width):
+            total[i] += results[part, i]
     sums = 1 + n_components
     products = sums + n_components * n_dim
-    counts[:] = total[1:sums]
-    first[:] = total[sums:products].reshape(n_components, n_dim)
     for k in range(n_components):
+        counts[k] = total[1 + k]
         for d in range(n_dim):
+            first[k, d] = total[sums + k * n_dim + d]
             start = products + (k * n_dim + d) * n_dim
             for e in range(d + 1):
                 second[k, d, e] = total[start + e]
