@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
+    from bayesgmm.functionals import density, overlap
     from bayesgmm.inference.fit import fit
+    from bayesgmm.merging import merge_components
     from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.uncertainty import plot_uncertainty
@@ -54,6 +57,10 @@ __all__ = [
     "predict",
     "score_samples",
     "sample_posterior_predictive",
+    "merge_components",
+    "overlap",
+    "density",
+    "density_modes",
     "loo",
     "waic",
     "compare",
@@ -81,6 +88,9 @@ _HOMES = {
         "score_samples",
         "sample_posterior_predictive",
     ),
+    "bayesgmm.merging": ("merge_components",),
+    "bayesgmm.functionals": ("overlap", "density"),
+    "bayesgmm.modality": ("density_modes",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),

@@ -12,6 +12,10 @@ OBS: Final = "obs"
 MODE: Final = "mode"
 ITERATION: Final = "iteration"
 PAIR: Final = "pair"
+COMPONENT2: Final = "component2"
+CLUSTER: Final = "cluster"
+N_CLUSTERS: Final = "n_clusters"
+STATISTIC: Final = "statistic"
 
 # Variables of the posterior
 WEIGHTS: Final = "weights"
@@ -65,6 +69,20 @@ STARTS: Final = "starts"
 ELBO: Final = "elbo"
 ELBO_DRAWS: Final = "n_draws"
 ELBO_ROWS: Final = "n_obs"
+
+# Variables of what `overlap`, `merge_components` and `density_modes` return
+OVERLAP: Final = "overlap"
+MISCLASSIFICATION: Final = "misclassification"
+BHATTACHARYYA: Final = "bhattacharyya"
+KL: Final = "kl"
+ENTROPY: Final = "entropy"
+CRITERION: Final = "criterion"
+PROPOSED: Final = "proposed"
+PROBABILITY: Final = "probability"
+TOGETHER: Final = "together"
+LOCATION: Final = "location"
+LOG_DENSITY: Final = "log_density"
+N_MODES: Final = "n_modes"
 
 # Groups
 POSTERIOR: Final = "posterior"

@@ -43,7 +43,7 @@ FLOORS = (
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment clustering pointwise prediction summaries symptoms convergence crossvalidation "
-        "comparison evidence",
+        "comparison evidence functionals merging modality",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),

@@ -1,0 +1,215 @@
+"""Components merged, one pair after another, until one cluster is left."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.draws import fill_draws
+
+type Array = NDArray[np.float64]
+type Labels = NDArray[np.int64]
+
+LEAST_ROWS: Final = 1.0
+"""Expected number of rows below which a component is empty."""
+UNDECIDED: Final = math.log(2.0)
+"""Entropy of one row that belongs to either of two clusters."""
+
+
+@kernel
+def _log(x: float) -> float:
+    """Return log(x), and 0 for 0, by which it will be multiplied."""
+    return math.log(x) if x > 0.0 else 0.0
+
+
+@kernel
+def _criterion(shares: Array, logs: Array, counts: Array, i: int, j: int, entropy: bool) -> float:
+    """Return what merging two clusters would gain: entropy, or an end to misclassification."""
+    of_i, of_j = 0.0, 0.0
+    for n in range(shares.shape[1]):
+        a, b = shares[i, n], shares[j, n]
+        if entropy:
+            if a > 0.0 and b > 0.0:
+                log_sum = math.log(a + b)
+                of_i += a * (log_sum - logs[i, n]) + b * (log_sum - logs[j, n])
+        elif a >= b:
+            of_j += b
+        else:
+            of_i += a
+    if entropy:
+        return of_i
+    return max(of_i / counts[i] if counts[i] > 0.0 else 1.0,
+               of_j / counts[j] if counts[j] > 0.0 else 1.0)  # fmt: skip
+
+
+@kernel
+def merge_path(
+    shares: Array, entropy: bool, clusters: Labels, values: Array, entropies: Array
+) -> int:
+    """Merge clusters, each time the two whose merging gains the most; empty ones first.
+
+    Parameters
+    ----------
+    shares : array, shape (K, N)
+        Responsibilities; afterwards no longer.
+    entropy : bool
+        Gain is the entropy lost by the merging; if False, the larger of the two shares of rows
+        that are taken for the other's.
+    clusters : array of int, shape (K, K)
+        Overwritten: ``clusters[g - 1, k]`` is the cluster of component k when there are g,
+        numbered by their first components.
+    values : array, shape (K,)
+        Overwritten: ``values[g - 1]`` is the gain that g clusters are merged to g - 1 for; NaN
+        for one cluster.
+    entropies : array, shape (K,)
+        Overwritten with the entropy of g clusters, in nats.
+
+    Returns
+    -------
+    int
+        How many clusters there are once no empty component is left.
+
+    Notes
+    -----
+    O(N K^2): pairs that a merging does not touch keep their gains.
+    """
+    n_components, n_rows = shares.shape
+    logs, counts = np.empty(shares.shape), np.zeros(n_components)
+    own = np.zeros(n_components)
+    gains = np.full((n_components, n_components), -np.inf)
+    label = np.arange(n_components)
+    for k in range(n_components):
+        for n in range(n_rows):
+            logs[k, n] = _log(shares[k, n])
+            counts[k] += shares[k, n]
+            own[k] -= shares[k, n] * logs[k, n]
+        for i in range(k):
+            gains[i, k] = _criterion(shares, logs, counts, i, k, entropy)
+    occupied = n_components
+    for n_clusters in range(n_components, 0, -1):
+        number, total = 0, 0.0
+        for k in range(n_components):
+            if label[k] == k:
+                total += own[k]
+                clusters[n_clusters - 1, k] = number
+                number += 1
+            else:
+                clusters[n_clusters - 1, k] = clusters[n_clusters - 1, label[k]]
+        entropies[n_clusters - 1] = total
+        if n_clusters == 1:
+            break
+        best, first, second, empty = -np.inf, 0, 0, False
+        for i in range(n_components):
+            for j in range(i + 1, n_components):
+                if label[i] != i or label[j] != j:
+                    continue
+                touched = min(counts[i], counts[j]) < LEAST_ROWS
+                if (touched and not empty) or (touched == empty and gains[i, j] > best):
+                    best, first, second, empty = gains[i, j], i, j, touched
+        values[n_clusters - 1] = best
+        if empty:
+            occupied = n_clusters - 1
+        for k in range(n_components):
+            if label[k] == second:
+                label[k] = first
+        counts[first] += counts[second]
+        own[first] = 0.0
+        for n in range(n_rows):
+            shares[first, n] += shares[second, n]
+            logs[first, n] = _log(shares[first, n])
+            own[first] -= shares[first, n] * logs[first, n]
+        for k in range(n_components):
+            if label[k] == k and k != first:
+                low, high = min(k, first), max(k, first)
+                gains[low, high] = _criterion(shares, logs, counts, low, high, entropy)
+    values[0] = np.nan
+    entropies[0] = 0.0
+    return occupied
+
+
+@kernel
+def elbow(entropies: Array, occupied: int) -> int:
+    """Return where the entropy of 1, 2, ... clusters bends: two lines that meet there fit it best.
+
+    Parameters
+    ----------
+    entropies : array, shape (K,)
+    occupied : int
+        Only so many clusters are looked at; all of them are right where they are fewer than
+        three, which have no bend, or where all their entropy is below that of one undecided row.
+    """
+    if occupied < 3 or entropies[occupied - 1] < UNDECIDED:
+        return occupied
+    best, chosen = np.inf, occupied
+    for bend in range(2, occupied):
+        misfit = 0.0
+        for begin, end in ((0, bend), (bend - 1, occupied)):
+            n = end - begin
+            middle = 0.5 * (begin + end - 1)
+            mean = entropies[begin:end].mean()
+            across, up, both = 0.0, 0.0, 0.0
+            for g in range(begin, end):
+                across += (g - middle) ** 2
+                up += (entropies[g] - mean) ** 2
+                both += (g - middle) * (entropies[g] - mean)
+            misfit += max(0.0, up - both * both / across)
+        if misfit < best:
+            best, chosen = misfit, bend
+    return chosen
+
+
+@kernel
+def stop(values: Array, occupied: int, threshold: float) -> int:
+    """Return how many clusters are left when no merging gains so much as a threshold."""
+    n_clusters = occupied
+    while n_clusters > 1 and values[n_clusters - 1] >= threshold:
+        n_clusters -= 1
+    return n_clusters
+
+
+@kernel
+def fill_paths(
+    rows: Array,
+    log_weights: Array,
+    means: Array,
+    cholesky: Array,
+    entropy: bool,
+    threshold: float,
+    clusters: Labels,
+    values: Array,
+    entropies: Array,
+    proposed: Labels,
+) -> None:
+    """Write the path of every draw and the number of clusters that it proposes.
+
+    Parameters
+    ----------
+    rows : array, shape (D, N)
+    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
+    entropy : bool
+        As `merge_path` takes it: the number is that of the `elbow`, else where merging is to
+        `stop`.
+    threshold : float
+        Where to stop.
+    clusters, values, entropies : arrays, shapes (S, K, K), (S, K), (S, K)
+        Overwritten as `merge_path` says.
+    proposed : array of int, shape (S,)
+        Overwritten.
+    """
+    n_draws, n_components = log_weights.shape
+    shares = np.empty((1, n_components, rows.shape[1]))
+    no_array, no_cube = np.empty((0, 0)), np.empty((0, 0, 0))
+    no_labels = np.empty(0, dtype=np.int64)
+    for s in range(n_draws):
+        shares[:] = 0.0
+        fill_draws(
+            rows, log_weights[s : s + 1], means[s : s + 1], cholesky[s : s + 1],
+            no_array, shares, no_labels, no_cube,
+        )  # fmt: skip
+        occupied = merge_path(shares[0], entropy, clusters[s], values[s], entropies[s])
+        if entropy:
+            proposed[s] = elbow(entropies[s], occupied)
+        else:
+            proposed[s] = stop(values[s], occupied, threshold)
