@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
     from bayesgmm.plots.components import plot_components
+    from bayesgmm.plots.contours import plot_density
+    from bayesgmm.plots.merges import plot_merge
+    from bayesgmm.plots.peaks import plot_modes
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
         predict,
@@ -67,6 +70,9 @@ __all__ = [
     "select",
     "plot_components",
     "plot_uncertainty",
+    "plot_density",
+    "plot_merge",
+    "plot_modes",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -95,6 +101,9 @@ _HOMES = {
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
+    "bayesgmm.plots.contours": ("plot_density",),
+    "bayesgmm.plots.merges": ("plot_merge",),
+    "bayesgmm.plots.peaks": ("plot_modes",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -122,9 +122,7 @@ def rays(n_dim: int) -> Array:
     return np.ascontiguousarray(np.linalg.qr(normal)[0].reshape(-1, n_dim))
 
 
-def density(
-    tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9
-) -> xr.DataArray:
+def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) -> xr.DataArray:
     """Return the density of the mixture on a grid, with how uncertain it is.
 
     Parameters
@@ -253,10 +251,11 @@ def _on_places(
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
     weights, means, scales, correlations, _ = parameters(tree)
-    log_weights, means, cholesky = standardise(
+    chosen = standardise(
         weights, means[..., positions], scales[..., positions],
         correlations[..., positions, :][..., positions], center, unit,
     )  # fmt: skip
+    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in chosen)
     rows = (places - center[:, None]) / unit[:, None]
     n_draws, n_places = len(weights), places.shape[1]
     result = np.empty((n_draws if probability is None else 3, n_places))

@@ -58,7 +58,7 @@ def merge_components(
 
     Notes
     -----
-    An empty component, of less than one row, is merged first. No bend can be at one cluster nor
+    An empty component, of less than half a row, is merged first. No bend can be at one cluster nor
     at all components: with fewer than three that are not empty, or where the entropy is below
     log 2, that of one undecided row, all are proposed. ``"misclassification"`` can propose any
     number.
@@ -118,7 +118,7 @@ def merge_components(
         names.N_CLUSTERS: int(counts.argmax()) + 1, names.CRITERION: criterion,
     }  # fmt: skip
     if criterion == names.MISCLASSIFICATION:
-        attrs["threshold"] = threshold
+        attrs[names.THRESHOLD] = threshold
     return xr.Dataset(
         {
             names.CLUSTER: ((names.N_CLUSTERS, names.COMPONENT), path),

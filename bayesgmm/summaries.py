@@ -1,5 +1,6 @@
 """What was estimated: every parameter in a table, with the quality of its estimate."""
 
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -17,13 +18,14 @@ FEWEST_DRAWS: Final = 4
 """Draws per chain that the diagnostics need."""
 
 
-def summary(tree: xr.DataTree) -> pd.DataFrame:
+def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
     """Return a table of every parameter: estimate, spread, and the quality of its estimate.
 
     Parameters
     ----------
-    tree : DataTree
-        A fit.
+    tree : DataTree, Dataset or DataArray
+        A fit; or what follows from its draws, as `overlap` and `density_modes` return it: every
+        variable with ``chain`` and ``draw``, one row per entry.
 
     Returns
     -------
@@ -52,8 +54,11 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     >>> bg.summary(tree).loc["means[0, waiting]"].round(1).to_dict()
     {'estimate': 54.5}
     """
-    require_draws(tree, names.POSTERIOR, function="summary")
-    labels, draws = distinct_parameters(tree)
+    if isinstance(tree, xr.Dataset | xr.DataArray):
+        labels, draws = _entries(tree)
+    else:
+        require_draws(tree, names.POSTERIOR, function="summary")
+        labels, draws = distinct_parameters(tree)
     index = pd.Index(labels, name="parameter")
     samples = draws.reshape(len(labels), -1)
     if samples.shape[1] == 1:
@@ -77,6 +82,29 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
         },
         index=index,
     )
+
+
+def _entries(functionals: xr.Dataset | xr.DataArray) -> tuple[list[str], Array]:
+    """Return names and draws, shape (Q, chains, draws), of all that varies over draws."""
+    sample = (names.CHAIN, names.DRAW)
+    if isinstance(functionals, xr.DataArray):
+        functionals = functionals.to_dataset(name=functionals.name or "value")
+    labels, parts = [], []
+    for name, variable in functionals.data_vars.items():
+        if not set(sample) <= set(variable.dims):
+            continue
+        moved = variable.transpose(*sample, ...)
+        further = [moved[dim].values.tolist() for dim in moved.dims[len(sample) :]]
+        for place, index in zip(np.ndindex(moved.shape[2:]), product(*further), strict=True):
+            labels.append(f"{name}[{', '.join(map(str, index))}]" if index else str(name))
+            parts.append(moved.values[:, :, *place].astype(np.float64))
+    if not parts:
+        raise ValueError(
+            f"`tree` must be a fit, or hold a variable with the dimensions {names.CHAIN!r} and "
+            f"{names.DRAW!r}; got the dimensions {tuple(functionals.dims)}. Pass what `overlap` or "
+            f"`density_modes` returned."
+        )
+    return labels, np.stack(parts)
 
 
 def diagnostics(draws: Array) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from bayesgmm.kernels.draws import fill_draws
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
 
-LEAST_ROWS: Final = 1.0
+LEAST_ROWS: Final = 0.5
 """Expected number of rows below which a component is empty."""
 UNDECIDED: Final = math.log(2.0)
 """Entropy of one row that belongs to either of two clusters."""
@@ -97,7 +97,7 @@ def merge_path(
                 number += 1
             else:
                 clusters[n_clusters - 1, k] = clusters[n_clusters - 1, label[k]]
-        entropies[n_clusters - 1] = total
+        entropies[n_clusters - 1] = max(0.0, total)  # rounding may leave it below
         if n_clusters == 1:
             break
         best, first, second, empty = -np.inf, 0, 0, False
@@ -146,7 +146,6 @@ def elbow(entropies: Array, occupied: int) -> int:
     for bend in range(2, occupied):
         misfit = 0.0
         for begin, end in ((0, bend), (bend - 1, occupied)):
-            n = end - begin
             middle = 0.5 * (begin + end - 1)
             mean = entropies[begin:end].mean()
             across, up, both = 0.0, 0.0, 0.0

@@ -197,3 +197,12 @@ def drawn_rows(n_obs: int, max_points: int) -> NDArray[np.int64]:
 def note_of_rows(n_drawn: int, n_obs: int) -> str:
     """Return what to say where not all rows are drawn, else an empty string."""
     return f"{n_drawn:,} of {n_obs:,} rows drawn" if n_drawn < n_obs else ""
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, never rounding to none or to all what is neither."""
+    if 0.0 < share < 0.01:
+        return "< 1 %"
+    if 0.99 < share < 1.0:
+        return "> 99 %"
+    return f"{100.0 * share:.0f} %"

@@ -97,6 +97,28 @@ def densities(places: Array, weights: Array, means: Array, variances: Array) -> 
     return np.asarray(height.T[..., None] * np.exp(-0.5 * distance / variances.T[..., None]))
 
 
+def levels(density: Array, cell: float, shares: list[float]) -> list[float]:
+    """Return the heights of a density above which lie given shares of its mass.
+
+    Parameters
+    ----------
+    density : array
+        On a grid with even spacing.
+    cell : float
+        Area of a cell of the grid.
+    shares : list of float
+        In (0, 1).
+
+    Examples
+    --------
+    >>> levels(np.array([0.1, 0.4, 0.3, 0.2]), 1.0, [0.3, 0.6])
+    [0.4, 0.3]
+    """
+    heights = np.sort(density, axis=None)[::-1]
+    places = np.searchsorted(np.cumsum(heights) * cell, shares)
+    return [float(heights[min(place, heights.size - 1)]) for place in places]
+
+
 def principal_axes(values: Array) -> tuple[Array, Array]:
     """Return the two directions in which data spread the most, and their shares of the variance.
 

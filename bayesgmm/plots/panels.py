@@ -136,7 +136,7 @@ def draw_density(
     """
     low, high = limits(scene, axis, probability)
     points, means, covariances = scene.along([axis])
-    heights, edges = np.histogram(points[:, 0], _n_bins(points[:, 0]), density=True)
+    heights, edges = np.histogram(points[:, 0], n_bins(points[:, 0]), density=True)
     ax.stairs(heights, edges, fill=True, color="0.88", zorder=0)
     ax.stairs(heights, edges, color=GREY, linewidth=0.8, zorder=2.5)
     pad = MARGIN * (high - low)
@@ -172,7 +172,7 @@ def _curve(ax: "Axes", places: Array, drawn: Array, probability: float, **style:
     ax.plot(places, drawn.mean(axis=0), zorder=3, **style)
 
 
-def _n_bins(values: Array) -> int:
+def n_bins(values: Array) -> int:
     """Return how many bins a histogram has: Freedman and Diaconis' rule, within bounds."""
     quarter, rest = np.quantile(values, [0.25, 0.75])
     width = 2.0 * (rest - quarter) / len(values) ** (1.0 / 3.0)
