@@ -1,5 +1,6 @@
 """What follows from the draws of a mixture: how components overlap, and its density on a grid."""
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ type Array = NDArray[np.float64]
 
 N_RAYS: Final = 512
 """Directions in which a component is left to see where others are denser."""
+
+RESERVED: Final = (names.CHAIN, names.DRAW, names.STATISTIC)
+"""Names of dimensions that a grid's cannot have."""
 
 
 def overlap(tree: xr.DataTree) -> xr.Dataset:
@@ -140,7 +144,7 @@ def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) ->
     Returns
     -------
     DataArray, dims (statistic, feature) or (statistic, feature, feature)
-        Dimensions are named as the features are and labelled with the grid. ``statistic`` is
+        Dimensions are named as the features are and labelled by the grid. ``statistic`` is
         ``"mean"``, the posterior predictive density, ``"lower"`` and ``"upper"``, the ends of the
         equal-tailed pointwise credible band; with ``probability=None`` it is replaced by
         ``chain`` and ``draw``. In 1 / (units of the features).
@@ -173,28 +177,29 @@ def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) ->
             raise ValueError(
                 f"`probability` must lie between 0 and 1; got {probability}. 0.9 is usual."
             )
-    places = np.stack(np.meshgrid(*axes.values(), indexing="ij")).reshape(len(axes), -1)
-    n_draws, n_places = int(np.prod(_sample_shape(tree))), places.shape[1]
+    shape = tuple(len(values) for values in axes.values())
+    n_draws, n_places = math.prod(_sample_shape(tree)), math.prod(shape)
     if probability is None and 8 * n_draws * n_places > LARGEST_RESULT:
         raise ValueError(
             f"`grid` must leave the densities of all draws under 2 GiB; got {n_places} places for "
             f"each of {n_draws} draws. Give fewer places, or thin the draws: "
             f"tree.isel(draw=slice(None, None, 10))."
         )
+    places = np.stack(np.meshgrid(*axes.values(), indexing="ij")).reshape(len(axes), -1)
     values = _on_places(tree, [features(tree).index(label) for label in axes], places, probability)
-    shape = tuple(len(values) for values in axes.values())
-    coords: dict[Hashable, Any] = {label: (label, values) for label, values in axes.items()}
+    dims = tuple(str(label) for label in axes)
+    coords: dict[Hashable, Any] = dict(zip(dims, axes.values(), strict=True))
     if probability is None:
         posterior = tree[names.POSTERIOR].dataset
         sample = (names.CHAIN, names.DRAW)
         coords |= {dim: posterior[dim].variable for dim in sample}
         return xr.DataArray(
-            values.reshape(*_sample_shape(tree), *shape), dims=(*sample, *axes), coords=coords,
+            values.reshape(*_sample_shape(tree), *shape), dims=(*sample, *dims), coords=coords,
             name="density",
         )  # fmt: skip
     coords[names.STATISTIC] = ["mean", "lower", "upper"]
     return xr.DataArray(
-        values.reshape(-1, *shape), dims=(names.STATISTIC, *axes), coords=coords, name="density",
+        values.reshape(-1, *shape), dims=(names.STATISTIC, *dims), coords=coords, name="density",
         attrs={names.PROBABILITY: probability},
     )  # fmt: skip
 
@@ -227,6 +232,11 @@ def _axes(tree: xr.DataTree, grid: Any) -> dict[Any, Array]:
             raise ValueError(
                 f"`grid` must hold features of the fit, {listed}; got {label!r}. Choose some of "
                 f"these."
+            )
+        if label in RESERVED:
+            raise ValueError(
+                f"`grid` must not hold a feature named as a dimension of the result; got "
+                f"{label!r}. Rename the column and fit again."
             )
         values = np.asarray(given)
         if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "iuf":

@@ -25,23 +25,20 @@ def _log(x: float) -> float:
 
 
 @kernel
-def _criterion(shares: Array, logs: Array, counts: Array, i: int, j: int, entropy: bool) -> float:
-    """Return what merging two clusters would gain: entropy, or an end to misclassification."""
-    of_i, of_j = 0.0, 0.0
+def _gains(shares: Array, logs: Array, counts: Array, i: int, j: int) -> tuple[float, float]:
+    """Return the entropy that merging two clusters would save, and the misclassification."""
+    saved, of_i, of_j = 0.0, 0.0, 0.0
     for n in range(shares.shape[1]):
         a, b = shares[i, n], shares[j, n]
-        if entropy:
-            if a > 0.0 and b > 0.0:
-                log_sum = math.log(a + b)
-                of_i += a * (log_sum - logs[i, n]) + b * (log_sum - logs[j, n])
-        elif a >= b:
+        if a > 0.0 and b > 0.0:
+            log_sum = math.log(a + b)
+            saved += a * (log_sum - logs[i, n]) + b * (log_sum - logs[j, n])
+        if a >= b:
             of_j += b
         else:
             of_i += a
-    if entropy:
-        return of_i
-    return max(of_i / counts[i] if counts[i] > 0.0 else 1.0,
-               of_j / counts[j] if counts[j] > 0.0 else 1.0)  # fmt: skip
+    return saved, max(of_i / counts[i] if counts[i] > 0.0 else 1.0,
+                      of_j / counts[j] if counts[j] > 0.0 else 1.0)  # fmt: skip
 
 
 @kernel
@@ -56,7 +53,7 @@ def merge_path(
         Responsibilities; afterwards no longer.
     entropy : bool
         Gain is the entropy lost by the merging; if False, the larger of the two shares of rows
-        that are taken for the other's.
+        that are taken for the other's. Each breaks the ties of the other.
     clusters : array of int, shape (K, K)
         Overwritten: ``clusters[g - 1, k]`` is the cluster of component k when there are g,
         numbered by their first components.
@@ -78,7 +75,8 @@ def merge_path(
     n_components, n_rows = shares.shape
     logs, counts = np.empty(shares.shape), np.zeros(n_components)
     own = np.zeros(n_components)
-    gains = np.full((n_components, n_components), -np.inf)
+    gains = np.empty((2, n_components, n_components))
+    which = 0 if entropy else 1
     label = np.arange(n_components)
     for k in range(n_components):
         for n in range(n_rows):
@@ -86,7 +84,7 @@ def merge_path(
             counts[k] += shares[k, n]
             own[k] -= shares[k, n] * logs[k, n]
         for i in range(k):
-            gains[i, k] = _criterion(shares, logs, counts, i, k, entropy)
+            gains[0, i, k], gains[1, i, k] = _gains(shares, logs, counts, i, k)
     occupied = n_components
     for n_clusters in range(n_components, 0, -1):
         number, total = 0, 0.0
@@ -100,14 +98,16 @@ def merge_path(
         entropies[n_clusters - 1] = max(0.0, total)  # rounding may leave it below
         if n_clusters == 1:
             break
-        best, first, second, empty = -np.inf, 0, 0, False
+        best, tie, first, second, empty = -np.inf, -np.inf, 0, 0, False
         for i in range(n_components):
             for j in range(i + 1, n_components):
                 if label[i] != i or label[j] != j:
                     continue
                 touched = min(counts[i], counts[j]) < LEAST_ROWS
-                if (touched and not empty) or (touched == empty and gains[i, j] > best):
-                    best, first, second, empty = gains[i, j], i, j, touched
+                gain, other = gains[which, i, j], gains[1 - which, i, j]
+                better = gain > best or (gain == best and other > tie)
+                if (touched and not empty) or (touched == empty and better):
+                    best, tie, first, second, empty = gain, other, i, j, touched
         values[n_clusters - 1] = best
         if empty:
             occupied = n_clusters - 1
@@ -123,7 +123,7 @@ def merge_path(
         for k in range(n_components):
             if label[k] == k and k != first:
                 low, high = min(k, first), max(k, first)
-                gains[low, high] = _criterion(shares, logs, counts, low, high, entropy)
+                gains[0, low, high], gains[1, low, high] = _gains(shares, logs, counts, low, high)
     values[0] = np.nan
     entropies[0] = 0.0
     return occupied

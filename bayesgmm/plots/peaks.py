@@ -80,7 +80,7 @@ def plot_modes(
     chosen = spread(len(location), draws)
     if len(plane.positions) == 1:
         curve = draw_band(single, plane, probability).sel({names.STATISTIC: "mean"})
-        height = np.interp(location[..., 0], curve[plane.labels[0]].values, curve.values)
+        height = np.interp(location[..., 0], curve[str(plane.labels[0])].values, curve.values)
         places = np.stack([location[..., 0], height], axis=-1)
     else:
         draw_contours(single, plane, [INNER, probability], 0, bold=1.0)
