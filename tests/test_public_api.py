@@ -46,6 +46,10 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "predict": (("tree", "X_new"), {}),
     "score_samples": (("tree", "X_new"), {}),
     "sample_posterior_predictive": (("tree", "n_obs"), {"random_seed": None}),
+    "merge_components": (("tree",), {"criterion": "entropy", "threshold": 0.025}),
+    "overlap": (("tree",), {}),
+    "density": (("tree", "grid"), {"probability": 0.9}),
+    "density_modes": (("tree",), {}),
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
@@ -64,6 +68,9 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "plot_components": (("tree",), {"ax": None}),
     "plot_uncertainty": (("tree",), {"ax": None}),
+    "plot_density": (("tree",), {"ax": None}),
+    "plot_merge": (("tree",), {"ax": None}),
+    "plot_modes": (("tree",), {"ax": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 

@@ -95,7 +95,9 @@ import numpy as np
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.problem import Problem
-from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
+from bayesgmm.kernels import (
+    ascent, factors, foreign, linked, merging, pairs, pointer, relabel,
+)
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.compiled import link
 from bayesgmm.mixture import GaussianMixture
@@ -110,6 +112,12 @@ for structure in ("full", "tied_correlation"):
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
 relabel.align_draws(problem.rows, *draws, 0)
+pairs.fill_pairs(*draws, np.eye(4), *np.empty((4, 2, 2, 2)))
+merging.fill_paths(
+    problem.rows, *draws, True, 0.1,
+    np.empty((2, 2, 2), dtype=int), *np.empty((2, 2, 2)), np.empty(2, dtype=int),
+)
+ascent.fill_modes(*draws, np.empty((2, 2, 4)), np.empty((2, 2)), np.empty((2, 2), dtype=int))
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address

@@ -114,6 +114,11 @@ def test_equal_covariances_have_a_known_overlap(
     np.testing.assert_allclose(misclassification[:, 0, 1], expected, atol=error)
 
 
+def share_along(angle: float, relative: np.ndarray, shift: np.ndarray, lead: float) -> float:
+    v = relative @ [np.cos(angle), np.sin(angle)]
+    return positive_share(0.5 * (1.0 - v @ v), v @ shift, lead, 2)
+
+
 def test_two_features_against_an_integral_over_the_angle(rng: np.random.Generator) -> None:
     log_weights, means, cholesky = random_draws(rng, 2, 2, 2)
     got = filled(log_weights, means, cholesky, rays(2))[0]
@@ -124,11 +129,7 @@ def test_two_features_against_an_integral_over_the_angle(rng: np.random.Generato
         lead = np.log(np.linalg.det(relative)) - 0.5 * shift @ shift
         lead += log_weights[s, 1] - log_weights[s, 0]
 
-        def along(angle: float) -> float:
-            v = relative @ [np.cos(angle), np.sin(angle)]
-            return positive_share(0.5 * (1.0 - v @ v), v @ shift, lead, 2)
-
-        expected = quad(along, 0.0, np.pi, limit=500)[0] / np.pi
+        expected = quad(share_along, 0.0, np.pi, (relative, shift, lead), limit=500)[0] / np.pi
         assert got[s, 0, 1] == pytest.approx(expected, abs=1e-3)
 
 
