@@ -93,8 +93,7 @@ def plot_merge(
     meaning = " (and share of draws that propose so many)" if any(said) else ""
     single.set_xlabel(f"clusters{meaning}")
     single.set_ylabel("entropy of the clusters (nats)")
-    single.set_ylim(bottom=0.0)
-    single.margins(x=0.08)
+    single.margins(x=0.08, y=0.06)
     single.set_title(_title(merged), fontsize="medium")
     fit_texts([single])
     return single
@@ -117,7 +116,7 @@ def _name_steps(ax: "Axes", merged: xr.Dataset, mean: Array) -> None:
         parts = [members(part, fine) for part in np.unique(fine[coarse == union]).tolist()]
         ax.annotate(
             " + ".join(parts), (before - 0.5, 0.5 * (mean[before - 1] + mean[before - 2])),
-            xytext=(-4.0, 4.0), textcoords="offset points", ha="right", va="bottom",
+            xytext=(-8.0, 6.0), textcoords="offset points", ha="right", va="bottom",
             fontsize="small", color=GREY if before <= merged.attrs[names.N_CLUSTERS] else DARK,
             path_effects=halo(2.5), zorder=5, parse_math=False,
         )  # fmt: skip
