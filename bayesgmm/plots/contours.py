@@ -27,6 +27,7 @@ from bayesgmm.plots.canvas import (
 from bayesgmm.plots.geometry import Array, grid, levels, spread
 from bayesgmm.plots.panels import BAND_DRAWS, HIGHEST, MARGIN, limits, n_bins
 from bayesgmm.plots.scene import Scene, check_share, choose_features, view
+from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features as fitted_features
 from bayesgmm.tree import require
 
@@ -141,7 +142,8 @@ def plot_density(
 def prepare(tree: Any, features: Any, ax: Any, max_points: int, function: str) -> Plane:
     """Check what a plot of one or two features was given, and return what it draws."""
     require_matplotlib(function)
-    require(tree, names.POSTERIOR, names.OBSERVED_DATA, names.CONSTANT_DATA, function=function)
+    require(tree, names.OBSERVED_DATA, names.CONSTANT_DATA, function=function)
+    require_draws(tree, names.POSTERIOR, function=function)
     labels = fitted_features(tree)
     positions = choose_features(labels, features, 2)
     if len(positions) > 2:
@@ -152,12 +154,13 @@ def prepare(tree: Any, features: Any, ax: Any, max_points: int, function: str) -
     check_axes(ax, 1)
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
     X = tree[names.OBSERVED_DATA].dataset[names.X]
-    rows = drawn_rows(X.sizes[names.OBS], max_points)
+    n_obs = X.sizes[names.OBS]
+    rows = drawn_rows(n_obs, max_points if len(positions) == 2 else n_obs)
     shown = [feature_labels(X)[position] for position in positions]
     unknown = np.empty((len(rows), 0))  # points have no component here
     directions = np.eye(len(labels))[:, positions]
     scene = view(tree, np.zeros(len(labels)), directions, shown, rows, unknown)
-    notes = [note_of_rows(len(rows), X.sizes[names.OBS]) if len(positions) == 2 else ""]
+    notes = [note_of_rows(len(rows), n_obs)]
     if features is None and len(labels) > 2:
         notes.append(f"2 of {len(labels)} features, choose with `features`")
     return Plane(

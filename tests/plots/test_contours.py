@@ -101,6 +101,8 @@ def test_rows_left_out_are_told(rng: np.random.Generator) -> None:
     tree = random_fit(rng.normal(size=(50, 2)), rng)
     ax = bg.plot_density(tree, ax=axes(), max_points=20)
     assert ax.get_title().endswith("\n20 of 50 rows drawn")
+    ax = bg.plot_density(tree, features="x0", ax=axes(), max_points=20)  # a histogram is of all
+    assert "\n" not in ax.get_title()
 
 
 def test_a_new_figure_is_made_where_none_is_given(tree: xr.DataTree) -> None:
@@ -139,6 +141,8 @@ def test_three_features_are_too_many(rng: np.random.Generator) -> None:
 def test_what_is_not_a_fit_is_refused(tree: xr.DataTree, function: str) -> None:
     with pytest.raises(TypeError, match=r"`tree` must be a fit, .* got an object of type int"):
         getattr(bg, function)(3)
+    with pytest.raises(ValueError, match=r"`tree` must have the dimensions 'chain' and 'draw'"):
+        getattr(bg, function)(tree.isel(chain=0))
     without = tree.filter(lambda node: node.name != "observed_data")
     with pytest.raises(ValueError, match=r"`tree` must hold the group 'observed_data'"):
         getattr(bg, function)(without)
