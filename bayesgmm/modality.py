@@ -55,10 +55,10 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
     Examples
     --------
     >>> import bayesgmm as bg
-    >>> tree = bg.fit(bg.datasets.load_faithful(), 3, method="map", random_seed=1)
+    >>> tree = bg.fit(bg.datasets.load_galaxies(), 4, method="map", random_seed=1)
     >>> modes = bg.density_modes(tree).isel(chain=0, draw=0)
     >>> int(modes["n_modes"]), modes["labels"].values
-    (2, array([0, 0, 1]))
+    (3, array([0, 1, 2, 2]))
     """
     require(tree, names.CONSTANT_DATA, function="density_modes")
     require_draws(tree, names.POSTERIOR, function="density_modes")

@@ -131,6 +131,16 @@ def test_a_point_estimate_has_the_path_of_its_draw() -> None:
     assert merged["probability"].max() == 1.0
 
 
+def test_together_counts_the_draws_whose_own_path_joins_two(tree: xr.DataTree) -> None:
+    together = bg.merge_components(tree)["together"]
+    expected = np.zeros(together.shape)
+    for chain, draw in np.ndindex(2, 15):
+        one = bg.merge_components(tree.isel(chain=[chain], draw=[draw]))["cluster"].values
+        expected += one[:, :, None] == one[:, None]
+    np.testing.assert_allclose(together, expected / 30.0, rtol=1e-12)
+    assert ((expected[1] > 0) & (expected[1] < 30)).any()
+
+
 def test_permuting_components_changes_no_path(tree: xr.DataTree) -> None:
     """Each draw's components in another order: what needs no alignment stays."""
     rng = np.random.default_rng(1)

@@ -125,3 +125,35 @@ def test_three_draws_have_no_diagnostics(tree: xr.DataTree) -> None:
     table = bg.summary(tree.isel(draw=slice(3)))
     assert table[["mean", "sd"]].notna().all(axis=None)
     assert table[["mcse_mean", "ess_bulk", "ess_tail", "r_hat"]].isna().all(axis=None)
+
+
+# What follows from the draws
+
+
+def test_functionals_are_tabulated_as_parameters_are(tree: xr.DataTree) -> None:
+    posterior = tree["posterior"].dataset
+    table = bg.summary(posterior[["weights", "means"]])
+    xr_table, reference = table.sort_index(), bg.summary(tree)
+    assert set(xr_table.index) <= set(reference.index)
+    pd.testing.assert_frame_equal(xr_table, reference.loc[xr_table.index])
+    one = bg.summary(posterior["weights"].transpose("component", "draw", "chain"))
+    pd.testing.assert_frame_equal(one, reference.loc[one.index])
+
+
+def test_names_of_functionals(tree: xr.DataTree) -> None:
+    weights = tree["posterior"]["weights"]
+    assert bg.summary(weights.sel(component=0)).index.tolist() == ["weights"]
+    assert bg.summary((weights**2).rename(None)).index.tolist() == ["value[0]", "value[1]"]
+    merged = bg.merge_components(tree)
+    table = bg.summary(merged)
+    assert table.index.tolist() == [
+        "entropy[1]", "entropy[2]", "criterion[1]", "criterion[2]", "proposed",
+    ]  # fmt: skip
+    entropy = merged["entropy"].sel(n_clusters=2)
+    assert table.loc["entropy[2]", "mean"] == pytest.approx(float(entropy.mean()))
+    assert np.isnan(table.loc["criterion[1]", "mean"])
+
+
+def test_functionals_without_draws_are_refused(tree: xr.DataTree) -> None:
+    with pytest.raises(ValueError, match=r"`tree` must be a fit, or .*; got .*\('component',\)"):
+        bg.summary(tree["posterior"]["weights"].mean(("chain", "draw")))

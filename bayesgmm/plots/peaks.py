@@ -64,10 +64,10 @@ def plot_modes(
     --------
     >>> import bayesgmm as bg
     >>> from matplotlib.figure import Figure
-    >>> tree = bg.fit(bg.datasets.load_faithful(), 3, method="map", random_seed=1)
+    >>> tree = bg.fit(bg.datasets.load_galaxies(), 4, method="map", random_seed=1)
     >>> ax = bg.plot_modes(tree, ax=Figure().subplots())
     >>> ax.get_title()
-    '2 modes'
+    '3 modes'
     """
     plane = prepare(tree, features, ax, max_points, "plot_modes")
     probability = check_share(probability, "probability", "0.9 is usual.")
