@@ -35,14 +35,25 @@ def test_the_number_of_clusters_is_marked_and_its_probability_told(
     ax = bg.plot_merge(tree, ax=axes(), criterion=criterion)
     merged = bg.merge_components(tree, criterion=criterion)
     chosen = merged.attrs["n_clusters"]
-    ring = ax.lines[-1]
-    assert ring.get_xdata().item() == chosen
+    ring = next(one for one in ax.lines if one.get_markersize() > 10.0)
+    path = merged["entropy" if criterion == "entropy" else "criterion"]
+    height = path.sel(n_clusters=chosen).mean().fillna(0.0)
+    assert ring.get_xydata().ravel() == pytest.approx([chosen, float(height)])
     assert ax.get_title().startswith(f"3 components, {chosen} cluster")
     assert ("misclassification below 2.5 %" in ax.get_title()) == (criterion != "entropy")
     ticks = [text.get_text() for text in ax.get_xticklabels()]
     for n, share in enumerate(merged["probability"].values, 1):
         assert ticks[n - 1].split("\n")[0] == str(n)
         assert ("%" in ticks[n - 1]) == (share > 0.0)
+
+
+def test_misclassification_is_held_against_its_threshold(tree: xr.DataTree) -> None:
+    ax = bg.plot_merge(tree, ax=axes(), criterion="misclassification", draws=10)
+    paths = bg.merge_components(tree, criterion="misclassification")["criterion"].values
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), paths[0, 0])
+    assert ax.lines[-1].get_ydata() == [0.025, 0.025]
+    assert ax.get_ylabel() == "misclassified by the next two"
+    assert ax.get_xlim()[0] < 1.0
 
 
 def test_each_step_says_what_it_merges(tree: xr.DataTree) -> None:
@@ -70,6 +81,7 @@ def test_few_and_many_components(rng: np.random.Generator, n_components: int) ->
     ax = bg.plot_merge(tree)
     ax.figure.draw_without_rendering()
     assert pyplot.get_fignums() == [1]
+    bg.plot_merge(tree, ax=axes(), criterion="misclassification").figure.draw_without_rendering()
     assert ax.get_title().startswith(f"{n_components} component")
     assert len(ax.texts) == 0
 
