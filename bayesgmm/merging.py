@@ -33,7 +33,8 @@ def merge_components(
     criterion : str, default "entropy"
         ``"entropy"``: the two clusters are merged whose merging lowers the entropy of the
         classification, ``-sum of p log p`` over rows and clusters, the most; the number of
-        clusters is where it bends, by two straight lines (Baudry et al. 2010).
+        clusters is where it bends, by two straight lines over the rows that are merged (the
+        rescaled entropy plot of Baudry et al. 2010).
         ``"misclassification"``: those with the largest share of one that is taken for the other,
         estimated from the responsibilities (DEMP; Hennig 2010), until it falls below `threshold`.
     threshold : float, default 0.025
@@ -101,10 +102,10 @@ def merge_components(
     overall = predict_proba(tree).transpose(names.COMPONENT, names.OBS).values
     clusters, values, entropies, proposed = _paths(tree, criterion, threshold)
     n_draws, n_components = values.shape
-    path, of_path = np.empty((n_components, n_components), dtype=np.int64), np.empty(n_components)
+    path = np.empty((n_components, n_components), dtype=np.int64)
     merge_path(
-        np.ascontiguousarray(overall), criterion == names.ENTROPY, path, of_path,
-        np.empty(n_components),
+        np.ascontiguousarray(overall), criterion == names.ENTROPY, path,
+        *np.empty((3, n_components)),
     )  # fmt: skip
     together = (clusters[..., :, None] == clusters[..., None, :]).mean(axis=0)
     counts = np.bincount(proposed, minlength=n_components + 1)[1:]

@@ -43,7 +43,7 @@ def _gains(shares: Array, logs: Array, counts: Array, i: int, j: int) -> tuple[f
 
 @kernel
 def merge_path(
-    shares: Array, entropy: bool, clusters: Labels, values: Array, entropies: Array
+    shares: Array, entropy: bool, clusters: Labels, values: Array, entropies: Array, sizes: Array
 ) -> int:
     """Merge clusters, each time the two whose merging gains the most; empty ones first.
 
@@ -62,6 +62,9 @@ def merge_path(
         for one cluster.
     entropies : array, shape (K,)
         Overwritten with the entropy of g clusters, in nats.
+    sizes : array, shape (K,)
+        Overwritten: ``sizes[g - 1]`` is the expected number of rows in the cluster that g are
+        merged to g - 1 by; NaN for one.
 
     Returns
     -------
@@ -109,6 +112,7 @@ def merge_path(
                 if (touched and not empty) or (touched == empty and better):
                     best, tie, first, second, empty = gain, other, i, j, touched
         values[n_clusters - 1] = best
+        sizes[n_clusters - 1] = counts[first] + counts[second]
         if empty:
             occupied = n_clusters - 1
         for k in range(n_components):
@@ -124,35 +128,39 @@ def merge_path(
             if label[k] == k and k != first:
                 low, high = min(k, first), max(k, first)
                 gains[0, low, high], gains[1, low, high] = _gains(shares, logs, counts, low, high)
-    values[0] = np.nan
+    values[0] = sizes[0] = np.nan
     entropies[0] = 0.0
     return occupied
 
 
 @kernel
-def elbow(entropies: Array, occupied: int) -> int:
+def elbow(entropies: Array, sizes: Array, occupied: int) -> int:
     """Return where the entropy of 1, 2, ... clusters bends: two lines that meet there fit it best.
 
     Parameters
     ----------
-    entropies : array, shape (K,)
+    entropies, sizes : array, shape (K,)
+        As `merge_path` writes them: the sizes are the distances between numbers of clusters, so
+        that the slope is the entropy for each row that is merged.
     occupied : int
         Only so many clusters are looked at; all of them are right where they are fewer than
         three, which have no bend, or where all their entropy is below that of one undecided row.
     """
     if occupied < 3 or entropies[occupied - 1] < UNDECIDED:
         return occupied
+    x = np.zeros(occupied)
+    for g in range(1, occupied):
+        x[g] = x[g - 1] + sizes[g]
     best, chosen = np.inf, occupied
     for bend in range(2, occupied):
         misfit = 0.0
         for begin, end in ((0, bend), (bend - 1, occupied)):
-            middle = 0.5 * (begin + end - 1)
-            mean = entropies[begin:end].mean()
+            middle, mean = x[begin:end].mean(), entropies[begin:end].mean()
             across, up, both = 0.0, 0.0, 0.0
             for g in range(begin, end):
-                across += (g - middle) ** 2
+                across += (x[g] - middle) ** 2
                 up += (entropies[g] - mean) ** 2
-                both += (g - middle) * (entropies[g] - mean)
+                both += (x[g] - middle) * (entropies[g] - mean)
             misfit += max(0.0, up - both * both / across)
         if misfit < best:
             best, chosen = misfit, bend
@@ -198,7 +206,7 @@ def fill_paths(
         Overwritten.
     """
     n_draws, n_components = log_weights.shape
-    shares = np.empty((1, n_components, rows.shape[1]))
+    shares, sizes = np.empty((1, n_components, rows.shape[1])), np.empty(n_components)
     no_array, no_cube = np.empty((0, 0)), np.empty((0, 0, 0))
     no_labels = np.empty(0, dtype=np.int64)
     for s in range(n_draws):
@@ -207,8 +215,8 @@ def fill_paths(
             rows, log_weights[s : s + 1], means[s : s + 1], cholesky[s : s + 1],
             no_array, shares, no_labels, no_cube,
         )  # fmt: skip
-        occupied = merge_path(shares[0], entropy, clusters[s], values[s], entropies[s])
+        occupied = merge_path(shares[0], entropy, clusters[s], values[s], entropies[s], sizes)
         if entropy:
-            proposed[s] = elbow(entropies[s], occupied)
+            proposed[s] = elbow(entropies[s], sizes, occupied)
         else:
             proposed[s] = stop(values[s], occupied, threshold)

@@ -22,17 +22,19 @@ def misclassified(one: np.ndarray, other: np.ndarray) -> float:
 
 def naive_path(
     shares: np.ndarray, entropy: bool
-) -> tuple[list[list[int]], list[float], list[float]]:
-    """Clusters, gains and entropies of 1, 2, ..., K clusters."""
+) -> tuple[list[list[int]], list[float], list[float], list[float]]:
+    """Clusters, gains, entropies and sizes of 1, 2, ..., K clusters."""
     groups = [[k] for k in range(len(shares))]
-    clusters, gains, entropies = [], [], []
+    clusters, gains, entropies, sizes = [], [], [], []
     while True:
         merged = np.stack([shares[group].sum(axis=0) for group in groups])
         label = {k: g for g, group in enumerate(groups) for k in group}
         clusters.append([label[k] for k in range(len(shares))])
         entropies.append(entropy_of(merged))
         if len(groups) == 1:
-            return clusters[::-1], [np.nan, *gains[::-1]], entropies[::-1]
+            return (
+                clusters[::-1], [np.nan, *gains[::-1]], entropies[::-1], [np.nan, *sizes[::-1]],
+            )  # fmt: skip
         found = {}
         for i, j in combinations(range(len(groups)), 2):
             pair = merged[[i, j]]
@@ -42,14 +44,18 @@ def naive_path(
                 found[i, j] = misclassified(merged[i], merged[j])
         i, j = max(found, key=lambda pair: found[pair])
         gains.append(found[i, j])
+        sizes.append(merged[[i, j]].sum())
         groups[i] += groups.pop(j)
 
 
-def path_of(shares: np.ndarray, entropy: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def path_of(
+    shares: np.ndarray, entropy: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     k = len(shares)
-    clusters, values, entropies = np.full((k, k), -1), np.empty(k), np.empty(k)
-    occupied = merge_path(shares.copy(), entropy, clusters, values, entropies)
-    return clusters, values, entropies, occupied
+    clusters = np.full((k, k), -1)
+    values, entropies, sizes = np.empty((3, k))
+    occupied = merge_path(shares.copy(), entropy, clusters, values, entropies, sizes)
+    return clusters, values, entropies, sizes, occupied
 
 
 @pytest.mark.parametrize("entropy", [True, False])
@@ -59,16 +65,17 @@ def test_the_path_is_that_of_the_definition(
 ) -> None:
     for _ in range(20):
         shares = rng.dirichlet(np.full(n_components, 0.3), 60).T
-        clusters, values, entropies, occupied = path_of(shares, entropy)
+        clusters, values, entropies, sizes, occupied = path_of(shares, entropy)
         expected = naive_path(shares, entropy)
         np.testing.assert_array_equal(clusters, expected[0])
         np.testing.assert_allclose(values, expected[1], rtol=1e-10)
         np.testing.assert_allclose(entropies, expected[2], rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(sizes, expected[3], rtol=1e-12)
         assert occupied == n_components
 
 
 def test_entropies_fall_by_what_the_merging_gains(rng: np.random.Generator) -> None:
-    _, values, entropies, _ = path_of(rng.dirichlet(np.full(5, 0.5), 100).T, True)
+    _, values, entropies, _, _ = path_of(rng.dirichlet(np.full(5, 0.5), 100).T, True)
     np.testing.assert_allclose(np.diff(entropies), values[1:], rtol=1e-10)
     assert entropies[0] == 0.0
     assert np.isnan(values[0])
@@ -80,7 +87,7 @@ def test_an_empty_component_is_merged_first(rng: np.random.Generator) -> None:
     shares[1, 0] += 1e-9
     shares /= shares.sum(axis=0)
     for entropy in (True, False):
-        clusters, _, entropies, occupied = path_of(shares, entropy)
+        clusters, _, entropies, _, occupied = path_of(shares, entropy)
         assert occupied == 3
         assert (clusters[2] == clusters[2, 2]).sum() == 2
         assert entropies[3] == pytest.approx(entropies[2], rel=1e-12)
@@ -89,49 +96,42 @@ def test_an_empty_component_is_merged_first(rng: np.random.Generator) -> None:
 def test_certain_rows_gain_nothing() -> None:
     shares = np.repeat(np.eye(3), 5, axis=1)
     for entropy in (True, False):
-        _, values, entropies, _ = path_of(shares, entropy)
+        _, values, entropies, _, _ = path_of(shares, entropy)
         np.testing.assert_array_equal(values[1:], 0.0)
         np.testing.assert_array_equal(entropies, 0.0)
 
 
-def naive_elbow(entropies: np.ndarray) -> int:
-    x = np.arange(1, len(entropies) + 1)
-    misfit = {}
-    for bend in range(2, len(x)):
-        misfit[bend] = 0.0
-        for part in (slice(0, bend), slice(bend - 1, None)):
-            line = np.polynomial.Polynomial.fit(x[part], entropies[part], 1)
-            misfit[bend] += ((entropies[part] - line(x[part])) ** 2).sum()
-    return min(misfit, key=lambda bend: misfit[bend])
-
-
-@given(
-    steps=st.lists(st.floats(0.1, 50.0), min_size=3, max_size=9, unique=True),
-)
-def test_the_elbow_is_where_two_lines_fit_best(steps: list[float]) -> None:
-    entropies = np.concatenate([[0.0], np.cumsum(np.sort(steps))])
-    got, expected = elbow(entropies, len(entropies)), naive_elbow(entropies)
-    if got != expected:  # a tie
-        np.testing.assert_allclose(
-            [misfit_at(entropies, got)], [misfit_at(entropies, expected)], atol=1e-9
-        )
-
-
-def misfit_at(entropies: np.ndarray, bend: int) -> float:
-    x = np.arange(len(entropies))
+def misfit_at(x: np.ndarray, entropies: np.ndarray, bend: int) -> float:
+    """Sum of squares about two lines that share the point of `bend` clusters."""
     total = 0.0
     for part in (slice(0, bend), slice(bend - 1, None)):
-        fit = np.polynomial.Polynomial.fit(x[part], entropies[part], 1)
-        total += ((entropies[part] - fit(x[part])) ** 2).sum()
+        line = np.polynomial.Polynomial.fit(x[part], entropies[part], 1)
+        total += ((entropies[part] - line(x[part])) ** 2).sum()
     return total
 
 
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(0.1, 50.0), st.floats(1.0, 300.0)), min_size=3, max_size=9,
+        unique_by=lambda step: step[0],
+    )
+)  # fmt: skip
+def test_the_elbow_is_where_two_lines_fit_best(steps: list[tuple[float, float]]) -> None:
+    gains, sizes = np.transpose(steps)
+    entropies = np.concatenate([[0.0], np.cumsum(np.sort(gains))])
+    x = np.concatenate([[0.0], np.cumsum(sizes)])
+    got = elbow(entropies, np.concatenate([[np.nan], sizes]), len(x))
+    least = min(misfit_at(x, entropies, bend) for bend in range(2, len(x)))
+    assert misfit_at(x, entropies, got) == pytest.approx(least, rel=1e-6, abs=1e-8)
+
+
 def test_a_path_without_a_bend() -> None:
-    assert elbow(np.array([0.0]), 1) == 1
-    assert elbow(np.array([0.0, 30.0]), 2) == 2
-    assert elbow(np.array([0.0, 0.1, 0.2, 0.3]), 4) == 4  # not one row is undecided
-    assert elbow(np.array([0.0, 1.0, 2.0, 40.0]), 4) == 3
-    assert elbow(np.array([0.0, 1.0, 40.0, 40.0]), 3) == 2  # the last component is empty
+    sizes = np.array([np.nan, 30.0, 20.0, 10.0])
+    assert elbow(np.array([0.0]), sizes[:1], 1) == 1
+    assert elbow(np.array([0.0, 30.0]), sizes[:2], 2) == 2
+    assert elbow(np.array([0.0, 0.1, 0.2, 0.3]), sizes, 4) == 4  # not one row is undecided
+    assert elbow(np.array([0.0, 1.0, 2.0, 40.0]), sizes, 4) == 3
+    assert elbow(np.array([0.0, 1.0, 40.0, 40.0]), sizes, 3) == 2  # the last component is empty
 
 
 def test_merging_stops_below_the_threshold() -> None:
@@ -164,6 +164,6 @@ def test_every_draw_has_its_own_path(entropy: bool, rng: np.random.Generator) ->
         np.testing.assert_array_equal(clusters[s], expected[0])
         np.testing.assert_allclose(values[s], expected[1], rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(entropies[s], expected[2], rtol=1e-8, atol=1e-10)
-        occupied = expected[3]
-        due = elbow(expected[2], occupied) if entropy else stop(expected[1], occupied, 0.1)
+        occupied = expected[4]
+        due = elbow(*expected[2:]) if entropy else stop(expected[1], occupied, 0.1)
         assert proposed[s] == due
