@@ -100,3 +100,33 @@ def test_scales_far_apart_are_climbed() -> None:
     locations, _, labels = modes_of(np.array([0.9, 0.1]), means, cholesky)
     assert labels.tolist() == [0, 1]
     np.testing.assert_allclose(locations, means, atol=1e-9)
+
+
+def mean_shift(
+    x: np.ndarray, weights: np.ndarray, means: np.ndarray, precisions: np.ndarray
+) -> np.ndarray:
+    """The fixed point alone, from one start."""
+    log_height = np.log(weights) + 0.5 * np.linalg.slogdet(precisions)[1]
+    for _ in range(5000):
+        away = means - x
+        pull = np.einsum("kij,kj->ki", precisions, away)
+        share = log_height - 0.5 * (away * pull).sum(axis=1)
+        share = np.exp(share - logsumexp(share))
+        step = np.linalg.solve(np.einsum("k,kij->ij", share, precisions), share @ pull)
+        x = x + step
+        if abs(step).max() < 1e-10:
+            break
+    return x
+
+
+def test_newtons_steps_lead_where_the_fixed_point_does(rng: np.random.Generator) -> None:
+    for _ in range(60):
+        weights = rng.dirichlet(np.ones(6))
+        means = rng.normal(0.0, 1.2, (6, 2))
+        square = rng.normal(size=(6, 2, 2))
+        covariances = 0.3 * square @ square.swapaxes(1, 2) + 0.05 * np.eye(2)
+        locations, _, _ = modes_of(weights, means, np.linalg.cholesky(covariances))
+        precisions = np.linalg.inv(covariances)
+        for k in range(6):
+            expected = mean_shift(means[k], weights, means, precisions)
+            np.testing.assert_allclose(locations[k], expected, atol=1e-5)
