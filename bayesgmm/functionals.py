@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import check_positive
+from bayesgmm.errors import check_share
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.pairs import fill_pairs
@@ -172,11 +172,7 @@ def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) ->
     require_draws(tree, names.POSTERIOR, function="density")
     axes = _axes(tree, grid)
     if probability is not None:
-        probability = check_positive(probability, "probability", "0.9 is usual.")
-        if probability >= 1.0:
-            raise ValueError(
-                f"`probability` must lie between 0 and 1; got {probability}. 0.9 is usual."
-            )
+        probability = check_share(probability, "probability", "0.9 is usual.")
     shape = tuple(len(values) for values in axes.values())
     n_draws, n_places = math.prod(_sample_shape(tree)), math.prod(shape)
     if probability is None and 8 * n_draws * n_places > LARGEST_RESULT:
@@ -268,7 +264,7 @@ def _on_places(
     log_weights, means, cholesky = (np.ascontiguousarray(array) for array in chosen)
     rows = (places - center[:, None]) / unit[:, None]
     n_draws, n_places = len(weights), places.shape[1]
-    result = np.empty((n_draws if probability is None else 3, n_places))
+    result = np.empty((3, n_places))
     step = n_places if probability is None else max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, n_places, step):
         block = np.ascontiguousarray(rows[:, start : start + step])

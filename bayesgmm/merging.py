@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import check_choice, check_positive
+from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.merging import fill_paths, merge_path
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import mixtures, predict_proba
@@ -96,9 +96,7 @@ def merge_components(
     require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function="merge_components")
     require_draws(tree, names.POSTERIOR, function="merge_components")
     check_choice(criterion, "criterion", CRITERIA)
-    threshold = check_positive(threshold, "threshold", "0.025 is usual.")
-    if threshold >= 1.0:
-        raise ValueError(f"`threshold` must lie between 0 and 1; got {threshold}. 0.025 is usual.")
+    threshold = check_share(threshold, "threshold", "0.025 is usual.")
     overall = predict_proba(tree).transpose(names.COMPONENT, names.OBS).values
     clusters, values, entropies, proposed = _paths(tree, criterion, threshold)
     n_draws, n_components = values.shape

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, check_share
 from bayesgmm.functionals import density
 from bayesgmm.plots.canvas import (
     DARK,
@@ -26,7 +26,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.geometry import Array, grid, levels, spread
 from bayesgmm.plots.panels import BAND_DRAWS, HIGHEST, MARGIN, limits, n_bins
-from bayesgmm.plots.scene import Scene, check_share, choose_features, view
+from bayesgmm.plots.scene import Scene, choose_features, view
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features as fitted_features
 from bayesgmm.tree import require

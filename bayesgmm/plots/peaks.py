@@ -7,12 +7,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, check_share
 from bayesgmm.modality import density_modes
 from bayesgmm.plots.canvas import DARK, colour, fit_texts, halo, marker, new_axes, percent
 from bayesgmm.plots.contours import INNER, draw_band, draw_contours, prepare
 from bayesgmm.plots.geometry import Array, spread
-from bayesgmm.plots.scene import check_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, check_share
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (
     DARK,
@@ -24,7 +24,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.geometry import Array, densities, ellipses, grid, principal_axes, spread
 from bayesgmm.plots.panels import BAND_DRAWS, MARGIN, limits
-from bayesgmm.plots.scene import Scene, check_share, view
+from bayesgmm.plots.scene import Scene, view
 from bayesgmm.prediction import predict_proba
 from bayesgmm.tree import require
 
