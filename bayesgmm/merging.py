@@ -69,7 +69,7 @@ def merge_components(
     ``together`` are as good as the alignment is: where components of different draws are not the
     same their clusters blur.
 
-    O(S N K (D^2 + K)) operations for S draws, in as many threads as there are cores; K N numbers
+    O(S N K (D^2 + K)) operations for S draws, in as many threads as there are cores; 2 K N numbers
     for each. Thin many draws: ``tree.isel(draw=slice(None, None, 10))``.
 
     References
