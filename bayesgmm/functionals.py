@@ -56,7 +56,7 @@ def overlap(tree: xr.DataTree) -> xr.Dataset:
     -----
     The last two have closed forms. The first two are integrated exactly along rays from the mean
     of a component and averaged over directions, always the same (Das & Geisler 2021): exact for
-    one feature, to 1e-4 for two; for more the 512 directions are off by 0.002 in the root mean
+    one feature, to 1e-4 for two; for more the 512 directions are off by 0.003 in the root mean
     square where components overlap much, by less where they do not.
     O(S K^2 D^2) operations for S draws, a few hundred times; 4 S K^2 numbers.
 
