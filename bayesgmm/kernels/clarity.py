@@ -88,6 +88,19 @@ def vacancies(rows: Array, mixtures: Mixtures) -> Array:
     return vacancy
 
 
+def shared(rows: Array, mixtures: Mixtures) -> Array:
+    """Return the probability that rows 2 i and 2 i + 1 are of one component, shape (S, N / 2)."""
+    n_draws = len(mixtures[0])
+    result = np.empty((n_draws, rows.shape[1] // 2))
+
+    def do(part: slice) -> None:
+        for some, shares in responsibilities(rows, mixtures, part):
+            result[some] = (shares[:, :, ::2] * shares[:, :, 1::2]).sum(axis=1)
+
+    over_draws(do, n_draws)
+    return result
+
+
 @kernel
 def fill_vacancy(shares: Array, vacancy: Array) -> None:
     """Write the products over rows of one minus the responsibility.
