@@ -90,7 +90,7 @@ def plot_alignment(
     >>> from matplotlib.figure import Figure
     >>> tree = bg.fit(bg.datasets.load_faithful(), 2, draws=100, chains=2, random_seed=1)
     >>> panels = bg.plot_alignment(tree, ax=Figure().subplots())
-    >>> panels[1, 0].get_title()
+    >>> panels[1, 0].get_title(loc="left")
     'Aligned by "stephens": 0 of 200 draws renamed'
     """
     require_matplotlib("plot_alignment")
