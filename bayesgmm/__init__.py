@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
-    from bayesgmm.inference.fit import fit
     from bayesgmm.identifiability import alignment_report
+    from bayesgmm.inference.fit import fit
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
     from bayesgmm.modes import mode_audit

@@ -158,12 +158,12 @@ def _of_rows(tree: xr.DataTree, values: Any, name: str) -> Labels:
     """Return a label for every row, refusing what is not one integer for each of them."""
     observed = tree[names.OBSERVED_DATA].dataset
     n_obs = observed.sizes[names.OBS]
-    if isinstance(values, xr.DataArray) and names.OBS in values.indexes:
-        if not values.indexes[names.OBS].equals(observed.indexes[names.OBS]):
-            raise ValueError(
-                f"`{name}` must have the labels of {names.OBS!r} that the fit has; got others, or "
-                f"another order. Select them: {name}.sel(obs=tree['observed_data'].obs)."
-            )
+    theirs = values.indexes.get(names.OBS) if isinstance(values, xr.DataArray) else None
+    if theirs is not None and not theirs.equals(observed.indexes[names.OBS]):
+        raise ValueError(
+            f"`{name}` must have the labels of {names.OBS!r} that the fit has; got others, or "
+            f"another order. Select them: {name}.sel(obs=tree['observed_data'].obs)."
+        )
     found = np.asarray(values)
     if found.dtype.kind not in "iu":
         raise TypeError(

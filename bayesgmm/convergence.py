@@ -68,9 +68,10 @@ def check(tree: xr.DataTree) -> Report:
 
     For draws: R-hat and effective sample sizes of the aligned parameters, and of quantities that
     no permutation of components changes (the log posterior, sorted weights, the number of occupied
-    components, the log density at some rows, whether pairs of rows share a component), so that label switching is not mistaken for failure nor failure for label
-    switching; in how many modes chains sit; divergences, saturated trees and energy of NUTS; how
-    often the alignment was nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
+    components, the log density at some rows, whether random pairs of rows share a component), so
+    that label switching is not mistaken for failure nor failure for label switching; in how many
+    modes chains sit; divergences, saturated trees and energy of NUTS; how often the alignment was
+    nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
     importance weights, which tells whether the posterior has what the draws have not, but not of
     modes where no draw is. For a single point: whether the optimiser arrived, and how many starts
     agreed.
@@ -89,6 +90,11 @@ def check(tree: xr.DataTree) -> Report:
     ------
     TypeError, ValueError
         If `tree` is not a fit, or was taken apart along ``chain`` or ``draw``.
+
+    See Also
+    --------
+    mode_audit : What the modes that chains sit in are worth.
+    alignment_report : Which components can be read.
 
     References
     ----------
@@ -293,15 +299,9 @@ def _failures(
         worst = free_labels[int(np.nanargmax(of_free["r_hat"]))]
         found.append((
             "Not converged: chains disagree about quantities that do not depend on labels.",
-            f"R-hat is {r_hat:.3f} for the {worst}: "
-            + (
-                f"{sitting}. All chains count alike in every number. Fit again with another "
-                f"random_seed, fewer components or a structure with fewer parameters; "
-                f"bayesgmm.mode_audit(tree) weighs the modes."
-                if sitting
-                else f"chains mix slowly. Draw more, draws={_more_draws(evidence)}, or use fewer "
-                f"components or a structure with fewer parameters."
-            ),
+            f"R-hat is {r_hat:.3f} for the {worst}: {sitting or 'chains mix slowly'}. "
+            f"{_remedy(sitting, evidence)} Fewer components, or a structure with fewer "
+            f"parameters, are easier.",
         ))  # fmt: skip
     elif not stuck and (r_hat > LARGEST_RHAT or ess < least):
         found.append((
@@ -356,6 +356,16 @@ def _lower_modes(tree: xr.DataTree, label_free: Array) -> tuple[list[float], str
         for mode, nats in enumerate(below, 1)
     ]
     return below, ", ".join(sitting)
+
+
+def _remedy(sitting: str, evidence: Mapping[str, float]) -> str:
+    """Return what to do about chains that disagree: those in modes of their own, or all."""
+    if not sitting:
+        return f"Draw more: draws={_more_draws(evidence)}."
+    return (
+        "All chains count alike in every number. Fit again with another random_seed, or see what "
+        "the modes are worth: bayesgmm.mode_audit(tree)."
+    )
 
 
 def _more_draws(evidence: Mapping[str, float]) -> int:

@@ -228,8 +228,8 @@ def _sentences(audit: xr.Dataset) -> Iterator[str]:
     """Yield what an audit found, in words."""
     of_chain, labels = audit[names.MODE_OF_CHAIN].values, audit[names.CHAIN].values
     if audit.sizes[names.MODE] == 1:
-        alone = len(of_chain) == 1
-        yield f"{'The only chain sits' if alone else f'All {len(of_chain)} chains sit'} in one mode."
+        who = "The only chain sits" if len(of_chain) == 1 else f"All {len(of_chain)} chains sit"
+        yield f"{who} in one mode."
         return
     for mode in range(audit.sizes[names.MODE]):
         one = {name: audit[name].values[mode] for name in BY_MODE}

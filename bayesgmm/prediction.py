@@ -89,13 +89,7 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
     array([[1., 0.]])
     """
-    data = _data(tree, X_new, "predict_proba")
-    shares = _responsibilities(mixtures(tree), data.values)
-    component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
-    coords = {**data.obs_coords, names.COMPONENT: component}
-    return xr.DataArray(
-        shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
-    )
+    return _probability(tree, X_new, "predict_proba")
 
 
 def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -125,7 +119,7 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict(tree, [[2.0, 55.0], [4.5, 80.0]]).values
     array([0, 1])
     """
-    probability = predict_proba(tree, X_new)
+    probability = _probability(tree, X_new, "predict")
     return probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
 
 
@@ -281,6 +275,17 @@ def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
             f"{data.features.tolist()[j]!r}. Check its units."
         )
     return data
+
+
+def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
+    """Return the responsibilities averaged over the draws, labelled."""
+    data = _data(tree, X_new, function)
+    shares = _responsibilities(mixtures(tree), data.values)
+    component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
+    coords = {**data.obs_coords, names.COMPONENT: component}
+    return xr.DataArray(
+        shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
+    )
 
 
 def _responsibilities(draws: Mixtures, values: Array) -> Array:

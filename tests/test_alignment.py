@@ -269,8 +269,8 @@ def test_labels_that_the_prior_gives_are_left_alone_unless_asked() -> None:
     ("given", "kind", "message"),
     [
         ({"pivot": np.zeros(119, int)}, ValueError, r"`pivot` must .*120 rows; got shape \(119,\)"),
-        ({"pivot": np.zeros((2, 120), int)}, ValueError, r"`pivot` must .* shape \(2, 120\)\. Give a"),
-        ({"pivot": np.arange(120)}, ValueError, r"`pivot` must .*at most 3 clusters.*got 120\. Merge"),
+        ({"pivot": np.zeros((2, 120), int)}, ValueError, r"`pivot` must .* shape \(2, 120\)\."),
+        ({"pivot": np.arange(120)}, ValueError, r"`pivot` must .*most 3 clusters.*got 120\. Merge"),
         ({"pivot": np.zeros(120)}, TypeError, r"`pivot` must hold integers.*got float64\. Number"),
         ({"pivot": ["a"] * 120}, TypeError, r"`pivot` must hold integers.*got <U1\. Number"),
         ({"pivot": np.zeros(120, bool)}, TypeError, r"`pivot` must hold integers.*got bool"),
@@ -307,7 +307,9 @@ def test_a_partition_of_other_rows_is_refused(tree: xr.DataTree) -> None:
 @pytest.mark.parametrize("dim", ["chain", "draw"])
 def test_a_tree_that_was_taken_apart_is_refused(dim: str, tree: xr.DataTree) -> None:
     part = tree.isel({dim: 0})
-    with pytest.raises(ValueError, match=rf"`tree` must have .* for `align`; .*isel\({dim}=\[0\]\)"):
+    with pytest.raises(
+        ValueError, match=rf"`tree` must have .* for `align`; .*isel\({dim}=\[0\]\)"
+    ):
         bg.align(part)
 
 

@@ -29,15 +29,13 @@ def around(
         "correlations": unit,
         "covariances": unit.copy(),
     }
-    return random_fit(
-        X, rng, n_components=n_components, chains=2, draws=20, posterior=posterior
-    )
+    return random_fit(X, rng, n_components=n_components, chains=2, draws=20, posterior=posterior)
 
 
 @pytest.fixture
 def X(rng: np.random.Generator) -> np.ndarray:
     """Forty rows around (-5, 0), and sixty around (5, 0)."""
-    return np.vstack([rng.normal(size=(40, 2)) - [5, 0], rng.normal(size=(60, 2)) + [5, 0]])
+    return rng.normal(size=(100, 2)) + np.repeat([[-5, 0], [5, 0]], [40, 60], axis=0)
 
 
 def warned(tree: xr.DataTree) -> tuple[xr.Dataset, str]:

@@ -84,10 +84,9 @@ def relabel(rows: Array, mixtures: Mixtures, labels: Labels, rule: str) -> Relab
         targets = np.log(np.maximum(current.mean, LEAST)) if rule == "stephens" else None
         following = _match(rows, mixtures, partition, targets)
         confusion = following.confusion
-        if (
-            np.array_equal(following.permutation, current.permutation)
-            or following.gain <= reached + GAIN * abs(reached)
-        ):
+        if np.array_equal(
+            following.permutation, current.permutation
+        ) or following.gain <= reached + GAIN * abs(reached):
             break
         current, reached = following, following.gain
     return Relabelled(current.permutation, leads(confusion, current.permutation))
@@ -115,9 +114,7 @@ def confusions(rows: Array, mixtures: Mixtures, labels: Labels) -> Array:
     return confusion
 
 
-def responsibilities(
-    rows: Array, mixtures: Mixtures, part: slice
-) -> Iterator[tuple[slice, Array]]:
+def responsibilities(rows: Array, mixtures: Mixtures, part: slice) -> Iterator[tuple[slice, Array]]:
     """Yield the responsibilities under some draws, a few draws at a time.
 
     Parameters

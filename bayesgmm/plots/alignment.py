@@ -51,8 +51,9 @@ def plot_alignment(
     """Plot a variable of every component before and after label switching was undone.
 
     Above, the draws as they were sampled, chain after chain, and their distribution; below, the
-    same as they are aligned. What most draws were renamed to names them above as well. Where components swap names, colours are mixed above and not below.
-    Colours that are still mixed below are components that cannot be told apart.
+    same as they are aligned. The renaming that most draws underwent is done above as well, so that
+    colours mean the same: where components swap names they are mixed above and not below. Colours
+    that are still mixed below are components that cannot be told apart.
 
     Parameters
     ----------

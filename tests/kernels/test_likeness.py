@@ -24,9 +24,7 @@ def test_against_the_integral(rng: np.random.Generator) -> None:
     )
     for s, k, j in np.ndindex(2, 3, 3):
         one, other = norm(means[s, k], scales[s, k]), norm(means[0, j], scales[0, j])
-        area, _ = quad(
-            lambda x, one=one, other=other: np.sqrt(one.pdf(x) * other.pdf(x)), -20, 20
-        )
+        area, _ = quad(lambda x, one=one, other=other: np.sqrt(one.pdf(x) * other.pdf(x)), -20, 20)
         assert got[s, k, j] == pytest.approx(np.log(area), abs=1e-8)
 
 

@@ -154,9 +154,7 @@ def test_convergence_is_of_the_total_over_all_draws(rng: np.random.Generator) ->
 
 
 def test_responsibilities_that_underflow_do_no_harm(rng: np.random.Generator) -> None:
-    mixture = Mixture(
-        np.log([0.5, 0.5]), np.array([[-300.0], [300.0]]), np.full((2, 1, 1), 1.0)
-    )
+    mixture = Mixture(np.log([0.5, 0.5]), np.array([[-300.0], [300.0]]), np.full((2, 1, 1), 1.0))
     rows, draws = sample(rng, mixture, 40), noisy(rng, mixture, 10, 0.01)
     labels = partition_of(rows, *(part[0] for part in draws))
     found = relabel(rows, draws, labels, "stephens")

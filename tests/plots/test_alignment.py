@@ -108,9 +108,7 @@ def test_not_all_draws_need_be_drawn(switching: xr.DataTree) -> None:
 
 @pytest.mark.parametrize(("chains", "draws"), [(1, 1), (2, 30)])
 def test_one_component(chains: int, draws: int, rng: np.random.Generator) -> None:
-    tree = random_fit(
-        rng.normal(size=(20, 1)), rng, n_components=1, chains=chains, draws=draws
-    )
+    tree = random_fit(rng.normal(size=(20, 1)), rng, n_components=1, chains=chains, draws=draws)
     panels = bg.plot_alignment(tree, ax=axes())
     assert panels[0, 1].get_legend() is None
     assert " 0 of " in panels[1, 0].get_title(loc="left")
@@ -119,15 +117,16 @@ def test_one_component(chains: int, draws: int, rng: np.random.Generator) -> Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"variable": "mean"}, r"`variable` must be one of 'weights', 'means', 'scales'; got 'mean'"),
+        (
+            {"variable": "mean"},
+            r"`variable` must be one of 'weights', 'means', 'scales'; got 'mean'",
+        ),
         ({"variable": "covariances"}, r"`variable` must be one of .*; got 'covariances'\."),
         ({"feature": "widt"}, r"`feature` must be one of 'length', 'width'; got 'widt'\. Did you"),
         ({"max_draws": 0}, r"`max_draws` must be at least 1; got 0\."),
     ],
 )
-def test_bad_arguments_are_refused(
-    given: dict[str, Any], message: str, tree: xr.DataTree
-) -> None:
+def test_bad_arguments_are_refused(given: dict[str, Any], message: str, tree: xr.DataTree) -> None:
     with pytest.raises(ValueError, match=message):
         bg.plot_alignment(tree, **given)
     with pytest.raises(ValueError, match=r"`tree` must have .* for `plot_alignment`;.*draw=\[0\]"):
