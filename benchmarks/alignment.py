@@ -21,8 +21,11 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "K = 10": (10, {"n_components": 10, "separation": 3.0}),
 }  # fmt: skip
 """Components fitted, and what `make_mixture` is given."""
-SIZES = ((1_000, 2, 3), (10_000, 2, 3), (10_000, 5, 10), (100_000, 2, 3))
-"""Rows, features and components of 4,000 draws."""
+SIZES = (
+    (1_000, 2, 3, 4_000), (1_000, 2, 3, 40_000), (10_000, 2, 3, 4_000), (10_000, 5, 10, 4_000),
+    (100_000, 2, 3, 4_000),
+)  # fmt: skip
+"""Rows, features, components and draws."""
 
 
 def compared(case: str, method: str) -> list[list[float]]:
@@ -73,8 +76,8 @@ def _tried(wrong: Any, planted: np.ndarray, way: str) -> tuple[float, float, flo
     return cost, most / len(undone), min(seconds)
 
 
-def timed(n_rows: int, n_features: int, n_components: int) -> list[float]:
-    """Return seconds that 4,000 draws around a mixture take, by each way."""
+def timed(n_rows: int, n_features: int, n_components: int, n_draws: int) -> list[float]:
+    """Return seconds that draws around a mixture take, by each way."""
     from bayesgmm.kernels.matching import match_draws
 
     rng = np.random.default_rng(1)
@@ -82,9 +85,9 @@ def timed(n_rows: int, n_features: int, n_components: int) -> list[float]:
     rows = (
         means[rng.integers(n_components, size=n_rows)] + rng.normal(size=(n_rows, n_features))
     ).T
-    noise = rng.normal(size=(4000, n_components, n_features)) / np.sqrt(n_rows / n_components)
-    weights = np.full((4000, n_components), -np.log(n_components))
-    unit = np.broadcast_to(np.eye(n_features), (4000, n_components, n_features, n_features)).copy()
+    noise = rng.normal(size=(n_draws, n_components, n_features)) / np.sqrt(n_rows / n_components)
+    weights = np.full((n_draws, n_components), -np.log(n_components))
+    unit = np.broadcast_to(np.eye(n_features), (*noise.shape, n_features)).copy()
     draws = (weights, means + noise, unit)
     seconds = []
     for way in METHODS:
@@ -134,8 +137,10 @@ def main() -> None:
                 ),
             )
         print()
+    timed(100, 2, 2, 10)
+    _row("rows, features, components, draws", *(f"`{way}`" for way in METHODS))
+    _row("---", *("---" for _ in METHODS))
     for size in SIZES:
-        timed(*size)
         _row(size, *(f"{seconds:.2f} s" for seconds in timed(*size)))
     print()
     for n_rows, share, margin in subsampled():
