@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.functionals import density, overlap
+    from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
     from bayesgmm.merging import merge_components
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
+    from bayesgmm.modes import mode_audit
+    from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
     from bayesgmm.plots.merges import plot_merge
@@ -54,8 +57,10 @@ __all__ = [
     "save",
     "load",
     "align",
+    "alignment_report",
     "summary",
     "check",
+    "mode_audit",
     "predict_proba",
     "predict",
     "score_samples",
@@ -68,6 +73,7 @@ __all__ = [
     "waic",
     "compare",
     "select",
+    "plot_alignment",
     "plot_components",
     "plot_uncertainty",
     "plot_density",
@@ -86,6 +92,8 @@ _HOMES = {
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),
     "bayesgmm.alignment": ("align",),
+    "bayesgmm.identifiability": ("alignment_report",),
+    "bayesgmm.modes": ("mode_audit",),
     "bayesgmm.convergence": ("check",),
     "bayesgmm.summaries": ("summary",),
     "bayesgmm.prediction": (
@@ -99,6 +107,7 @@ _HOMES = {
     "bayesgmm.modality": ("density_modes",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
+    "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
     "bayesgmm.plots.contours": ("plot_density",),

@@ -12,6 +12,7 @@ from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features, parameters, require
 
 type Array = NDArray[np.float64]
@@ -88,13 +89,7 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
     array([[1., 0.]])
     """
-    data = _data(tree, X_new, "predict_proba")
-    shares = _responsibilities(mixtures(tree), data.values)
-    component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
-    coords = {**data.obs_coords, names.COMPONENT: component}
-    return xr.DataArray(
-        shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
-    )
+    return _probability(tree, X_new, "predict_proba")
 
 
 def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -124,7 +119,7 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict(tree, [[2.0, 55.0], [4.5, 80.0]]).values
     array([0, 1])
     """
-    probability = predict_proba(tree, X_new)
+    probability = _probability(tree, X_new, "predict")
     return probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
 
 
@@ -216,7 +211,8 @@ def sample_posterior_predictive(
     >>> dict(new.sizes)
     {'chain': 1, 'draw': 1, 'obs': 5, 'feature': 2}
     """
-    require(tree, names.POSTERIOR, names.OBSERVED_DATA, function="sample_posterior_predictive")
+    require_draws(tree, names.POSTERIOR, function="sample_posterior_predictive")
+    require(tree, names.OBSERVED_DATA, function="sample_posterior_predictive")
     observed = tree[names.OBSERVED_DATA].dataset
     fresh = n_obs is not None
     n_new = observed.sizes[names.OBS]
@@ -264,7 +260,8 @@ def sample_posterior_predictive(
 
 def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about."""
-    require(tree, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
+    require_draws(tree, names.POSTERIOR, function=function)
+    require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
     rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
     data = prepare_new(rows, features(tree))
     constant = tree[names.CONSTANT_DATA].dataset
@@ -278,6 +275,17 @@ def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
             f"{data.features.tolist()[j]!r}. Check its units."
         )
     return data
+
+
+def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
+    """Return the responsibilities averaged over the draws, labelled."""
+    data = _data(tree, X_new, function)
+    shares = _responsibilities(mixtures(tree), data.values)
+    component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
+    coords = {**data.obs_coords, names.COMPONENT: component}
+    return xr.DataArray(
+        shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
+    )
 
 
 def _responsibilities(draws: Mixtures, values: Array) -> Array:

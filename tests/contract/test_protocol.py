@@ -222,7 +222,7 @@ def test_components_are_ordered_by_the_first_feature(case: tuple[Any, ...]) -> N
         raw = np.arange(len(concentration))
         assert (alignment["permutation"].values == raw).all()
         return
-    assert alignment.attrs["method"] == "ecr"
+    assert alignment.attrs["method"] == "stephens"
     first = tree["posterior"]["means"].mean(("chain", "draw")).isel(feature=0).values
     assert (np.diff(first) > 0).all()
 
@@ -306,5 +306,5 @@ def test_a_symmetric_vector_of_concentrations_is_the_number(method: str) -> None
         X, spec, method=method, draws=DRAWS, tune=40, chains=CHAINS, random_seed=SEED,
         progressbar=False,
     )  # fmt: skip
-    assert one["alignment"].attrs["method"] == "ecr"
+    assert one["alignment"].attrs["method"] == "stephens"
     xr.testing.assert_identical(other["posterior"].dataset, one["posterior"].dataset)

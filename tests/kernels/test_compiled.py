@@ -99,7 +99,9 @@ from bayesgmm.kernels import (
     ascent, factors, foreign, linked, merging, pairs, pointer, relabel,
 )
 from bayesgmm.kernels.cholesky import standardise
+from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link
+from bayesgmm.kernels.matching import match_draws
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 
@@ -118,6 +120,9 @@ merging.fill_paths(
     np.empty((2, 2, 2), dtype=int), *np.empty((2, 2, 2)), np.empty(2, dtype=int),
 )
 ascent.fill_modes(*draws, np.empty((2, 2, 4)), np.empty((2, 2)), np.empty((2, 2), dtype=int))
+for method in ("stephens", "parameters"):
+    match_draws(problem.rows, draws, 0, method)
+clarity(problem.rows, draws)
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address
