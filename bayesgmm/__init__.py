@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
+    from bayesgmm.allocations import sample_allocations
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
@@ -54,6 +55,7 @@ __all__ = [
     "predict",
     "score_samples",
     "sample_posterior_predictive",
+    "sample_allocations",
     "loo",
     "waic",
     "compare",
@@ -81,6 +83,7 @@ _HOMES = {
         "score_samples",
         "sample_posterior_predictive",
     ),
+    "bayesgmm.allocations": ("sample_allocations",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),

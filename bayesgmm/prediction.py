@@ -88,7 +88,7 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
     array([[1., 0.]])
     """
-    data = _data(tree, X_new, "predict_proba")
+    data = rows_asked(tree, X_new, "predict_proba")
     shares = _responsibilities(mixtures(tree), data.values)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     coords = {**data.obs_coords, names.COMPONENT: component}
@@ -161,7 +161,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.score_samples(tree, [[2.0, 55.0], [3.0, 40.0]]).values.round(1)
     array([ -3.3, -16.5])
     """
-    data = _data(tree, X_new, "score_samples")
+    data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
     n_draws = len(draws.log_weights)
     result = np.empty(data.n_obs)
@@ -262,7 +262,7 @@ def sample_posterior_predictive(
     )
 
 
-def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
+def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about."""
     require(tree, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
     rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new

@@ -42,8 +42,8 @@ FLOORS = (
     floor("tree", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment clustering pointwise prediction summaries symptoms convergence crossvalidation "
-        "comparison evidence",
+        "alignment allocations clustering coclustering partitions pointwise prediction summaries "
+        "symptoms convergence crossvalidation comparison evidence",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),

@@ -46,6 +46,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "predict": (("tree", "X_new"), {}),
     "score_samples": (("tree", "X_new"), {}),
     "sample_posterior_predictive": (("tree", "n_obs"), {"random_seed": None}),
+    "sample_allocations": (("tree", "X_new"), {"random_seed": None}),
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
