@@ -231,14 +231,45 @@ def distances(labels: Labels, other: Labels, loss: int, a: float = 1.0) -> Array
     return result.T
 
 
-def expected_losses(labels: Labels, other: Labels, loss: int, a: float = 1.0) -> Array:
+def expected_losses(
+    labels: Labels, other: Labels, loss: int, a: float = 1.0, weights: Array | None = None
+) -> Array:
     """Return the loss of every partition in `other`, averaged over the draws, shape (R,).
 
-    Arguments and cost are those of `distances`; memory is bounded.
+    Arguments and cost are those of `distances`; memory is bounded. `weights`, shape (S,), are
+    those of the draws, by default equal.
     """
     step = max(1, BLOCK_BYTES // (8 * len(labels)))
     parts = [
-        distances(labels, other[start : start + step], loss, a).mean(axis=0)
+        np.average(distances(labels, other[start : start + step], loss, a), 0, weights)
         for start in range(0, len(other), step)
     ]
     return np.concatenate(parts)
+
+
+@kernel
+def all_partitions(n: int, most: int) -> Labels:
+    """Return every partition of n rows into at most so many clusters, one a line.
+
+    Clusters are numbered in the order of their first rows; lines ascend. There are 1, 2, 5, 15,
+    52, 203, 877, 4140, 21147 for n = 1, ..., 9.
+    """
+    found = [np.zeros(n, dtype=np.int32)]
+    while True:
+        last = found[-1]
+        place = n - 1
+        while place > 0:
+            highest = last[:place].max()
+            if last[place] <= highest and last[place] + 1 < most:
+                break
+            place -= 1
+        if place <= 0:
+            break
+        following = last.copy()
+        following[place] += 1
+        following[place + 1 :] = 0
+        found.append(following)
+    partitions = np.empty((len(found), n), dtype=np.int32)
+    for line in range(len(found)):
+        partitions[line] = found[line]
+    return partitions
