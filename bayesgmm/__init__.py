@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
     from bayesgmm.allocations import sample_allocations
+    from bayesgmm.coclustering import similarity
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.inference.fit import fit
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
+    from bayesgmm.partitions import partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
@@ -56,6 +58,8 @@ __all__ = [
     "score_samples",
     "sample_posterior_predictive",
     "sample_allocations",
+    "similarity",
+    "partition",
     "loo",
     "waic",
     "compare",
@@ -84,6 +88,8 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.allocations": ("sample_allocations",),
+    "bayesgmm.coclustering": ("similarity",),
+    "bayesgmm.partitions": ("partition",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),

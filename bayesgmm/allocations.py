@@ -147,7 +147,8 @@ def shares_of(draws: Mixtures, rows: Array) -> Array:
     -------
     array, shape (S, K, n_rows)
     """
-    shares = np.empty((*draws.log_weights.shape, rows.shape[1]))
+    # zeros: to a single draw `fill_draws` adds
+    shares = np.zeros((*draws.log_weights.shape, rows.shape[1]))
 
     def fill(part: slice) -> None:
         fill_draws(
@@ -227,17 +228,17 @@ def _array(source: Any) -> NDArray[Any]:
         values: NDArray[Any] = np.asarray(source)
     except ValueError:
         raise ValueError(_ragged(source)) from None
-    if values.ndim != 2 and not (values.ndim == 0 and values.dtype == object):
-        remedy = {
-            1: "A single partition is `source[None, :]`.",
-            3: "Put the chains one after another: `source.reshape(-1, source.shape[-1])`.",
-        }.get(values.ndim, "Reshape it to one row for every draw.")
-        raise ValueError(f"`source` must be 2-D, draws by rows; got shape {values.shape}. {remedy}")
     if values.ndim == 0:
         raise TypeError(
             f"`source` must be a fit or an array of labels, draws by rows; got an object of type "
             f"{type(source).__name__}. Pass what bayesgmm.fit returned, or an integer array."
         )
+    if values.ndim != 2:
+        remedy = {
+            1: "A single partition is `source[None, :]`.",
+            3: "Put the chains one after another: `source.reshape(-1, source.shape[-1])`.",
+        }.get(values.ndim, "Reshape it to one row for every draw.")
+        raise ValueError(f"`source` must be 2-D, draws by rows; got shape {values.shape}. {remedy}")
     if 0 in values.shape:
         raise ValueError(
             f"`source` must hold at least one draw and one row; got shape {values.shape}. Look at "

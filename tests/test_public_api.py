@@ -47,6 +47,11 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "score_samples": (("tree", "X_new"), {}),
     "sample_posterior_predictive": (("tree", "n_obs"), {"random_seed": None}),
     "sample_allocations": (("tree", "X_new"), {"random_seed": None}),
+    "similarity": (("source",), {"rows": None, "method": None, "random_seed": None}),
+    "partition": (
+        ("source", "loss"),
+        {"a": 1.0, "max_clusters": None, "n_runs": 16, "random_seed": None},
+    ),
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),

@@ -2,7 +2,7 @@
 
 The search of Dahl, Johnson & Mueller (2022): rows are put, one after another in random order, into
 the cluster where they cost least; then each is moved to where it costs less until none is; then
-whole clusters are dissolved and their rows put anew, which is kept where it pays.
+whole clusters are dissolved and their rows put anew, as long as that pays for one of them.
 """
 
 from typing import Final
@@ -26,8 +26,6 @@ from bayesgmm.kernels.partition_loss import Labels
 type Seeds = NDArray[np.uint64]
 
 MOST_SWEEPS: Final = 100
-DISSOLVED: Final = 10
-"""Clusters that a search dissolves, at most."""
 
 
 @kernel
@@ -154,13 +152,12 @@ def search(
     if not _settle_all(state, task, order, random):
         return False
     _shuffle(columns, random)
-    attempts, position = 0, 0
-    while attempts < DISSOLVED and position < n_columns:
+    position = 0
+    while position < n_columns:
         column = columns[position]
         position += 1
         if state.sizes[column] == 0:
             continue
-        attempts += 1
         better = _dissolve(state, task, column, random)
         if better < 0 or (better > 0 and not _settle_all(state, task, order, random)):
             return False
