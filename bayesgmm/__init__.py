@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bayesgmm.model import build_model
     from bayesgmm.partitions import partition
     from bayesgmm.plots.components import plot_components
+    from bayesgmm.plots.partition import plot_partition
+    from bayesgmm.plots.similarity import plot_similarity
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
         predict,
@@ -66,6 +68,8 @@ __all__ = [
     "select",
     "plot_components",
     "plot_uncertainty",
+    "plot_similarity",
+    "plot_partition",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -93,6 +97,8 @@ _HOMES = {
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),
+    "bayesgmm.plots.partition": ("plot_partition",),
+    "bayesgmm.plots.similarity": ("plot_similarity",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }

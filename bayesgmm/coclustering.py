@@ -103,6 +103,64 @@ def similarity(
     )  # fmt: skip
 
 
+def membership(draws: xr.DataArray, labels: NDArray[np.int64]) -> Array:
+    """Return how often each row is with the others of its cluster, shape (N,).
+
+    Parameters
+    ----------
+    draws : DataArray of int, dims (draw, obs)
+        As `label_draws` returns them.
+    labels : array of int, shape (N,)
+        A partition, clusters numbered 0, 1, ... without gaps.
+
+    Returns
+    -------
+    array, shape (N,)
+        The mean probability that the row shares a cluster with another of its own; if there is
+        none, the probability that it is alone. In [0, 1].
+
+    Notes
+    -----
+    O(N S) operations, without a matrix of rows by rows.
+    """
+    n, n_clusters = len(labels), int(labels.max()) + 1
+    others = np.bincount(labels)[labels] - 1
+    total = np.zeros(n)
+    for drawn in draws.values:
+        pairs = drawn * n_clusters + labels
+        together = np.bincount(pairs)[pairs] - 1
+        alone = np.bincount(drawn)[drawn] == 1
+        total += np.where(others > 0, together / np.maximum(others, 1), alone)
+    return np.asarray(total / len(draws))
+
+
+def ordered(values: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of a similarity matrix, cluster by cluster, in the order of their likeness.
+
+    Parameters
+    ----------
+    values : array, shape (n, n)
+        Similarities.
+    labels : array of int, shape (n,)
+        A partition.
+
+    Returns
+    -------
+    array of int, shape (n,)
+        Clusters ascend; within each, rows are in the order of the leaves of average linkage.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    order = []
+    for k in np.unique(labels):
+        rows = np.flatnonzero(labels == k)
+        if len(rows) > 2:
+            among = values[np.ix_(rows, rows)]
+            rows = rows[leaves_list(linkage(1.0 - among[np.triu_indices(len(rows), 1)], "average"))]
+        order.append(rows)
+    return np.concatenate(order)
+
+
 def _chosen(obs: xr.Variable, rows: Any) -> NDArray[np.int64]:
     """Return the places of the rows that are asked for, refusing too many of them."""
     places = np.arange(obs.size)

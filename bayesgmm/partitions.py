@@ -159,6 +159,37 @@ def by_size(labels: Labels) -> NDArray[np.int64]:
     return np.asarray(np.argsort(order)[labels], dtype=np.int64)
 
 
+def given_or_best(draws: xr.DataArray, given: Any, random_seed: int | None) -> NDArray[np.int64]:
+    """Return a partition that a user gave for the rows of some draws, else the best one.
+
+    Parameters
+    ----------
+    draws : DataArray of int, dims (draw, obs)
+        As `label_draws` returns them.
+    given : object
+        None, or labels of all rows.
+    random_seed : int, optional
+
+    Returns
+    -------
+    array of int, shape (N,)
+        Clusters 0, 1, ..., the largest first.
+    """
+    if given is None:
+        return np.asarray(partition(draws, random_seed=random_seed).values, dtype=np.int64)
+    values, n = np.asarray(given), draws.sizes[names.OBS]
+    if values.shape != (n,):
+        raise ValueError(
+            f"`partition` must hold one label for each of {n} rows; got shape {values.shape}. "
+            f"Pass what bayesgmm.partition returned for these rows."
+        )
+    if values.dtype.kind not in "iu":
+        raise TypeError(
+            f"`partition` must hold integers; got {values.dtype} labels. Number the clusters."
+        )
+    return by_size(np.unique(values, return_inverse=True)[1].astype(np.int32))
+
+
 def _check_a(a: Any, loss: str) -> float:
     """Return `a`, refusing what is out of range or means nothing to a loss."""
     if isinstance(a, bool) or not isinstance(a, int | float | np.number):

@@ -8,6 +8,8 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
+from bayesgmm.allocations import label_draws
+from bayesgmm.coclustering import membership, ordered
 from tests.synthetic import random_fit
 from tests.test_prediction import log_joint
 
@@ -112,3 +114,26 @@ def test_rows_are_found_by_unique_labels(rng: np.random.Generator) -> None:
     assert bg.similarity(tree).shape == (6, 6)
     with pytest.raises(ValueError, match=r"`rows` must be left out where labels .* not unique"):
         bg.similarity(tree, rows=[1])
+
+
+def test_membership_is_the_mean_similarity_with_ones_own(rng: np.random.Generator) -> None:
+    draws = label_draws(rng.integers(0, 4, (37, 12)), function="test")
+    labels = np.array([0] * 6 + [1] * 5 + [2])
+    matrix = bg.similarity(draws).values
+    result = membership(draws, labels)
+    for i in range(11):
+        others = (labels == labels[i]) & (np.arange(12) != i)
+        np.testing.assert_allclose(result[i], matrix[i, others].mean())
+    alone = (draws.values[:, :11] != draws.values[:, 11:]).all(axis=1).mean()
+    np.testing.assert_allclose(result[11], alone)
+
+
+def test_rows_are_ordered_by_likeness_within_clusters() -> None:
+    """Two groups in one cluster, rows of which alternate, come out one after the other."""
+    group = np.arange(8) % 2
+    matrix = np.where(group[:, None] == group, 0.9, 0.4)
+    np.fill_diagonal(matrix, 1.0)
+    labels = np.array([0] * 6 + [1] * 2)
+    order = ordered(matrix, labels)
+    assert labels[order].tolist() == [0] * 6 + [1] * 2
+    assert np.abs(np.diff(group[order[:6]])).sum() == 1

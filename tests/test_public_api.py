@@ -70,6 +70,8 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "plot_components": (("tree",), {"ax": None}),
     "plot_uncertainty": (("tree",), {"ax": None}),
+    "plot_similarity": (("source", "partition"), {"ax": None, "random_seed": None}),
+    "plot_partition": (("tree", "partition"), {"ax": None, "random_seed": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 
