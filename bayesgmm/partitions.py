@@ -31,7 +31,7 @@ MOST_LINKED: Final = 5_000
 """Rows of which the similarity matrix is made for a start."""
 MOST_CUTS: Final = 50
 """Of the trees that linkage gives, those into the fewest clusters."""
-COMPARED: Final = 5 * 10**7
+COMPARED: Final = 3 * 10**7
 """Labels that are read to find the best of some starts."""
 SHORTLIST: Final = 4
 """Starts that are compared by all draws where there are too many to do so with all."""

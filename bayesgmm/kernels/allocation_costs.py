@@ -48,6 +48,8 @@ class Task(NamedTuple):
     ----------
     places : array of int32, shape (N, S)
         The line of every row in every draw.
+    ends : array of int, shape (S,)
+        The line after the last one of every draw.
     f : array, shape (N + 2,)
     g : array, shape (N + 1,)
         Gains: g(n) = f(n + 1) - f(n).
@@ -62,6 +64,7 @@ class Task(NamedTuple):
     """
 
     places: Labels
+    ends: Order
     f: Array
     g: Array
     loss: int
@@ -232,6 +235,31 @@ def take(state: State, task: Task, i: int) -> None:
 
 
 @kernel
+def clear(state: State, task: Task, column: int) -> None:
+    """Take all rows out of a column."""
+    counts, gains = state.counts[column // BATCH], state.gains[column // BATCH]
+    within, last = column % BATCH, task.ends[-1]
+    s = 0
+    for line in range(last):
+        if line == task.ends[s]:
+            s += 1
+        n = counts[line, within]
+        counts[line, within] = 0
+        gains[line, within] = task.g[0]
+        if task.linear:
+            state.joint[0] -= task.f[n]
+        else:
+            size = state.members[line]
+            state.members[line] = size - n
+            state.joint[s] -= task.f[n]
+            state.true[s] += task.f[size - n] - task.f[size]
+    state.sizes[column] = 0
+    for i in range(len(state.labels)):
+        if state.labels[i] == column:
+            state.labels[i] = -1
+
+
+@kernel
 def _fill_sums(state: State, task: Task, i: int, top: int, empty: int) -> None:
     """Write what row `i` costs in the columns up to `top` and in an empty one: VI and Binder.
 
@@ -354,5 +382,5 @@ def make_task(labels: Labels, loss: int, a: float, most: int) -> tuple[Task, int
     f = terms(n + 1, loss)
     linear = loss in (VI, BINDER)
     unit = n if loss == VI else n * n if loss == BINDER else 1.0
-    task = Task(places, f, np.diff(f), loss, a, linear, most, TIE * n_draws * unit)
+    task = Task(places, bounds[1:], f, np.diff(f), loss, a, linear, most, TIE * n_draws * unit)
     return task, int(bounds[-1])

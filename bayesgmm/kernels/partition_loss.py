@@ -147,19 +147,20 @@ def fill_joint(
     """
     n_draws, n = labels.shape
     table = np.zeros(int(n_clusters.max()) * n_others, dtype=np.int32)
+    width = np.uint64(n_others)
     for s in range(n_draws):
-        total, size = 0.0, n_clusters[s] * n_others
+        row, total, size = labels[s], 0.0, n_clusters[s] * n_others
         for i in range(n):
-            table[labels[s, i] * n_others + other[i]] += 1
+            table[np.uint64(row[i]) * width + np.uint64(other[i])] += 1
         if size <= n:
             for place in range(size):
                 total += f[table[place]]
             table[:size] = 0
         else:  # most counts are zero
             for i in range(n):
-                place = labels[s, i] * n_others + other[i]
-                total += f[table[place]]
-                table[place] = 0
+                cell = np.uint64(row[i]) * width + np.uint64(other[i])
+                total += f[table[cell]]
+                table[cell] = 0
         joint[s] = total
 
 

@@ -14,6 +14,7 @@ from bayesgmm.kernels.allocation_costs import (
     Order,
     State,
     Task,
+    clear,
     empty_state,
     fill_costs,
     objective,
@@ -98,8 +99,7 @@ def _dissolve(state: State, task: Task, column: int, random: Seeds) -> int:
     before = objective(state, task)
     rows = np.flatnonzero(state.labels == column)
     _shuffle(rows, random)
-    for i in rows:
-        take(state, task, i)
+    clear(state, task, column)
     if _settle(state, task, rows) < 0:
         return -1
     if objective(state, task) < before - task.tie:

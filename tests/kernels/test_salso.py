@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bayesgmm.kernels.allocation_costs import BATCH, empty_state, fill_costs, make_task, put, take
+from bayesgmm.kernels.allocation_costs import (
+    BATCH,
+    clear,
+    empty_state,
+    fill_costs,
+    make_task,
+    put,
+    take,
+)
 from bayesgmm.kernels.partition_loss import (
     LOSSES,
     all_partitions,
@@ -71,6 +79,21 @@ def test_costs_differ_as_losses_do(rng: np.random.Generator, loss: str, n_cluste
             assert got[own] + shift >= expected[own] - 1e-9
         if not placed:
             put(state, task, row, chosen[row])
+
+
+@pytest.mark.parametrize("loss", ["vi", "nid"])
+def test_a_column_is_cleared_as_row_by_row(rng: np.random.Generator, loss: str) -> None:
+    labels = draws_of(rng, 12, 30, 4)
+    task, n_lines = make_task(labels, LOSSES[loss], 1.0, 30)
+    one, other = (empty_state(n_lines, 2 * BATCH, 12, 30, task.g) for _ in range(2))
+    for i in range(30):
+        put(one, task, i, i % 10)
+        put(other, task, i, i % 10)
+    clear(one, task, 9)
+    for i in range(9, 30, 10):
+        take(other, task, i)
+    for got, expected in zip(one[:7], other[:7], strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
