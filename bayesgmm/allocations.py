@@ -1,5 +1,6 @@
 """Which cluster every row is in, draw by draw: sampled from a fit, or given by the user."""
 
+import math
 import os
 from collections.abc import Iterable
 from typing import Any, Final
@@ -218,7 +219,7 @@ def _read_xarray(source: xr.DataArray) -> tuple[NDArray[Any], dict[str, Any]]:
         for name, coord in source.coords.items()
         if coord.dims == (names.OBS,)
     }
-    return _array(values.reshape(-1, values.shape[-1])), coords
+    return _array(values.reshape(math.prod(values.shape[:-1]), values.shape[-1])), coords
 
 
 def _array(source: Any) -> NDArray[Any]:

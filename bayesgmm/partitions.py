@@ -35,6 +35,9 @@ COMPARED: Final = 3 * 10**7
 """Labels that are read to find the best of some starts."""
 SHORTLIST: Final = 4
 """Starts that are compared by all draws where there are too many to do so with all."""
+CELL_BYTES: Final = 12
+LARGEST_TABLES: Final = 2**31
+"""Bytes of the tables of one search, so many for each cell, beyond which it is refused."""
 ALIKE: Final = 1e-9
 """Expected losses that differ by less are equal."""
 
@@ -222,6 +225,7 @@ def _searched(
     seeds = rng.integers(1, 2**63, size=(len(starts) + n_runs, 1), dtype=np.uint64)
     widest = max(int(labels.max()) + 1, *(int(start.max()) + 1 for start in starts))
     room = (min(widest, most) // BATCH + 1) * BATCH
+    _refuse_wide(n_lines, room)
     found = np.empty((len(seeds), labels.shape[1]), dtype=np.int32)
 
     def run(part: slice) -> None:
@@ -230,6 +234,7 @@ def _searched(
             start = starts[r - n_runs] if r >= n_runs else np.empty(0, dtype=np.int32)
             while not search(task, n_lines, n_columns, start, seeds[r].copy(), found[r]):
                 n_columns *= 2
+                _refuse_wide(n_lines, n_columns)
 
     over_draws(run, len(found))
     found = compacted(found.astype(np.int64), int(found.max()) + 1)
@@ -240,6 +245,17 @@ def _searched(
     best = int(np.argmin(losses))
     hits = int((losses[places.ravel()[:n_runs]] <= losses[best] + ALIKE).sum())
     return different[best], float(losses[best]), hits
+
+
+def _refuse_wide(n_lines: int, n_columns: int) -> None:
+    """Refuse a search among so many clusters that its tables would not fit."""
+    size = CELL_BYTES * n_lines * n_columns
+    if size > LARGEST_TABLES:
+        raise ValueError(
+            f"`max_clusters` must leave the tables of a search under 2 GiB; got {n_columns} "
+            f"clusters that might be wanted, with {n_lines} in all draws together, "
+            f"{size / 2**30:.1f} GiB. Give fewer, e.g. 50, or thin the draws."
+        )
 
 
 def _starts(labels: Labels, loss: int, a: float, most: int) -> Labels:
@@ -277,7 +293,6 @@ def _cuts(apart: Array, method: str, most: int) -> Labels:
 def _best(labels: Labels, candidates: Labels, loss: int, a: float) -> Labels:
     """Return the candidate with the least expected loss, by some draws first if they are many."""
     n_draws, n = labels.shape
-    candidates = np.unique(candidates, axis=0)
     judges = max(1, COMPARED // (len(candidates) * n))
     if judges < n_draws:
         some = labels[np.linspace(0, n_draws - 1, judges).round().astype(np.int64)]

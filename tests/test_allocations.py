@@ -126,6 +126,11 @@ def test_a_fit_is_sampled(tree: xr.DataTree) -> None:
         ([[True, False]], TypeError, r"integers; got bool labels\. Convert it"),
         (np.ma.masked_equal([[1, 2], [3, 4]], 3), ValueError, r"got none at draw 1, row 0"),
         (xr.DataArray([[1, 2]]), ValueError, r"dimensions 'draw' and 'obs'.*got 'dim_0', 'dim_1'"),
+        (
+            xr.DataArray(np.zeros((2, 0), int), dims=("draw", "obs")),
+            ValueError,
+            r"at least one draw and one row; got shape \(2, 0\)",
+        ),
         (xr.DataArray([1, 2], dims="obs"), ValueError, r"dimensions 'draw' and 'obs'.*got 'obs'"),
         (xr.Dataset({"z": 1}), TypeError, r"got a Dataset\. Pass one of its variables \('z'\)"),
         (None, TypeError, r"a fit or an array of labels.*got an object of type NoneType"),

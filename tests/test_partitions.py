@@ -161,3 +161,17 @@ def test_bad_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         bg.partition([[0, 1]], **arguments)
+
+
+def test_tables_that_would_not_fit_are_refused(
+    labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bayesgmm.partitions.LARGEST_TABLES", 12 * 8 * 150 * 3)
+    with pytest.raises(ValueError, match=r"`max_clusters` must leave the tables .*; got \d+ clusters"):
+        bg.partition(labels, random_seed=1)
+    alone = np.tile(np.arange(30), (3, 1))
+    monkeypatch.setattr("bayesgmm.partitions.LARGEST_TABLES", 12 * 8 * 90)
+    with pytest.raises(ValueError, match=r"got \d+ clusters that might be wanted, with 90 in all"):
+        bg.partition(alone, random_seed=1)
+    few = bg.partition(alone, max_clusters=6, random_seed=1)
+    assert few.attrs["n_clusters"] <= 6
