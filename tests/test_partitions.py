@@ -167,7 +167,7 @@ def test_tables_that_would_not_fit_are_refused(
     labels: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bayesgmm.partitions.LARGEST_TABLES", 12 * 8 * 150 * 3)
-    with pytest.raises(ValueError, match=r"`max_clusters` must leave the tables .*; got \d+ clusters"):
+    with pytest.raises(ValueError, match=r"`max_clusters` must leave the tables .*; got \d+ "):
         bg.partition(labels, random_seed=1)
     alone = np.tile(np.arange(30), (3, 1))
     monkeypatch.setattr("bayesgmm.partitions.LARGEST_TABLES", 12 * 8 * 90)
