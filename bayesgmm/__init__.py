@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
     from bayesgmm.partitions import partition
+    from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
-    from bayesgmm.plots.partition import plot_partition
-    from bayesgmm.plots.similarity import plot_similarity
+    from bayesgmm.plots.matrix import plot_similarity
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
         predict,
@@ -97,8 +97,8 @@ _HOMES = {
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),
-    "bayesgmm.plots.partition": ("plot_partition",),
-    "bayesgmm.plots.similarity": ("plot_similarity",),
+    "bayesgmm.plots.clusters": ("plot_partition",),
+    "bayesgmm.plots.matrix": ("plot_similarity",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }

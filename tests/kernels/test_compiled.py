@@ -98,7 +98,9 @@ from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.compiled import link
+from bayesgmm.coclustering import similarity
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.partitions import partition
 from bayesgmm.priors import LKJCovariance
 
 rng = np.random.default_rng(1)
@@ -110,6 +112,11 @@ for structure in ("full", "tied_correlation"):
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
 relabel.align_draws(problem.rows, *draws, 0)
+labels = rng.integers(0, 3, (20, 12))
+for loss in ("vi", "omari", "nvi", "id", "nid"):
+    partition(labels, loss, random_seed=1)
+partition(labels[:, :4])
+similarity(labels)
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address
