@@ -134,7 +134,8 @@ def search(
     Returns
     -------
     bool
-        Whether there was room enough; if not, nothing was found.
+        Whether there was room enough; if not, nothing was found. What is found does not depend
+        on how much more room there is.
 
     Notes
     -----
@@ -142,7 +143,7 @@ def search(
     """
     n, n_draws = task.places.shape
     state = empty_state(n_lines, n_columns, n_draws, n, task.g)
-    order, columns = np.arange(n), np.arange(n_columns)
+    order = np.arange(n)
     _shuffle(order, random)
     if len(start) > 0:
         for i in range(n):
@@ -151,17 +152,16 @@ def search(
         return False
     if not _settle_all(state, task, order, random):
         return False
+    columns = np.flatnonzero(state.sizes)
     _shuffle(columns, random)
     position = 0
-    while position < n_columns:
-        column = columns[position]
+    while position < len(columns):
+        better = _dissolve(state, task, columns[position], random)
         position += 1
-        if state.sizes[column] == 0:
-            continue
-        better = _dissolve(state, task, column, random)
         if better < 0 or (better > 0 and not _settle_all(state, task, order, random)):
             return False
         if better > 0:
+            columns = np.flatnonzero(state.sizes)
             _shuffle(columns, random)
             position = 0
     labels[:] = state.labels

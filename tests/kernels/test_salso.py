@@ -141,6 +141,17 @@ def test_there_are_no_more_clusters_than_allowed(
     assert found_by(labels, LOSSES[loss], most=most).max() < most
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_room_to_spare_changes_nothing(rng: np.random.Generator, loss: str) -> None:
+    labels = draws_of(rng, 40, 50, 14)
+    task, n_lines = make_task(labels, LOSSES[loss], 1.0, 50)
+    found = np.empty((2, 50), dtype=np.int32)
+    for row, n_columns in zip(found, (24, 56), strict=True):
+        seed = np.array([9], dtype=np.uint64)
+        assert search(task, n_lines, n_columns, np.empty(0, dtype=np.int32), seed, row)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_tables_grow_where_more_clusters_are_wanted() -> None:
     """Twenty rows that are never together need more columns than one batch."""
     labels = np.tile(np.arange(20, dtype=np.int32), (3, 1))
