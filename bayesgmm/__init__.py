@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
+    from bayesgmm.allocations import sample_allocations
+    from bayesgmm.coclustering import similarity
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
     from bayesgmm.modes import mode_audit
+    from bayesgmm.partitions import partition
     from bayesgmm.plots.alignment import plot_alignment
+    from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
+    from bayesgmm.plots.matrix import plot_similarity
     from bayesgmm.plots.merges import plot_merge
     from bayesgmm.plots.peaks import plot_modes
     from bayesgmm.plots.uncertainty import plot_uncertainty
@@ -69,6 +74,9 @@ __all__ = [
     "overlap",
     "density",
     "density_modes",
+    "sample_allocations",
+    "similarity",
+    "partition",
     "loo",
     "waic",
     "compare",
@@ -79,6 +87,8 @@ __all__ = [
     "plot_density",
     "plot_merge",
     "plot_modes",
+    "plot_similarity",
+    "plot_partition",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -105,10 +115,15 @@ _HOMES = {
     "bayesgmm.merging": ("merge_components",),
     "bayesgmm.functionals": ("overlap", "density"),
     "bayesgmm.modality": ("density_modes",),
+    "bayesgmm.allocations": ("sample_allocations",),
+    "bayesgmm.coclustering": ("similarity",),
+    "bayesgmm.partitions": ("partition",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),
+    "bayesgmm.plots.clusters": ("plot_partition",),
+    "bayesgmm.plots.matrix": ("plot_similarity",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
     "bayesgmm.plots.contours": ("plot_density",),
     "bayesgmm.plots.merges": ("plot_merge",),

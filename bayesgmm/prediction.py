@@ -156,7 +156,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.score_samples(tree, [[2.0, 55.0], [3.0, 40.0]]).values.round(1)
     array([ -3.3, -16.5])
     """
-    data = _data(tree, X_new, "score_samples")
+    data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
     n_draws = len(draws.log_weights)
     result = np.empty(data.n_obs)
@@ -258,7 +258,7 @@ def sample_posterior_predictive(
     )
 
 
-def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
+def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
@@ -279,7 +279,7 @@ def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
 
 def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     """Return the responsibilities averaged over the draws, labelled."""
-    data = _data(tree, X_new, function)
+    data = rows_asked(tree, X_new, function)
     shares = _responsibilities(mixtures(tree), data.values)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     coords = {**data.obs_coords, names.COMPONENT: component}

@@ -7,7 +7,16 @@ from types import ModuleType
 from benchmarks import page
 from benchmarks.runs import ROOT, Result, Store, run
 
-SECTIONS = ("ceilings", "gradient", "em", "sampling", "whitening", "sessions", "large")
+SECTIONS = (
+    "ceilings",
+    "gradient",
+    "em",
+    "sampling",
+    "whitening",
+    "sessions",
+    "large",
+    "clustering",
+)
 KEPT = ROOT / "build" / "benchmarks"
 
 

@@ -42,9 +42,9 @@ FLOORS = (
     floor("tree", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "identifiability modes "
-        "alignment clustering pointwise prediction summaries symptoms convergence crossvalidation "
-        "comparison evidence functionals merging modality",
+        "alignment allocations coclustering comparison convergence crossvalidation evidence "
+        "functionals identifiability merging modality modes partitions pointwise prediction "
+        "summaries symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),

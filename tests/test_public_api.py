@@ -52,6 +52,12 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "overlap": (("tree",), {}),
     "density": (("tree", "grid"), {"probability": 0.9}),
     "density_modes": (("tree",), {}),
+    "sample_allocations": (("tree", "X_new"), {"random_seed": None}),
+    "similarity": (("source",), {"rows": None, "method": None, "random_seed": None}),
+    "partition": (
+        ("source", "loss"),
+        {"a": 1.0, "max_clusters": None, "n_runs": 16, "random_seed": None},
+    ),
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
@@ -74,6 +80,8 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plot_density": (("tree",), {"ax": None}),
     "plot_merge": (("tree",), {"ax": None}),
     "plot_modes": (("tree",), {"ax": None}),
+    "plot_similarity": (("source", "partition"), {"ax": None, "random_seed": None}),
+    "plot_partition": (("tree", "partition"), {"ax": None, "random_seed": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 

@@ -108,9 +108,9 @@ def plot_uncertainty(
     rows = rows[np.argsort(uncertainty[rows], kind="stable")]
     ax = new_axes(7.5, 5.0) if ax is None else ax
     X = tree[names.OBSERVED_DATA].dataset[names.X]
-    center, directions, labels = _directions(X)
+    center, directions, labels = directions_of(X)
     scene = view(tree, center, directions, labels, rows, probability[rows])
-    places = (_draw_strip if len(labels) == 1 else _draw_outlines)(ax, scene)
+    places = (draw_strip if len(labels) == 1 else _draw_outlines)(ax, scene)
     bars = _draw_points(ax, places, uncertainty[rows], probability.shape[1], threshold)
     title = [_count(n_uncertain, len(order)), _meaning(threshold)]
     title.append(note_of_rows(len(rows), len(order)))
@@ -121,7 +121,7 @@ def plot_uncertainty(
     return ax
 
 
-def _directions(X: xr.DataArray) -> tuple[Array, Array, list[str]]:
+def directions_of(X: xr.DataArray) -> tuple[Array, Array, list[str]]:
     """Return the origin and the directions that rows are drawn along, and what axes say."""
     labels = feature_labels(X)
     if len(labels) <= 2:
@@ -153,7 +153,7 @@ def _draw_outlines(ax: "Axes", scene: Scene) -> Array:
     return scene.points
 
 
-def _draw_strip(ax: "Axes", scene: Scene) -> Array:
+def draw_strip(ax: "Axes", scene: Scene) -> Array:
     """Draw mean densities above a strip of the points; return where these go in it."""
     low, high = limits(scene, 0, CONTEXT)
     pad = MARGIN * (high - low)

@@ -102,7 +102,9 @@ from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link
 from bayesgmm.kernels.matching import match_draws
+from bayesgmm.coclustering import similarity
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.partitions import partition
 from bayesgmm.priors import LKJCovariance
 
 rng = np.random.default_rng(1)
@@ -123,6 +125,11 @@ ascent.fill_modes(*draws, np.empty((2, 2, 4)), np.empty((2, 2)), np.empty((2, 2)
 for method in ("stephens", "parameters"):
     match_draws(problem.rows, draws, 0, method)
 clarity(problem.rows, draws)
+labels = rng.integers(0, 3, (20, 12))
+for loss in ("vi", "omari", "nvi", "id", "nid"):
+    partition(labels, loss, random_seed=1)
+partition(labels[:, :4])
+similarity(labels)
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address
