@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
     from bayesgmm.allocations import sample_allocations
+    from bayesgmm.certainty import uncertainty
     from bayesgmm.coclustering import similarity
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
+    from bayesgmm.credibility import credible_ball
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.inference.fit import fit
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
+    from bayesgmm.occupancy import n_clusters
     from bayesgmm.partitions import partition
+    from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.partition import plot_partition
     from bayesgmm.plots.similarity import plot_similarity
@@ -37,7 +41,9 @@ if TYPE_CHECKING:
         score_samples,
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+    from bayesgmm.representatives import representative_partitions
     from bayesgmm.selection import select
+    from bayesgmm.subsets import confident_subset
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
 
@@ -62,6 +68,11 @@ __all__ = [
     "sample_allocations",
     "similarity",
     "partition",
+    "n_clusters",
+    "credible_ball",
+    "representative_partitions",
+    "confident_subset",
+    "uncertainty",
     "loo",
     "waic",
     "compare",
@@ -70,6 +81,7 @@ __all__ = [
     "plot_uncertainty",
     "plot_similarity",
     "plot_partition",
+    "plot_credible_ball",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -94,12 +106,18 @@ _HOMES = {
     "bayesgmm.allocations": ("sample_allocations",),
     "bayesgmm.coclustering": ("similarity",),
     "bayesgmm.partitions": ("partition",),
+    "bayesgmm.occupancy": ("n_clusters",),
+    "bayesgmm.representatives": ("representative_partitions",),
+    "bayesgmm.credibility": ("credible_ball",),
+    "bayesgmm.subsets": ("confident_subset",),
+    "bayesgmm.certainty": ("uncertainty",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.partition": ("plot_partition",),
     "bayesgmm.plots.similarity": ("plot_similarity",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
+    "bayesgmm.plots.ball": ("plot_credible_ball",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

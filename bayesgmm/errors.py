@@ -57,6 +57,14 @@ def check_positive(value: Any, name: str, remedy: str) -> float:
     return number
 
 
+def check_share(value: Any, name: str, remedy: str) -> float:
+    """Return `value` as a float, refusing anything that does not lie between 0 and 1."""
+    share = check_positive(value, name, remedy)
+    if share >= 1.0:
+        raise ValueError(f"`{name}` must lie between 0 and 1; got {value}. {remedy}")
+    return share
+
+
 def check_choice(value: Any, name: str, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`; name the nearest choice if it is not."""
     if isinstance(value, str) and value in choices:

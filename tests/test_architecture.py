@@ -43,7 +43,8 @@ FLOORS = (
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment allocations clustering coclustering partitions pointwise prediction summaries "
-        "symptoms convergence crossvalidation comparison evidence",
+        "symptoms convergence crossvalidation comparison evidence "
+        "certainty credibility occupancy representatives subsets",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),

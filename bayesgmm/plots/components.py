@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, check_share
 from bayesgmm.plots.canvas import (
     check_axes,
     drawn_rows,
@@ -20,7 +20,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.legend import legend_entries, place_legend
 from bayesgmm.plots.panels import draw_density, draw_plane, number_components
-from bayesgmm.plots.scene import Scene, check_share, choose_features, view
+from bayesgmm.plots.scene import Scene, choose_features, view
 from bayesgmm.prediction import predict_proba
 from bayesgmm.tree import features as fitted_features
 from bayesgmm.tree import require

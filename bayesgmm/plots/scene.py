@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.errors import check_positive
 from bayesgmm.plots.geometry import Array
 from bayesgmm.tree import parameters
 
@@ -130,11 +129,3 @@ def choose_features(labels: list[Any], features: Any, at_most: int) -> list[int]
                 f"Drop the repeated ones."
             )
     return [labels.index(label) for label in wanted]
-
-
-def check_share(value: Any, name: str, remedy: str) -> float:
-    """Return `value` as a float, refusing anything that does not lie between 0 and 1."""
-    share = check_positive(value, name, remedy)
-    if share >= 1.0:
-        raise ValueError(f"`{name}` must lie between 0 and 1; got {value}. {remedy}")
-    return share

@@ -98,6 +98,7 @@ from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.compiled import link
+from bayesgmm.kernels.subpartition import grow_subset
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 
@@ -110,6 +111,7 @@ for structure in ("full", "tied_correlation"):
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
 relabel.align_draws(problem.rows, *draws, 0)
+grow_subset(np.zeros((2, 3), dtype=np.int32), np.arange(3))
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address
