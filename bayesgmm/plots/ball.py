@@ -51,8 +51,8 @@ def plot_credible_ball(
     """Plot the point estimate of the partition beside the extremes of its credible ball.
 
     Colour and marker of a point are its cluster; rows that are in another cluster than in the
-    point estimate are ringed, the others pale. What is the same in all panels is known; what is
-    ringed in one of them might be so. One feature is drawn as a strip, more than two along the
+    point estimate are ringed, the others pale. Rows ringed in any panel are in doubt; which ones
+    are certain, `confident_subset` says. One feature is drawn as a strip, more than two along the
     two principal axes of the standardised data.
 
     Parameters
