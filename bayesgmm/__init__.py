@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
     from bayesgmm.allocations import sample_allocations
+    from bayesgmm.certainty import uncertainty
     from bayesgmm.coclustering import similarity
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
+    from bayesgmm.credibility import credible_ball
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
     from bayesgmm.modes import mode_audit
+    from bayesgmm.occupancy import n_clusters
     from bayesgmm.partitions import partition
     from bayesgmm.plots.alignment import plot_alignment
+    from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
@@ -46,7 +50,9 @@ if TYPE_CHECKING:
         score_samples,
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+    from bayesgmm.representatives import representative_partitions
     from bayesgmm.selection import select
+    from bayesgmm.subsets import confident_subset
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
 
@@ -77,6 +83,11 @@ __all__ = [
     "sample_allocations",
     "similarity",
     "partition",
+    "n_clusters",
+    "credible_ball",
+    "representative_partitions",
+    "confident_subset",
+    "uncertainty",
     "loo",
     "waic",
     "compare",
@@ -89,6 +100,7 @@ __all__ = [
     "plot_modes",
     "plot_similarity",
     "plot_partition",
+    "plot_credible_ball",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -118,6 +130,11 @@ _HOMES = {
     "bayesgmm.allocations": ("sample_allocations",),
     "bayesgmm.coclustering": ("similarity",),
     "bayesgmm.partitions": ("partition",),
+    "bayesgmm.occupancy": ("n_clusters",),
+    "bayesgmm.representatives": ("representative_partitions",),
+    "bayesgmm.credibility": ("credible_ball",),
+    "bayesgmm.subsets": ("confident_subset",),
+    "bayesgmm.certainty": ("uncertainty",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
@@ -128,6 +145,7 @@ _HOMES = {
     "bayesgmm.plots.contours": ("plot_density",),
     "bayesgmm.plots.merges": ("plot_merge",),
     "bayesgmm.plots.peaks": ("plot_modes",),
+    "bayesgmm.plots.ball": ("plot_credible_ball",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -17,6 +17,8 @@ COMPONENT2: Final = "component2"
 CLUSTER: Final = "cluster"
 N_CLUSTERS: Final = "n_clusters"
 STATISTIC: Final = "statistic"
+CI_BOUND: Final = "ci_bound"
+BOUND: Final = "bound"
 
 # Variables of the posterior
 WEIGHTS: Final = "weights"
@@ -87,7 +89,6 @@ ELBO_DRAWS: Final = "n_draws"
 ELBO_ROWS: Final = "n_obs"
 
 # Variables of what `overlap`, `merge_components` and `density_modes` return
-OVERLAP: Final = "overlap"
 MISCLASSIFICATION: Final = "misclassification"
 BHATTACHARYYA: Final = "bhattacharyya"
 KL: Final = "kl"
@@ -100,6 +101,32 @@ TOGETHER: Final = "together"
 LOCATION: Final = "location"
 LOG_DENSITY: Final = "log_density"
 N_MODES: Final = "n_modes"
+
+# How sure the allocation of a row is
+PROBABILITY_INTERVAL: Final = "probability_interval"
+ERROR_PROBABILITY: Final = "error_probability"
+TOTAL_ENTROPY: Final = "total_entropy"
+ALEATORIC_ENTROPY: Final = "aleatoric_entropy"
+EPISTEMIC_ENTROPY: Final = "epistemic_entropy"
+EXEMPLAR: Final = "exemplar"
+WITH_EXEMPLAR: Final = "with_exemplar"
+CI_PROB: Final = "ci_prob"
+
+# Partitions, and how sure they are
+PARTITION: Final = "partition"
+REPRESENTATIVE: Final = "representative"
+DISTANCE: Final = "distance"
+DRAW_DISTANCE: Final = "draw_distance"
+N_TIED: Final = "n_tied"
+JOINT_PROBABILITY: Final = "joint_probability"
+PATH: Final = "path"
+N_ROWS: Final = "n_rows"
+N_CONFIDENT: Final = "n_confident"
+N_PARTITIONS: Final = "n_partitions"
+WASSERSTEIN: Final = "wasserstein"
+LEVEL: Final = "level"
+RADIUS: Final = "radius"
+MASS: Final = "mass"
 
 # Groups
 POSTERIOR: Final = "posterior"
@@ -128,9 +155,8 @@ RESAMPLED: Final = "resampled"
 MODE_SHARE: Final = "mode_share"
 EXPECTED_LOSS: Final = "expected_loss"
 
-# Attributes of a partition, beside ``expected_loss``
+# Attributes of a partition, beside ``expected_loss`` and ``n_clusters``
 LOSS: Final = "loss"
-N_CLUSTERS: Final = "n_clusters"
 ENUMERATED: Final = "enumerated"
 RUNS: Final = "n_runs"
 RUNS_AT_BEST: Final = "n_runs_at_best"

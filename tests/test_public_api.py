@@ -58,6 +58,11 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("source", "loss"),
         {"a": 1.0, "max_clusters": None, "n_runs": 16, "random_seed": None},
     ),
+    "n_clusters": (("source",), {"random_seed": None}),
+    "credible_ball": (("source", "partition"), {"loss": "vi", "level": 0.95, "random_seed": None}),
+    "representative_partitions": (("source", "n_partitions"), {"loss": "vi", "random_seed": None}),
+    "confident_subset": (("source", "probability"), {"random_seed": None}),
+    "uncertainty": (("tree", "X_new"), {}),
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
@@ -82,6 +87,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plot_modes": (("tree",), {"ax": None}),
     "plot_similarity": (("source", "partition"), {"ax": None, "random_seed": None}),
     "plot_partition": (("tree", "partition"), {"ax": None, "random_seed": None}),
+    "plot_credible_ball": (("tree", "ball"), {"ax": None, "random_seed": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 

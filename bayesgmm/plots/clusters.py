@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.allocations import label_draws
 from bayesgmm.coclustering import membership
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, check_share
 from bayesgmm.partitions import given_or_best
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (
@@ -29,7 +29,7 @@ from bayesgmm.plots.canvas import (
 from bayesgmm.plots.geometry import Array
 from bayesgmm.plots.legend import place_legend
 from bayesgmm.plots.panels import MARGIN
-from bayesgmm.plots.scene import check_share, view
+from bayesgmm.plots.scene import view
 from bayesgmm.plots.uncertainty import directions_of, draw_strip
 from bayesgmm.prediction import predict_proba
 from bayesgmm.tree import require

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
+from bayesgmm.certainty import error_probability
 from bayesgmm.errors import check_integer, check_share
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (
@@ -47,11 +48,11 @@ def plot_uncertainty(
 ) -> "Axes":
     """Plot which rows may belong to another component than their most probable one.
 
-    The uncertainty of a row is one minus the probability of its most probable component; the
-    larger and darker a point, the more uncertain. The title counts the rows above `threshold`,
-    and the most uncertain of them are named. One feature is drawn as a strip below its density,
-    more than two along the two principal axes of the standardised data; thin outlines are the
-    components at the posterior mean.
+    The uncertainty of a row is one minus the probability of its most probable component, the
+    ``error_probability`` of `uncertainty`; the larger and darker a point, the more uncertain.
+    The title counts the rows above `threshold`, and the most uncertain of them are named. One
+    feature is drawn as a strip below its density, more than two along the two principal axes of
+    the standardised data; thin outlines are the components at the posterior mean.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def plot_uncertainty(
     n_named = check_integer(n_named, "n_named", 0, "A dozen names find room.")
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
     probability = predict_proba(tree).transpose(names.OBS, names.COMPONENT).values
-    uncertainty = 1.0 - probability.max(axis=1)
+    uncertainty = error_probability(probability)
     order = np.argsort(-uncertainty, kind="stable")
     n_uncertain = int((uncertainty >= threshold).sum())
     named = order[: min(n_named, n_uncertain)]

@@ -96,13 +96,14 @@ from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels import (
-    ascent, factors, foreign, linked, merging, pairs, pointer, relabel,
+    ascent, factors, foreign, linked, merging, pairs, pointer,
 )
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link
 from bayesgmm.kernels.matching import match_draws
 from bayesgmm.coclustering import similarity
+from bayesgmm.kernels.subpartition import grow_subset
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.partitions import partition
 from bayesgmm.priors import LKJCovariance
@@ -115,7 +116,6 @@ for structure in ("full", "tied_correlation"):
         mode = find_modes(problem, target, rng, n_starts=3, hierarchical=True).best
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
-relabel.align_draws(problem.rows, *draws, 0)
 pairs.fill_pairs(*draws, np.eye(4), *np.empty((4, 2, 2, 2)))
 merging.fill_paths(
     problem.rows, *draws, True, 0.1,
@@ -130,6 +130,7 @@ for loss in ("vi", "omari", "nvi", "id", "nid"):
     partition(labels, loss, random_seed=1)
 partition(labels[:, :4])
 similarity(labels)
+grow_subset(np.zeros((2, 3), dtype=np.int32), np.arange(3))
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address

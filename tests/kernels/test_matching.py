@@ -1,12 +1,14 @@
 """All methods of undoing label switching, through the one door that they have."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
 from bayesgmm.kernels import matching
 from bayesgmm.kernels.matching import match_draws
 from bayesgmm.kernels.relabel import order_of
-from tests.kernels.oracle import Mixture
+from tests.kernels.oracle import Mixture, random_mixture, sample
 from tests.kernels.test_relabel import noisy, permuted, separated, shares
 
 type Array = np.ndarray
@@ -43,6 +45,22 @@ def test_a_partition_may_have_any_names(method: str, rng: np.random.Generator) -
     whole = match_draws(rows, given, 3, method)
     again = match_draws(rows, given, 3, method, labels)
     np.testing.assert_array_equal(again[0], whole[0])
+
+
+def test_margins_by_brute_force(rng: np.random.Generator) -> None:
+    """On components that overlap: best total probability minus second best, over the rows."""
+    mixture = random_mixture(rng, 4, 2, decades=0.1)
+    rows = sample(rng, mixture, 90)
+    draws = noisy(rng, mixture, 25, 0.5)
+    labels = rng.integers(0, 4, 90)
+    _, margin = match_draws(rows, draws, 0, "ecr", labels)
+    assert margin.min() < 0.02  # ambiguous ones are among them
+    for s in range(25):
+        share = shares(rows, Mixture(*(part[s] for part in draws)))
+        totals = sorted(
+            share[np.array(order)[labels], np.arange(90)].sum() for order in permutations(range(4))
+        )
+        assert margin[s] == pytest.approx((totals[-1] - totals[-2]) / 90, abs=1e-9)
 
 
 def test_known_labels_give_components_their_numbers(rng: np.random.Generator) -> None:
