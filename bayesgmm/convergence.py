@@ -299,14 +299,14 @@ def _failures(
         worst = free_labels[int(np.nanargmax(of_free["r_hat"]))]
         found.append((
             "Not converged: chains disagree about quantities that do not depend on labels.",
-            f"R-hat is {r_hat:.3f} for the {worst}: {sitting or 'chains mix slowly'}. "
+            f"R-hat is {_shown(r_hat)} for the {worst}: {sitting or 'chains mix slowly'}. "
             f"{_remedy(sitting, evidence)} Fewer components, or a structure with fewer "
             f"parameters, are easier.",
         ))  # fmt: skip
     elif not stuck and (r_hat > LARGEST_RHAT or ess < least):
         found.append((
             "Too few effective draws: estimates and diagnostics are not yet reliable.",
-            f"R-hat reaches {r_hat:.3f}, and the smallest effective sample size is {ess:.0f}; "
+            f"R-hat reaches {_shown(r_hat)}, and the smallest effective sample size is {ess:.0f}; "
             f"{LARGEST_RHAT} and {least} are wanted. Draw more: draws={_more_draws(evidence)}.",
         ))  # fmt: skip
     if n_chains == 1:
@@ -339,8 +339,8 @@ def _failures(
             "Labels are unclear: chains agree about the density, but not about single components.",
             f"Matching components to clusters was nearly a tie in "
             f"{evidence['draws nearly tied in labels']:.0%} of the draws, and R-hat is "
-            f"{evidence['largest R-hat, aligned']:.3f} for {worst}. Density, predictions of it and "
-            f"LOO stand; do not read single components. Use fewer components to get them.",
+            f"{_shown(evidence['largest R-hat, aligned'])} for {worst}. Density, predictions of it "
+            f"and LOO stand; do not read single components. Use fewer components to get them.",
         ))  # fmt: skip
     return found
 
@@ -378,3 +378,8 @@ def _more_draws(evidence: Mapping[str, float]) -> int:
 def _worst(values: Array, choose: Any) -> float:
     """Return the largest or smallest value, NaN if there is none."""
     return float(choose(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _shown(r_hat: float) -> str:
+    """Return R-hat as it is read: it is not bounded where chains do not move."""
+    return f"{r_hat:.3f}" if r_hat <= 100.0 else "above 100"

@@ -29,8 +29,8 @@ MOST_ENUMERATED: Final = 9
 """Rows of which all partitions are tried: there are 21,147 of nine."""
 MOST_LINKED: Final = 5_000
 """Rows of which the similarity matrix is made for a start."""
-MOST_CUTS: Final = 50
-"""Of the trees that linkage gives, those into the fewest clusters."""
+FEWEST_CUTS: Final = 50
+"""Of the trees that linkage gives, into 1, 2, ... clusters: as many as a draw has, or so many."""
 COMPARED: Final = 3 * 10**7
 """Labels that are read to find the best of some starts."""
 SHORTLIST: Final = 4
@@ -99,11 +99,11 @@ def partition(
     Notes
     -----
     Up to nine rows all partitions are tried. More are searched by SALSO, from random orders and
-    from the best of: the sampled partitions, and the cuts, into up to 50 clusters, of average and
-    complete linkage of the similarity matrix (without the latter beyond 5,000 rows). Where
-    these starts are too many to be compared by all draws, some draws choose four that are. The
-    result is no worse than its starts. Losses are exact averages over the draws, never
-    approximated from the similarity matrix.
+    from the best of: the sampled partitions, and the cuts of average and complete linkage of the
+    similarity matrix, into up to 50 clusters, or as many as a draw has (without the latter beyond
+    5,000 rows). Where these starts are too many to be compared by all draws, some draws choose
+    four that are. The result is no worse than its starts. Losses are exact averages over the
+    draws, never approximated from the similarity matrix.
 
     O(N S K) operations a sweep for S draws and K clusters, and tens of sweeps a run, in as many
     threads as there are cores; memory 8 N S bytes and 12 K bytes a thread for every cluster of
@@ -265,9 +265,10 @@ def _starts(labels: Labels, loss: int, a: float, most: int) -> Labels:
     n_draws, n = labels.shape
     if n <= MOST_LINKED:
         counts = agreements(labels, np.arange(n))
+        n_cuts = max(FEWEST_CUTS, int(labels.max()) + 1)
         apart = 1.0 - counts[np.triu_indices(n, 1)] / n_draws
         for method in ("average", "complete"):
-            starts.append(_best(labels, _cuts(apart, method, min(most, MOST_CUTS)), loss, a))
+            starts.append(_best(labels, _cuts(apart, method, min(most, n_cuts)), loss, a))
     return np.stack(starts or [np.zeros(n, dtype=np.int32)])
 
 

@@ -109,7 +109,7 @@ def realign(n: int, s: int) -> dict[str, float]:
         many_rows(n, 2, 3), 3, method="laplace", draws=s // 4, random_seed=1, progressbar=False
     )
     raw = bg.align(tree, "none")
-    (seconds,) = in_turn([lambda: bg.align(raw, "ecr")], 0.5, fewest=3)
+    (seconds,) = in_turn([lambda: bg.align(raw)], 0.5, fewest=3)
     return {"align": seconds, "draws": raw.posterior.sizes["draw"] * raw.posterior.sizes["chain"]}
 
 

@@ -1,4 +1,4 @@
-"""Optimal matching of components, and by how much it beats the second best."""
+"""Optimal matching of components."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,40 +68,3 @@ def assign(gain: Array) -> tuple[float, Labels]:
     for j in range(n):
         total += gain[row_of[j], j]
     return total, row_of[:n].copy()
-
-
-@kernel
-def assign_all(gains: Array) -> tuple[Labels, Array]:
-    """Return the best matching of every gain matrix, and its lead over the second best.
-
-    Parameters
-    ----------
-    gains : array, shape (S, K, K)
-
-    Returns
-    -------
-    row_of : array of int, shape (S, K)
-        The row matched to each column.
-    lead : array, shape (S,)
-        Total gain of the best matching minus that of the second best; inf for K = 1.
-
-    Notes
-    -----
-    O(S K^4): the second best matching differs from the best in at least one pair, so the best of
-    those that forbid one of its pairs is it.
-    """
-    n_draws, n, _ = gains.shape
-    row_of = np.empty((n_draws, n), dtype=np.int64)
-    lead = np.empty(n_draws)
-    for s in range(n_draws):
-        best, matched = assign(gains[s])
-        for column in range(n):
-            row_of[s, column] = matched[column]
-        second = -np.inf
-        if n > 1:
-            for column in range(n):
-                forbidden = gains[s].copy()
-                forbidden[row_of[s, column], column] = -np.inf
-                second = max(second, assign(forbidden)[0])
-        lead[s] = best - second
-    return row_of, lead
