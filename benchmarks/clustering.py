@@ -158,7 +158,7 @@ threads as there are cores; the loss beside that of the best of some 200 draws:
 |---|---|---|---|---|---|
 {chr(10).join(losses)}
 
-`align` (ECR) of fits with D = 2 and K = 3:
+`align`, by Stephens' rule, of fits with D = 2 and K = 3:
 
 | N, draws | seconds |
 |---|---|
