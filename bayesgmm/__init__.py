@@ -17,23 +17,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
-    from bayesgmm.allocations import sample_allocations
-    from bayesgmm.certainty import uncertainty
-    from bayesgmm.coclustering import similarity
+    from bayesgmm.clustering.allocations import sample_allocations
+    from bayesgmm.clustering.certainty import uncertainty
+    from bayesgmm.clustering.coclustering import similarity
+    from bayesgmm.clustering.credibility import credible_ball
+    from bayesgmm.clustering.merging import merge_components
+    from bayesgmm.clustering.occupancy import n_clusters
+    from bayesgmm.clustering.partitions import partition
+    from bayesgmm.clustering.representatives import representative_partitions
+    from bayesgmm.clustering.subsets import confident_subset
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
-    from bayesgmm.credibility import credible_ball
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
-    from bayesgmm.merging import merge_components
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
     from bayesgmm.modes import mode_audit
-    from bayesgmm.occupancy import n_clusters
-    from bayesgmm.partitions import partition
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.clusters import plot_partition
@@ -50,9 +52,7 @@ if TYPE_CHECKING:
         score_samples,
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
-    from bayesgmm.representatives import representative_partitions
     from bayesgmm.selection import select
-    from bayesgmm.subsets import confident_subset
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
 
@@ -124,17 +124,17 @@ _HOMES = {
         "score_samples",
         "sample_posterior_predictive",
     ),
-    "bayesgmm.merging": ("merge_components",),
+    "bayesgmm.clustering.merging": ("merge_components",),
     "bayesgmm.functionals": ("overlap", "density"),
     "bayesgmm.modality": ("density_modes",),
-    "bayesgmm.allocations": ("sample_allocations",),
-    "bayesgmm.coclustering": ("similarity",),
-    "bayesgmm.partitions": ("partition",),
-    "bayesgmm.occupancy": ("n_clusters",),
-    "bayesgmm.representatives": ("representative_partitions",),
-    "bayesgmm.credibility": ("credible_ball",),
-    "bayesgmm.subsets": ("confident_subset",),
-    "bayesgmm.certainty": ("uncertainty",),
+    "bayesgmm.clustering.allocations": ("sample_allocations",),
+    "bayesgmm.clustering.coclustering": ("similarity",),
+    "bayesgmm.clustering.partitions": ("partition",),
+    "bayesgmm.clustering.occupancy": ("n_clusters",),
+    "bayesgmm.clustering.representatives": ("representative_partitions",),
+    "bayesgmm.clustering.credibility": ("credible_ball",),
+    "bayesgmm.clustering.subsets": ("confident_subset",),
+    "bayesgmm.clustering.certainty": ("uncertainty",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),

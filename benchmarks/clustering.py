@@ -79,7 +79,7 @@ def summarise(n: int, s: int, k: int) -> dict[str, Any]:
 def compare(n: int, s: int, k: int) -> dict[str, dict[str, float]]:
     """Return seconds and expected losses by loss, beside the best of what was drawn."""
     import bayesgmm as bg
-    from bayesgmm.allocations import label_draws
+    from bayesgmm.clustering.allocations import label_draws
     from bayesgmm.kernels import partition_loss
 
     labels = label_draws(drawn_labels(n, s, k), function="partition")

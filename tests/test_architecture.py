@@ -42,9 +42,8 @@ FLOORS = (
     floor("tree", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment allocations certainty coclustering comparison convergence credibility "
-        "crossvalidation evidence functionals identifiability merging modality modes occupancy "
-        "partitions pointwise prediction representatives subsets summaries symptoms",
+        "alignment clustering comparison convergence crossvalidation evidence functionals "
+        "identifiability modality modes pointwise prediction summaries symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),

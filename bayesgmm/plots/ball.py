@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.credibility import credible_ball
+from bayesgmm.clustering.credibility import credible_ball
 from bayesgmm.errors import check_integer
 from bayesgmm.plots.canvas import (
     DARK,

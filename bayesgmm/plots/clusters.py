@@ -7,10 +7,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.allocations import label_draws
-from bayesgmm.coclustering import membership
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.coclustering import membership
+from bayesgmm.clustering.partitions import given_or_best
 from bayesgmm.errors import check_integer, check_share
-from bayesgmm.partitions import given_or_best
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (
     DARK,

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.allocations import label_draws
-from bayesgmm.coclustering import ordered, similarity
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.coclustering import ordered, similarity
+from bayesgmm.clustering.partitions import given_or_best
 from bayesgmm.errors import check_integer
-from bayesgmm.partitions import given_or_best
 from bayesgmm.plots.canvas import (
     check_axes,
     drawn_rows,

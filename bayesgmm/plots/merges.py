@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
+from bayesgmm.clustering.merging import merge_components
 from bayesgmm.errors import check_integer
-from bayesgmm.merging import merge_components
 from bayesgmm.plots.canvas import (
     DARK,
     GREY,

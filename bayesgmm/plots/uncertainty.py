@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.certainty import error_probability
+from bayesgmm.clustering.certainty import error_probability
 from bayesgmm.errors import check_integer, check_share
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (

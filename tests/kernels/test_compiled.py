@@ -102,10 +102,10 @@ from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link
 from bayesgmm.kernels.matching import match_draws
-from bayesgmm.coclustering import similarity
+from bayesgmm.clustering.coclustering import similarity
 from bayesgmm.kernels.subpartition import grow_subset
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.partitions import partition
+from bayesgmm.clustering.partitions import partition
 from bayesgmm.priors import LKJCovariance
 
 rng = np.random.default_rng(1)

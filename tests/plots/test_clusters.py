@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 import bayesgmm as bg
-from bayesgmm.allocations import label_draws
-from bayesgmm.coclustering import membership
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.coclustering import membership
 from bayesgmm.plots.canvas import DARK, colour
 from tests.synthetic import random_fit
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
-from bayesgmm.allocations import label_draws
+from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.kernels.partition_loss import compacted
 from tests.synthetic import random_fit
 
@@ -46,7 +46,7 @@ def test_each_draw_has_its_own_probabilities(tree: xr.DataTree) -> None:
 
 def test_blocks_do_not_matter(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bg.sample_allocations(tree, random_seed=3)
-    monkeypatch.setattr("bayesgmm.allocations.BLOCK_BYTES", 8 * 800 * 3 * 7)
+    monkeypatch.setattr("bayesgmm.clustering.allocations.BLOCK_BYTES", 8 * 800 * 3 * 7)
     xr.testing.assert_identical(whole, bg.sample_allocations(tree, random_seed=3))
     assert not whole.equals(bg.sample_allocations(tree, random_seed=4))
 
@@ -54,7 +54,7 @@ def test_blocks_do_not_matter(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
 def test_too_many_allocations_are_refused(
     tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bayesgmm.allocations.LARGEST_RESULT", 4 * 800 * 29)
+    monkeypatch.setattr("bayesgmm.clustering.allocations.LARGEST_RESULT", 4 * 800 * 29)
     with pytest.raises(ValueError, match=r"`tree` must .* got 800 draws of 30 rows.* Thin the"):
         bg.sample_allocations(tree, random_seed=1)
 

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
-from bayesgmm.allocations import label_draws
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.representatives import Drawn, _cover, _improved
 from bayesgmm.kernels.partition_loss import LOSSES, distances
-from bayesgmm.representatives import Drawn, _cover, _improved
 from tests.synthetic import random_fit
 
 
@@ -100,13 +100,15 @@ def test_a_bad_start_is_made_good(
     """One partition more is never worse, and none of them is left without draws."""
     draws = label_draws(around(rng, [0] * 6 + [1] * 6, 80, 0.2), function="x")
     monkeypatch.setattr(
-        "bayesgmm.representatives._medoids",
+        "bayesgmm.clustering.representatives._medoids",
         lambda drawn, number, rng: drawn.candidates[[0] * number],
     )
     found = bg.representative_partitions(draws, 4, random_seed=1)
     assert (np.diff(found.path) < 0.0).all()
     with monkeypatch.context() as patch:
-        patch.setattr("bayesgmm.representatives._improved", lambda drawn, cover, rng: cover)
+        patch.setattr(
+            "bayesgmm.clustering.representatives._improved", lambda drawn, cover, rng: cover
+        )
         widened = bg.representative_partitions(draws, 4, random_seed=1)
         assert (np.diff(widened.path) < 0.0).all()
     drawn = Drawn.of(draws, "vi", 3, rng)
@@ -128,7 +130,7 @@ def test_of_many_rows_few_draws_are_candidates(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws = label_draws(around(rng, [0] * 6 + [1] * 6, 80, 0.2), function="x")
-    monkeypatch.setattr("bayesgmm.representatives.COMPARED", 12 * 7**2)
+    monkeypatch.setattr("bayesgmm.clustering.representatives.COMPARED", 12 * 7**2)
     drawn = Drawn.of(draws, "vi", 3, rng)
     assert drawn.between.shape == (7, 7)
     times = [sum(same(draw, one) for draw in draws.values) for one in drawn.candidates]

@@ -7,8 +7,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from bayesgmm import names, partitions
-from bayesgmm.allocations import label_draws
+from bayesgmm import names
+from bayesgmm.clustering import partitions
+from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.partition_loss import LOSSES, distances
 

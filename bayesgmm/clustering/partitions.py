@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.allocations import label_draws
+from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.kernels.allocation_costs import BATCH, make_task

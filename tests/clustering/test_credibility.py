@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
-from bayesgmm.credibility import BOUNDS, matched
+from bayesgmm.clustering.credibility import BOUNDS, matched
 from tests.synthetic import random_fit
 
 LOSSES = ("vi", "binder", "omari", "nvi", "id", "nid")

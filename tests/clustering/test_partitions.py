@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
 import bayesgmm as bg
+from bayesgmm.clustering.partitions import by_size
 from bayesgmm.kernels.partition_loss import LOSSES, all_partitions, compacted, expected_losses
-from bayesgmm.partitions import by_size
 
 type Labels = NDArray[np.int32]
 
@@ -62,7 +62,7 @@ def test_few_rows_are_searched_as_well(
     for loss in LOSSES:
         exact = bg.partition(draws, loss)
         with monkeypatch.context() as patch:
-            patch.setattr("bayesgmm.partitions.MOST_ENUMERATED", 0)
+            patch.setattr("bayesgmm.clustering.partitions.MOST_ENUMERATED", 0)
             searched = bg.partition(draws, loss, random_seed=1)
         assert searched.attrs["enumerated"] == 0
         np.testing.assert_allclose(
@@ -132,8 +132,8 @@ def test_large_inputs_take_a_shortlist_and_no_matrix(
 ) -> None:
     """What is left out of the starts, the search finds by itself."""
     best = bg.partition(labels, random_seed=1)
-    monkeypatch.setattr("bayesgmm.partitions.MOST_LINKED", 10)
-    monkeypatch.setattr("bayesgmm.partitions.COMPARED", 1000)
+    monkeypatch.setattr("bayesgmm.clustering.partitions.MOST_LINKED", 10)
+    monkeypatch.setattr("bayesgmm.clustering.partitions.COMPARED", 1000)
     few = bg.partition(labels, random_seed=1)
     np.testing.assert_allclose(few.attrs["expected_loss"], best.attrs["expected_loss"])
 
@@ -166,11 +166,11 @@ def test_bad_arguments_are_refused(
 def test_tables_that_would_not_fit_are_refused(
     labels: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bayesgmm.partitions.LARGEST_TABLES", 12 * 8 * 150 * 3)
+    monkeypatch.setattr("bayesgmm.clustering.partitions.LARGEST_TABLES", 12 * 8 * 150 * 3)
     with pytest.raises(ValueError, match=r"`max_clusters` must leave the tables .*; got \d+ "):
         bg.partition(labels, random_seed=1)
     alone = np.tile(np.arange(30), (3, 1))
-    monkeypatch.setattr("bayesgmm.partitions.LARGEST_TABLES", 12 * 8 * 90)
+    monkeypatch.setattr("bayesgmm.clustering.partitions.LARGEST_TABLES", 12 * 8 * 90)
     with pytest.raises(ValueError, match=r"got \d+ clusters that might be wanted, with 90 in all"):
         bg.partition(alone, random_seed=1)
     few = bg.partition(alone, max_clusters=6, random_seed=1)

@@ -6,11 +6,11 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.allocations import label_draws
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.partitions import by_size
 from bayesgmm.errors import check_share
 from bayesgmm.kernels.subpartition import grow_subset
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.partitions import by_size
 
 RUNS: Final = 64
 """Searches, each from another row and with ties broken in another order."""

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
-from bayesgmm.allocations import label_draws
-from bayesgmm.coclustering import membership, ordered
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.coclustering import membership, ordered
 from tests.synthetic import random_fit
 from tests.test_prediction import log_joint
 
@@ -42,7 +42,7 @@ def test_responsibilities_are_multiplied(tree: xr.DataTree) -> None:
 
 def test_blocks_of_draws_do_not_matter(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, some = bg.similarity(tree), bg.similarity(tree, rows=["r3", "r20"])
-    monkeypatch.setattr("bayesgmm.coclustering.BLOCK_BYTES", 8 * 3 * 25 * 7)
+    monkeypatch.setattr("bayesgmm.clustering.coclustering.BLOCK_BYTES", 8 * 3 * 25 * 7)
     np.testing.assert_allclose(bg.similarity(tree), whole, atol=1e-14)
     np.testing.assert_allclose(bg.similarity(tree, rows=["r3", "r20"]), some, atol=1e-14)
 
@@ -101,7 +101,7 @@ def test_labels_have_no_responsibilities() -> None:
 def test_a_matrix_that_is_too_large_is_refused(
     tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bayesgmm.coclustering.LARGEST_RESULT", 8 * 25 * 20)
+    monkeypatch.setattr("bayesgmm.clustering.coclustering.LARGEST_RESULT", 8 * 25 * 20)
     for source in (tree, np.zeros((2, 25), dtype=int)):
         with pytest.raises(ValueError, match=r"`rows` must leave the result under 2 GiB; got 25"):
             bg.similarity(source)

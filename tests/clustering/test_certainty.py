@@ -140,9 +140,9 @@ def test_new_rows_are_compared_with_fitted_ones(fitted: xr.DataTree) -> None:
 
 def test_rows_are_summarised_one_by_one(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bg.uncertainty(tree)
-    monkeypatch.setattr("bayesgmm.certainty.BLOCK_BYTES", 8 * 50 * 3 * 4)
+    monkeypatch.setattr("bayesgmm.clustering.certainty.BLOCK_BYTES", 8 * 50 * 3 * 4)
     xr.testing.assert_allclose(bg.uncertainty(tree), whole, rtol=1e-12)
-    monkeypatch.setattr("bayesgmm.certainty.BLOCK_BYTES", 1)
+    monkeypatch.setattr("bayesgmm.clustering.certainty.BLOCK_BYTES", 1)
     xr.testing.assert_allclose(bg.uncertainty(tree), whole, rtol=1e-12)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.allocations import label_draws
+from bayesgmm.clustering.allocations import label_draws
 
 
 def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.allocations import BLOCK_BYTES, label_draws, shares_of
+from bayesgmm.clustering.allocations import BLOCK_BYTES, label_draws, shares_of
 from bayesgmm.errors import check_choice
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.labels import listed

@@ -7,9 +7,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesgmm import names, partitions
-from bayesgmm.allocations import label_draws
-from bayesgmm.credibility import matched
+from bayesgmm import names
+from bayesgmm.clustering import partitions
+from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.credibility import matched
 from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.kernels.partition_loss import LOSSES, distances
 
