@@ -145,7 +145,7 @@ it held, the data among it, before the call:
 NUTS, D = 2, K = 3, two chains side by side on two cores; short runs, tuning counted with the draws.
 Memory leaves out the pointwise log-likelihood where it is stored.
 
-| N | per draw | gradients a draw | finding and whitening the modes | 1,000 draws after 200 tuning would take | memory, of the data's size |
+| N | per draw | gradients a draw | finding and whitening the modes | 1,000 draws after 100 tuning would take | memory, of the data's size |
 |---|---|---|---|---|---|
 {chr(10).join(parts["draws"])}
 
@@ -169,7 +169,7 @@ def _mode_line(result: Result) -> str:
 
 def _draws_line(result: Result) -> str:
     extra = (result["bytes"] - result["log likelihood"]) / result["data"]
-    whole = result["preparing"] + 1200 * result["draw"]
+    whole = result["preparing"] + 1100 * result["draw"]
     return (
         f"{duration(result['draw'])} | {result['gradients']:.1f} | "
         f"{duration(result['preparing'])} | {duration(whole)} | {max(extra, 0.0):.1f} |"

@@ -14,8 +14,6 @@ PROGRAMS = ("ours", "pymc_programs", "numpyro_programs", "stan_programs")
 STARTS = {"truth": "the truth", "default": "its own start"}
 LEFT_OUT = {
     ("stan_programs", "defaults", LARGE): "some ten minutes",
-    ("numpyro_programs", "defaults", LARGE): "minutes",
-    ("pymc_programs", "by hand", LARGE): "a minute of compiling, as above",
 }
 """What is not run, and what it would take."""
 EMPTY = " | | | | | | |"

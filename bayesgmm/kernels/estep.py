@@ -41,7 +41,13 @@ from bayesgmm.kernels.crew import (
     write,
 )
 from bayesgmm.kernels.lanes import LANES, floats_at, integers_at
-from bayesgmm.kernels.tiles import PADDING, add_moments, softmax_block, whiten_block
+from bayesgmm.kernels.tiles import (
+    PADDING,
+    add_moments,
+    plain_softmax_block,
+    softmax_block,
+    whiten_block,
+)
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -194,10 +200,10 @@ def _pass(
     buffer = np.empty((2 * n_dim + n_components * (n_dim + 1) + 3) * size)
     index = np.empty(size, dtype=np.int64)
     densities, weights, lp = buffer[:size], buffer[size : 2 * size], buffer[2 * size :]
+    weighted = row_weights.size > 0
     copied = lp[n_components * size :]
     gathered = copied[n_dim * size :]
     y = gathered[(n_dim + 1) * size :]
-    weights[:] = 1.0
     counts[:] = 0.0
     first[:] = 0.0
     second[:] = 0.0
@@ -207,10 +213,6 @@ def _pass(
         direct = n == size and n_dim <= FEW
         if not direct:
             copy_block(rows, start, n, size, copied)
-        if row_weights.size > 0:
-            for i in range(n):
-                weights[i] = row_weights[start + i]
-        weights[n:] = 0.0
         padded = (n + PADDING - 1) // PADDING * PADDING
         for k in range(n_components):
             constant = log_weights[k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
@@ -219,12 +221,16 @@ def _pass(
                 means[k], whiteners[k], constant,
                 y[k * n_dim * size :], size, lp[k * size :], padded,
             )  # fmt: skip
-        result += softmax_block(lp, size, n_components, weights, densities, padded)
         largest = 1.0
-        if row_weights.size > 0:
+        if weighted:
             largest = 0.0
             for i in range(n):
+                weights[i] = row_weights[start + i]
                 largest = max(largest, abs(weights[i]))
+            weights[n:] = 0.0
+            result += softmax_block(lp, size, n_components, weights, densities, padded)
+        else:
+            result += plain_softmax_block(lp, size, n_components, n, padded)
         for k in range(n_components):
             of_y, r, used = y[k * n_dim * size :], lp[k * size :], padded
             if n_dim > FEW:

@@ -55,8 +55,8 @@ def as_integers(builder: Builder, value: Value) -> Value:
 
 
 def splat(builder: Builder, number: Value) -> Value:
-    """Return a vector of one number."""
-    undefined = ir.Constant(VECTOR, ir.Undefined)
+    """Return a vector of one number, or integer."""
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
     return builder.shuffle_vector(first, undefined, zeros)

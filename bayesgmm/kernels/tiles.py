@@ -40,10 +40,7 @@ HEIGHT: Final = 4 if MANY_REGISTERS else 3
 """Rows of a triangle in a tile, at most."""
 
 WIDTH: Final = 4 if MANY_REGISTERS else 2
-"""Vectors of data in a tile that is whitened."""
-
-UNROLLED: Final = 2
-"""Vectors of data whose exponentials are computed side by side."""
+"""Vectors of data in a tile that is whitened, and whose exponentials are computed side by side."""
 
 PADDING: Final = WIDTH * LANES
 """Blocks of data are padded to a multiple of this many rows."""
@@ -153,6 +150,37 @@ def _inner_tile(height: int) -> Any:
     return compiled(emit)
 
 
+def _responsibilities(
+    builder: Builder, data: Table, n_components: Value, places: list[Value],
+    peaks: list[Sum], totals: list[Sum],
+) -> None:  # fmt: skip
+    """Emit the exponentials of log joint densities less their peaks, and the totals of these."""
+    for peak, total in zip(peaks, totals, strict=True):
+        peak.set(like(ZERO, LOWEST))
+        total.set(ZERO)
+    with for_range(builder, n_components, intp=INTEGER) as loop:
+        for peak, place in zip(peaks, places, strict=True):
+            value, highest = data.load(loop.index, place), peak.get()
+            above = builder.fcmp_ordered(">", highest, value)
+            peak.set(builder.select(above, highest, value))
+    with for_range(builder, n_components, intp=INTEGER) as loop:
+        for peak, total, place in zip(peaks, totals, places, strict=True):
+            value = builder.fsub(data.load(loop.index, place), peak.get())
+            value = exponential(builder, value)
+            data.store(value, loop.index, place)
+            total.add(value)
+
+
+def _rescale(
+    builder: Builder, data: Table, n_components: Value, places: list[Value], factors: list[Value]
+) -> None:
+    """Emit the products of all components with the factors of the rows."""
+    with for_range(builder, n_components, intp=INTEGER) as loop:
+        for factor, place in zip(factors, places, strict=True):
+            value = builder.fmul(factor, data.load(loop.index, place))
+            data.store(value, loop.index, place)
+
+
 def _emit_softmax(
     builder: Builder, lp: Value, stride: Value, n_components: Value, weights: Value,
     densities: Value, n: Value,
@@ -161,24 +189,11 @@ def _emit_softmax(
     data = Table(builder, lp, stride)
     row_weights, out = Table(builder, weights, stride), Table(builder, densities, stride)
     result = Sum(builder)
-    peaks = [Sum(builder) for _ in range(UNROLLED)]
-    totals = [Sum(builder) for _ in range(UNROLLED)]
-    with for_range_slice(builder, _FIRST, n, integer(UNROLLED * LANES), INTEGER) as (at, _):
-        places = [plus(builder, at, v * LANES) for v in range(UNROLLED)]
-        for peak, total in zip(peaks, totals, strict=True):
-            peak.set(like(ZERO, LOWEST))
-            total.set(ZERO)
-        with for_range(builder, n_components, intp=INTEGER) as loop:
-            for peak, place in zip(peaks, places, strict=True):
-                value, highest = data.load(loop.index, place), peak.get()
-                above = builder.fcmp_ordered(">", highest, value)
-                peak.set(builder.select(above, highest, value))
-        with for_range(builder, n_components, intp=INTEGER) as loop:
-            for peak, total, place in zip(peaks, totals, places, strict=True):
-                value = builder.fsub(data.load(loop.index, place), peak.get())
-                value = exponential(builder, value)
-                data.store(value, loop.index, place)
-                total.add(value)
+    peaks = [Sum(builder) for _ in range(WIDTH)]
+    totals = [Sum(builder) for _ in range(WIDTH)]
+    with for_range_slice(builder, _FIRST, n, integer(PADDING), INTEGER) as (at, _):
+        places = [plus(builder, at, v * LANES) for v in range(WIDTH)]
+        _responsibilities(builder, data, n_components, places, peaks, totals)
         factors = []
         for peak, total, place in zip(peaks, totals, places, strict=True):
             weight = row_weights.load(_FIRST, place)
@@ -189,10 +204,37 @@ def _emit_softmax(
             result.add(builder.select(unused, ZERO, builder.fmul(weight, density)))
             factor = builder.fdiv(weight, total.get())
             factors.append(builder.select(unused, ZERO, factor))
-        with for_range(builder, n_components, intp=INTEGER) as loop:
-            for factor, place in zip(factors, places, strict=True):
-                value = builder.fmul(factor, data.load(loop.index, place))
-                data.store(value, loop.index, place)
+        _rescale(builder, data, n_components, places, factors)
+    return add_lanes(builder, result.get())
+
+
+def _emit_plain_softmax(
+    builder: Builder, lp: Value, stride: Value, n_components: Value, used: Value, n: Value
+) -> Value:
+    """Emit `plain_softmax_block`."""
+    data, one = Table(builder, lp, stride), like(ZERO, 1.0)
+    last = builder.sub(used, integer(1))
+    result = Sum(builder)
+    peaks = [Sum(builder) for _ in range(WIDTH)]
+    totals = [Sum(builder) for _ in range(WIDTH)]
+    products = [Sum(builder) for _ in range(WIDTH)]
+    lanes = ir.Constant(ir.VectorType(INTEGER, LANES), list(range(LANES)))
+    for product in products:
+        product.set(one)
+    with for_range_slice(builder, _FIRST, n, integer(PADDING), INTEGER) as (at, _):
+        places = [plus(builder, at, v * LANES) for v in range(WIDTH)]
+        _responsibilities(builder, data, n_components, places, peaks, totals)
+        factors = []
+        for peak, total, product, place in zip(peaks, totals, products, places, strict=True):
+            rows = builder.add(splat(builder, place), lanes)
+            unused = builder.icmp_signed(">", rows, splat(builder, last))
+            result.add(builder.select(unused, ZERO, peak.get()))
+            factor = builder.select(unused, one, total.get())
+            product.set(builder.fmul(product.get(), factor))
+            factors.append(builder.select(unused, ZERO, builder.fdiv(one, factor)))
+        _rescale(builder, data, n_components, places, factors)
+    for product in products:
+        result.add(logarithm(builder, product.get()))
     return add_lanes(builder, result.get())
 
 
@@ -200,6 +242,7 @@ _whiten1, _whiten2, _whiten3, _whiten4 = (_whiten_tile(height) for height in (1,
 _corner1, _corner2, _corner3, _corner4 = (_corner_tile(height) for height in (1, 2, 3, 4))
 _inner1, _inner2, _inner3, _inner4 = (_inner_tile(height) for height in (1, 2, 3, 4))
 _softmax = compiled(_emit_softmax, types.float64)
+_plain_softmax = compiled(_emit_plain_softmax, types.float64)
 
 
 @kernel
@@ -272,6 +315,32 @@ def softmax_block(
         The sum of weight times log density; rows of weight 0 count 0, whatever their density.
     """
     return _softmax(lp, stride, n_components, row_weights, densities, n)
+
+
+@kernel
+def plain_softmax_block(lp: Array, stride: int, n_components: int, used: int, n: int) -> float:
+    """Turn log joint densities into responsibilities.
+
+    What `softmax_block` does of rows of weight 1, with the logarithm of a product in place of one
+    for every row: of at most `n` / `PADDING` factors, each between 1 and the number of components.
+
+    Parameters
+    ----------
+    lp : array
+        Component k of row i at ``k * stride + i``: overwritten with the responsibility.
+    stride : int
+    n_components : int
+    used : int
+        Rows that count; the others get responsibilities of 0.
+    n : int
+        Rows, a multiple of `PADDING`, at most 512.
+
+    Returns
+    -------
+    float
+        The sum of the log densities.
+    """
+    return _plain_softmax(lp, stride, n_components, used, n)
 
 
 @kernel

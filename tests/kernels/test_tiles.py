@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.tiles import HEIGHT, PADDING, add_moments, softmax_block, whiten_block
+from bayesgmm.kernels.tiles import (
+    HEIGHT,
+    PADDING,
+    add_moments,
+    plain_softmax_block,
+    softmax_block,
+    whiten_block,
+)
 
 SCRIPT = """
 import numpy as np
@@ -94,3 +101,32 @@ def test_softmax(n_components: int, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(shares.reshape(n_components, n), wanted, rtol=1e-11, atol=1e-300)
     np.testing.assert_allclose(densities, density, rtol=1e-14, atol=1e-14)
     assert total == pytest.approx(weights[used] @ density[used], rel=1e-13)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 7, 300])
+@pytest.mark.parametrize("unused", [0, 1, PADDING + 1])
+def test_plain_softmax(n_components: int, unused: int, rng: np.random.Generator) -> None:
+    """As with weights of 1, and of 0 for the rows that are not used; equal shares are the most."""
+    n = 8 * PADDING
+    lp = rng.normal(size=(n_components, n)) * 10.0 ** rng.uniform(-3.0, 4.0, n)
+    lp[:, : n // 2] = 5.0
+    lp[:-1, 3] = -np.inf
+    weights = np.ones(n)
+    weights[n - unused :] = 0.0
+    wanted, densities = lp.ravel().copy(), np.empty(n)
+    expected = softmax_block(wanted, n, n_components, weights, densities, n)
+    shares = lp.ravel().copy()
+    total = plain_softmax_block(shares, n, n_components, n - unused, n)
+    np.testing.assert_allclose(shares, wanted, rtol=1e-15, atol=0.0)
+    assert total == pytest.approx(expected, rel=1e-13, abs=1e-10)
+
+
+def test_rows_without_a_density_are_told(rng: np.random.Generator) -> None:
+    for hopeless, told in ((-np.inf, -np.inf), (np.nan, np.nan)):
+        lp = rng.normal(size=(2, PADDING))
+        lp[:, 1] = hopeless
+        total = plain_softmax_block(lp.ravel().copy(), PADDING, 2, PADDING, PADDING)
+        np.testing.assert_equal(total, told)
+        lp[:, 1] = 0.0
+        lp[:, -1] = hopeless  # not used
+        assert np.isfinite(plain_softmax_block(lp.ravel(), PADDING, 2, PADDING - 1, PADDING))
