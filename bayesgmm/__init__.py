@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.inference.fit import fit
+    from bayesgmm.identifiability import alignment_report
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
+    from bayesgmm.modes import mode_audit
+    from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
@@ -48,8 +51,10 @@ __all__ = [
     "save",
     "load",
     "align",
+    "alignment_report",
     "summary",
     "check",
+    "mode_audit",
     "predict_proba",
     "predict",
     "score_samples",
@@ -58,6 +63,7 @@ __all__ = [
     "waic",
     "compare",
     "select",
+    "plot_alignment",
     "plot_components",
     "plot_uncertainty",
     "datasets",
@@ -73,6 +79,8 @@ _HOMES = {
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),
     "bayesgmm.alignment": ("align",),
+    "bayesgmm.identifiability": ("alignment_report",),
+    "bayesgmm.modes": ("mode_audit",),
     "bayesgmm.convergence": ("check",),
     "bayesgmm.summaries": ("summary",),
     "bayesgmm.prediction": (
@@ -83,6 +91,7 @@ _HOMES = {
     ),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
     "bayesgmm.selection": ("select",),
+    "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.uncertainty": ("plot_uncertainty",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),

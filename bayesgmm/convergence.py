@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names, symptoms
 from bayesgmm.kernels.psis import LARGEST_PARETO_K
+from bayesgmm.modes import chains_sit_in, heights, modes_of_chains
 from bayesgmm.summaries import FEWEST_DRAWS, diagnostics, distinct_parameters, require_draws
 
 type Array = NDArray[np.float64]
@@ -66,10 +67,10 @@ def check(tree: xr.DataTree) -> Report:
     """Say whether a fit can be trusted, on what evidence, and what to do if it cannot.
 
     For draws: R-hat and effective sample sizes of the aligned parameters, and of quantities that
-    no permutation of components changes (the log posterior, sorted weights, the log density at
-    some rows), so that label switching is not mistaken for failure nor failure for label
-    switching; divergences, saturated trees and energy of NUTS; how often the alignment was
-    nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
+    no permutation of components changes (the log posterior, sorted weights, the number of occupied
+    components, the log density at some rows, whether pairs of rows share a component), so that label switching is not mistaken for failure nor failure for label
+    switching; in how many modes chains sit; divergences, saturated trees and energy of NUTS; how
+    often the alignment was nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
     importance weights, which tells whether the posterior has what the draws have not, but not of
     modes where no draw is. For a single point: whether the optimiser arrived, and how many starts
     agreed.
@@ -215,6 +216,7 @@ def _check_draws(tree: xr.DataTree) -> Report:
     labels, aligned = distinct_parameters(tree)
     free_labels, label_free = symptoms.label_free(tree)
     quality = diagnostics(np.concatenate([aligned, label_free]))
+    below, sitting = _lower_modes(tree, label_free)
     of_aligned = {name: values[: len(labels)] for name, values in quality.items()}
     of_free = {name: values[len(labels) :] for name, values in quality.items()}
     evidence = {
@@ -228,10 +230,13 @@ def _check_draws(tree: xr.DataTree) -> Report:
         "smallest ESS, label-free": _worst(
             np.minimum(of_free["ess_bulk"], of_free["ess_tail"]), np.nanmin
         ),
+        "modes that chains sit in": float(len(below) + 1),
         "draws nearly tied in labels": symptoms.nearly_tied(tree),
         "chains that never moved": float(symptoms.never_moved(stats)),
     } | symptoms.of_sampler(stats)
-    found = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free)
+    if below:
+        evidence["nats to the lowest mode"] = max(below)
+    found = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free, sitting)
     good = "Trustworthy: chains agree, labels are clear and effective draws suffice."
     return _report(tree, good, evidence, found)
 
@@ -271,6 +276,7 @@ def _failures(
     of_aligned: Mapping[str, Array],
     free_labels: list[str],
     of_free: Mapping[str, Array],
+    sitting: str,
 ) -> list[tuple[str, str]]:
     """Return what stands against a fit, worst first: verdicts, each with its remedy."""
     found = []
@@ -287,9 +293,15 @@ def _failures(
         worst = free_labels[int(np.nanargmax(of_free["r_hat"]))]
         found.append((
             "Not converged: chains disagree about quantities that do not depend on labels.",
-            f"R-hat is {r_hat:.3f} for the {worst}: chains sit in different modes or mix slowly. "
-            f"Draw more, draws={_more_draws(evidence)}, or use fewer components or a structure "
-            f"with fewer parameters.",
+            f"R-hat is {r_hat:.3f} for the {worst}: "
+            + (
+                f"{sitting}. All chains count alike in every number. Fit again with another "
+                f"random_seed, fewer components or a structure with fewer parameters; "
+                f"bayesgmm.mode_audit(tree) weighs the modes."
+                if sitting
+                else f"chains mix slowly. Draw more, draws={_more_draws(evidence)}, or use fewer "
+                f"components or a structure with fewer parameters."
+            ),
         ))  # fmt: skip
     elif not stuck and (r_hat > LARGEST_RHAT or ess < least):
         found.append((
@@ -331,6 +343,19 @@ def _failures(
             f"LOO stand; do not read single components. Use fewer components to get them.",
         ))  # fmt: skip
     return found
+
+
+def _lower_modes(tree: xr.DataTree, label_free: Array) -> tuple[list[float], str]:
+    """Return how far below the highest mode others are that chains sit in, and which chains do."""
+    lp = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW)
+    of_chain = modes_of_chains(label_free, lp.values)
+    height, labels = heights(of_chain, lp.values), tree[names.POSTERIOR].dataset[names.CHAIN].values
+    below = (height[0] - height[1:]).tolist()
+    sitting = [
+        f"{chains_sit_in(labels[of_chain == mode].tolist())} a mode {nats:.1f} nats lower"
+        for mode, nats in enumerate(below, 1)
+    ]
+    return below, ", ".join(sitting)
 
 
 def _more_draws(evidence: Mapping[str, float]) -> int:

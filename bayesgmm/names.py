@@ -57,6 +57,21 @@ ACCEPTANCE_RATE: Final = "acceptance_rate"
 PERMUTATION: Final = "permutation"
 MARGIN: Final = "margin"
 
+# Variables of an alignment report
+EXPECTED_ROWS: Final = "expected_rows"
+OCCUPIED: Final = "occupied"
+TIED: Final = "tied"
+OVERLAP: Final = "overlap"
+NEAREST: Final = "nearest"
+TRUSTED: Final = "trusted"
+
+# Variables of a mode audit
+MODE_OF_CHAIN: Final = "mode_of_chain"
+N_CHAINS: Final = "n_chains"
+LOG_POSTERIOR: Final = "log_posterior"
+LOG_MASS: Final = "log_mass"
+STACKING_WEIGHT: Final = "stacking_weight"
+
 # Variables of ``modes``
 OBJECTIVE: Final = "objective"
 STARTS: Final = "starts"

@@ -12,6 +12,7 @@ from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features, parameters, require
 
 type Array = NDArray[np.float64]
@@ -216,7 +217,8 @@ def sample_posterior_predictive(
     >>> dict(new.sizes)
     {'chain': 1, 'draw': 1, 'obs': 5, 'feature': 2}
     """
-    require(tree, names.POSTERIOR, names.OBSERVED_DATA, function="sample_posterior_predictive")
+    require_draws(tree, names.POSTERIOR, function="sample_posterior_predictive")
+    require(tree, names.OBSERVED_DATA, function="sample_posterior_predictive")
     observed = tree[names.OBSERVED_DATA].dataset
     fresh = n_obs is not None
     n_new = observed.sizes[names.OBS]
@@ -264,7 +266,8 @@ def sample_posterior_predictive(
 
 def _data(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about."""
-    require(tree, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
+    require_draws(tree, names.POSTERIOR, function=function)
+    require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
     rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
     data = prepare_new(rows, features(tree))
     constant = tree[names.CONSTANT_DATA].dataset

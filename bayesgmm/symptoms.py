@@ -7,7 +7,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.kernels.clarity import shared, vacancies
 from bayesgmm.pointwise import log_likelihood_blocks
+from bayesgmm.prediction import mixtures
 from bayesgmm.tree import specification
 
 type Array = NDArray[np.float64]
@@ -23,6 +25,12 @@ LOOKED_AT: Final = 200
 """Draws of a chain whose correlation matrices are looked at."""
 HELD_POINTS: Final = 20
 """Rows at which the log density is monitored."""
+PAIRS: Final = 20
+"""Pairs of rows of which it is monitored whether they share a cluster."""
+COUNTED_ROWS: Final = 1000
+"""Rows, about, that tell whether a component is occupied."""
+ROUNDING: Final = 1e-6
+"""Range of a probability, or of a number of components, that is none."""
 
 
 def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
@@ -42,7 +50,37 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
     else:
         blocks = log_likelihood_blocks(tree.isel({names.OBS: held}))
         density = np.concatenate([block.T for _, block in blocks]).reshape(-1, *lp.shape)
-    return labels, np.concatenate([lp[None], np.sort(weights, axis=0)[::-1], density])
+    more, allocated = _allocations(tree, lp.shape)
+    weights = np.sort(weights, axis=0)[::-1]
+    return labels + more, np.concatenate([lp[None], weights, density, allocated])
+
+
+def _allocations(tree: xr.DataTree, shape: tuple[int, ...]) -> tuple[list[str], Array]:
+    """Return the label-free quantities of allocations that vary, and their names.
+
+    How many components are occupied, and whether random pairs of rows share one: expectations
+    given the draw.
+    """
+    X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
+    rows, draws = X[names.OBS].values, mixtures(tree)
+    labels = ["number of occupied components"]
+    some = X.values[:: -(-len(rows) // COUNTED_ROWS)]
+    values = [(1.0 - vacancies(draws.rows(some), draws[:3])).sum(axis=1)]
+    if len(rows) > 1:
+        pairs = _pairs(len(rows))
+        labels += [f"co-clustering of rows {a!r} and {b!r}" for a, b in rows[pairs].tolist()]
+        values += list(shared(draws.rows(X.values[pairs.ravel()]), draws[:3]).T)
+    found = np.stack(values).reshape(-1, *shape)
+    varying = np.ptp(found, axis=(1, 2)) > ROUNDING
+    return [label for label, kept in zip(labels, varying, strict=True) if kept], found[varying]
+
+
+def _pairs(n_rows: int) -> NDArray[np.int64]:
+    """Return random pairs of different rows, always the same, shape (pairs, 2)."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(n_rows, size=PAIRS)
+    other = (first + rng.integers(1, n_rows, size=PAIRS)) % n_rows
+    return np.unique(np.sort(np.stack([first, other], axis=1), axis=1), axis=0)
 
 
 def nearly_tied(tree: xr.DataTree) -> float:

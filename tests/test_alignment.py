@@ -1,6 +1,8 @@
 """Label switching, planted and undone."""
 
 import itertools
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import bayesgmm as bg
 from tests.synthetic import assert_same, random_fit
 
 K = 3
+UNSUPERVISED = ("stephens", "ecr", "ecr_iterative", "parameters")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,70 @@ def test_planted_permutations_are_found(tree: xr.DataTree, rng: np.random.Genera
     wrong = scrambled(tree, rng)
     assert not np.array_equal(wrong["posterior"]["means"], tree["posterior"]["means"])
     assert_same(bg.align(wrong), tree)
+
+
+@pytest.mark.parametrize("method", UNSUPERVISED)
+def test_every_method_finds_planted_permutations(
+    method: str, tree: xr.DataTree, rng: np.random.Generator
+) -> None:
+    """All of them, on a mixture whose components are apart."""
+    aligned = bg.align(scrambled(tree, rng), method)
+    assert aligned["alignment"].attrs["method"] == method
+    xr.testing.assert_identical(aligned["posterior"].dataset, tree["posterior"].dataset)
+    assert aligned["alignment"]["margin"].values.min() > 0.3
+
+
+def test_known_labels_name_the_components(tree: xr.DataTree, rng: np.random.Generator) -> None:
+    order = np.array([2, 0, 1])  # component order[j] is to be j
+    labels = xr.zeros_like(tree["observed_data"]["obs"]) - 1
+    found = bg.predict(tree)
+    for j, k in enumerate(order):
+        labels[np.flatnonzero(found == k)[:5]] = j
+    aligned = bg.align(scrambled(tree, rng), labels=labels)
+    assert aligned["alignment"].attrs == {"method": "labels"}
+    np.testing.assert_array_equal(
+        aligned["posterior"]["means"].values, tree["posterior"]["means"].values[:, :, order]
+    )
+
+
+def test_a_partition_can_be_the_pivot(tree: xr.DataTree, rng: np.random.Generator) -> None:
+    partition = 7 - 2 * bg.predict(tree)  # its names do not matter
+    aligned = bg.align(scrambled(tree, rng), pivot=partition)
+    assert aligned["alignment"].attrs == {"method": "ecr"}
+    xr.testing.assert_identical(aligned["posterior"].dataset, tree["posterior"].dataset)
+    again = bg.align(tree, "stephens", pivot=np.zeros(120, dtype=int))
+    xr.testing.assert_identical(again["posterior"].dataset, tree["posterior"].dataset)
+
+
+@pytest.mark.parametrize(
+    ("seed", "case"),
+    [(1, "overlapping"), (2, "overlapping"), (3, "overlapping"), (1, "unequal"), (2, "spare")],
+)
+def test_the_cost_of_stephens_is_no_higher_than_any_others(
+    seed: int, case: str, rng: np.random.Generator
+) -> None:
+    X, K = {
+        "overlapping": (bg.datasets.make_mixture(90, 3, 2, separation=1.5, random_seed=seed), 3),
+        "unequal": (
+            bg.datasets.make_mixture(
+                90, 3, 2, separation=2.0, weights=[0.8, 0.15, 0.05], random_seed=seed
+            ),
+            3,
+        ),
+        "spare": (bg.datasets.make_mixture(90, 2, 2, separation=4.0, random_seed=seed), 4),
+    }[case]
+    tree = bg.fit(X["X"], K, draws=150, chains=2, random_seed=seed, progressbar=False)
+    wrong = scrambled(tree, rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bg.IdentifiabilityWarning)
+        costs = {
+            method: bg.alignment_report(bg.align(wrong, method)).attrs["stephens_cost"]
+            for method in (*UNSUPERVISED, "none")
+        }
+        raw = bg.alignment_report(bg.align(tree, "none")).attrs["stephens_cost"]
+    best = costs.pop("stephens")
+    assert best <= min(*costs.values(), raw) * (1.0 + 1e-9)
+    assert best < 0.99 * costs["parameters"]  # it was not easy
 
 
 def test_none_gives_the_draws_back_as_they_were_sampled(
@@ -103,7 +170,7 @@ def test_variables_of_the_user_are_permuted_too(
 
 def test_the_matching_is_the_best_of_all(X: np.ndarray, rng: np.random.Generator) -> None:
     """Against the rule written out: all permutations, responsibilities by SciPy."""
-    tree = bg.align(random_fit(X, rng, n_components=K, chains=2, draws=6))
+    tree = bg.align(random_fit(X, rng, n_components=K, chains=2, draws=6), "ecr")
     group, posterior = tree["alignment"], tree["posterior"].dataset
     shares = np.empty((2, 6, K, len(X)))
     for c, d in np.ndindex(2, 6):
@@ -179,8 +246,8 @@ def test_a_thinned_fit_can_be_aligned(tree: xr.DataTree) -> None:
 
 
 def test_bad_arguments_are_refused(tree: xr.DataTree) -> None:
-    with pytest.raises(ValueError, match=r"`method` must be one of 'ecr', 'none'; got 'stephens'"):
-        bg.align(tree, "stephens")
+    with pytest.raises(ValueError, match=r"`method` must be .*'ecr'.*'none'; got 'stevens'\. Did"):
+        bg.align(tree, "stevens")
     for group in ("alignment", "observed_data", "sample_stats"):
         bare = tree.copy()
         del bare[group]
@@ -196,3 +263,65 @@ def test_labels_that_the_prior_gives_are_left_alone_unless_asked() -> None:
     assert bg.align(tree)["posterior"].identical(tree["posterior"])
     assert bg.align(tree)["alignment"].attrs["method"] == "none"
     assert bg.align(tree, "ecr")["alignment"].attrs["method"] == "ecr"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"pivot": np.zeros(119, int)}, ValueError, r"`pivot` must .*120 rows; got shape \(119,\)"),
+        ({"pivot": np.zeros((2, 120), int)}, ValueError, r"`pivot` must .* shape \(2, 120\)\. Give a"),
+        ({"pivot": np.arange(120)}, ValueError, r"`pivot` must .*at most 3 clusters.*got 120\. Merge"),
+        ({"pivot": np.zeros(120)}, TypeError, r"`pivot` must hold integers.*got float64\. Number"),
+        ({"pivot": ["a"] * 120}, TypeError, r"`pivot` must hold integers.*got <U1\. Number"),
+        ({"pivot": np.zeros(120, bool)}, TypeError, r"`pivot` must hold integers.*got bool"),
+        ({"labels": np.full(120, 3)}, ValueError, r"`labels` must lie in 0 to 2.*got 3 at place 0"),
+        ({"labels": np.full(120, -2)}, ValueError, r"`labels` must .*got -2 at place 0\. Number"),
+        ({"labels": np.full(120, -1)}, ValueError, r"`labels` must .*one that is known; got -1 of"),
+        (
+            {"method": "labels"}, ValueError,
+            r"`labels` must be given for the method 'labels'.*got `labels` None and .*'labels'",
+        ),
+        (
+            {"method": "ecr", "labels": np.zeros(120, int)}, ValueError,
+            r"`labels` must be given .* no other; got `labels` of \(120,\) and `method` 'ecr'",
+        ),
+        (
+            {"method": "parameters", "pivot": np.zeros(120, int)}, ValueError,
+            r"`pivot` must be left out where `method` is 'parameters'; got a partition",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_partition_is_refused(
+    given: dict[str, Any], kind: type[Exception], message: str, tree: xr.DataTree
+) -> None:
+    with pytest.raises(kind, match=message):
+        bg.align(tree, **given)
+
+
+def test_a_partition_of_other_rows_is_refused(tree: xr.DataTree) -> None:
+    partition = bg.predict(tree)
+    with pytest.raises(ValueError, match=r"`pivot` must have the labels of 'obs' .* another order"):
+        bg.align(tree, pivot=partition[::-1])
+
+
+@pytest.mark.parametrize("dim", ["chain", "draw"])
+def test_a_tree_that_was_taken_apart_is_refused(dim: str, tree: xr.DataTree) -> None:
+    part = tree.isel({dim: 0})
+    with pytest.raises(ValueError, match=rf"`tree` must have .* for `align`; .*isel\({dim}=\[0\]\)"):
+        bg.align(part)
+
+
+def test_one_row_and_rows_that_are_all_the_same(
+    tree: xr.DataTree, rng: np.random.Generator
+) -> None:
+    """Nothing to match by, but names all the same."""
+    same = tree.copy(deep=True)
+    same["observed_data"]["X"].values[:] = 1.0
+    for some in (tree.isel(obs=[0]), same):
+        for method in UNSUPERVISED:
+            aligned = bg.align(scrambled(some, rng), method)
+            margin = aligned["alignment"]["margin"].values
+            assert ((margin >= 0.0) & (margin <= 1.0)).all()
+            raw = bg.align(some, "none")["posterior"]["means"].values
+            again = bg.align(aligned, "none")["posterior"]["means"].values
+            np.testing.assert_array_equal(again, raw)

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
+from bayesgmm import symptoms
 from bayesgmm.convergence import LARGEST_RHAT, Report
 from tests.synthetic import random_fit
 
@@ -80,13 +81,10 @@ def test_the_evidence_is_arvizs(tree: xr.DataTree) -> None:
     posterior = tree["posterior"].to_dataset()
     below = posterior["correlations"].isel(feature=1, feature2=0, drop=True)
     aligned = posterior[["weights", "means", "scales"]].assign(correlation=below)
-    weights = np.sort(values(tree, "posterior", "weights"), axis=-1)
-    rows = np.unique(np.linspace(0, 119, 20).astype(int))
-    free = xr.Dataset({
-        "lp": tree["sample_stats"]["lp"],
-        "weights": (("chain", "draw", "rank"), weights),
-        "density": tree["log_likelihood"]["X"].isel(obs=rows),
-    })  # fmt: skip
+    labels, draws = symptoms.label_free(tree)
+    free = xr.Dataset(
+        {label: (("chain", "draw"), each) for label, each in zip(labels, draws, strict=True)}
+    )
     for kind, dataset in (("aligned", aligned), ("label-free", free)):
         rhat = arviz_stats.rhat(dataset, method="rank")
         largest = max(float(variable.max()) for variable in rhat.data_vars.values())

@@ -285,3 +285,13 @@ def test_a_saved_fit_predicts_without_the_sampler(fitted: xr.DataTree, tmp_path:
         assert values == function(fitted, new).values.astype(float).ravel().tolist()
     heavy = {"pymc", "pytensor", "nutpie", "nutpie._lib", "matplotlib", "arviz", "arviz_stats"}
     assert heavy.isdisjoint(modules.split())
+
+
+@pytest.mark.parametrize("dim", ["chain", "draw"])
+@pytest.mark.parametrize(
+    "name", ["predict_proba", "predict", "score_samples", "sample_posterior_predictive"]
+)
+def test_a_tree_that_was_taken_apart_is_refused(name: str, dim: str, tree: xr.DataTree) -> None:
+    message = rf"^`tree` must have .* 'chain' and 'draw' for `{name}`; got .*isel\({dim}=\[0\]\)\.$"
+    with pytest.raises(ValueError, match=message):
+        getattr(bg, name)(tree.isel({dim: 0}))

@@ -17,12 +17,8 @@ from bayesgmm.inference.em import Mode
 from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.relabel import (
-    NO_CUBE,
-    NO_LABELS,
-    align_draws,
-    order_of,
-)
+from bayesgmm.kernels.matching import DEFAULT, match_draws
+from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_of
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.tree import Parameters, build
 
@@ -195,11 +191,11 @@ def _align(
     shape = log_posterior.shape
     n_draws, n_components = mixtures[0].shape
     pivot = int(np.argmax(log_posterior))
-    method = "ecr" if problem.specification.weights.exchangeable else "none"
+    method = DEFAULT if problem.specification.weights.exchangeable else "none"
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
-    if method == "ecr":
-        permutation, margin = align_draws(problem.rows, *mixtures, pivot)
+    if method != "none":
+        permutation, margin = match_draws(problem.rows, mixtures, pivot, method)
     chain, draw = np.unravel_index(pivot, shape)
     return permutation, {
         names.PERMUTATION: permutation.reshape(*shape, n_components),

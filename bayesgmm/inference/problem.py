@@ -12,6 +12,7 @@ from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, u
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.packing import layout_of
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
@@ -167,17 +168,3 @@ class Problem:
             for array in standardise(*parameters[:4], self.center, self.unit)
         )
         return unconstrain(self.layout, self.floor, log_weights, means, cholesky)
-
-
-def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
-    """Return the layout of the unconstrained vector."""
-    structure = specification.structure
-    k = specification.n_components
-    sets = {"none": 0, "shared": 1, "component": k}[structure.correlations]
-    return Layout(
-        n_components=k,
-        n_features=n_features,
-        scale_rows=1 if structure.shared_scales else k,
-        scale_columns=1 if structure.common_scale else n_features,
-        correlation_sets=sets if n_features > 1 else 0,
-    )

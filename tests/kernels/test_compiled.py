@@ -96,8 +96,10 @@ from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
+from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.compiled import link
+from bayesgmm.kernels.matching import match_draws
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 
@@ -110,6 +112,9 @@ for structure in ("full", "tied_correlation"):
 vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
 relabel.align_draws(problem.rows, *draws, 0)
+for method in ("stephens", "parameters"):
+    match_draws(problem.rows, draws, 0, method)
+clarity(problem.rows, draws)
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address

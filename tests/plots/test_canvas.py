@@ -35,7 +35,7 @@ def test_seventy_components_look_different() -> None:
     assert all(one[1:] != other[1:] for one, other in pairwise(looks))
 
 
-@pytest.mark.parametrize("name", ["plot_components", "plot_uncertainty"])
+@pytest.mark.parametrize("name", ["plot_alignment", "plot_components", "plot_uncertainty"])
 def test_matplotlib_is_asked_for(
     tree: xr.DataTree, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
