@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 
 from bayesgmm import names
+from bayesgmm.density import Density, subset, whole
 from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.inference.approximation import (
     FEWEST_PROPOSALS,
@@ -32,11 +33,10 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Draws, Options
-from bayesgmm.inference.density import Density, subset, whole
 from bayesgmm.inference.families import Family
 from bayesgmm.inference.laplace import LARGEST_DENSE, Frame, find_frame
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 

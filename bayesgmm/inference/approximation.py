@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.density import Density
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.density import Density
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.psis import LARGEST_PARETO_K, psis
 

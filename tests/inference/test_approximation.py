@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
+from bayesgmm.density import Density
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference import approximation
 from bayesgmm.inference.approximation import (
@@ -19,7 +20,6 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.density import Density
 from bayesgmm.inference.progress import Progress
 
 type Array = np.ndarray

@@ -94,7 +94,7 @@ EVERY_KERNEL = """
 import numpy as np
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
-from bayesgmm.inference.problem import Problem
+from bayesgmm.problem import Problem
 from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.cholesky import standardise

@@ -5,11 +5,11 @@ import pytest
 
 from bayesgmm.data import prepare
 from bayesgmm.datasets import load_faithful, load_iris
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+from bayesgmm.problem import Problem
 from tests.kernels.oracle import STRUCTURES, layout
 from tests.kernels.test_posterior import Given, wanted_value
 from tests.kernels.vectors import length
