@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
-    from bayesgmm.inference.fit import fit
+    from bayesgmm.evidence import log_evidence
     from bayesgmm.identifiability import alignment_report
+    from bayesgmm.inference.fit import fit
+    from bayesgmm.information import aic, bic, icl
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
+    from bayesgmm.model_probabilities import posterior_over_components
     from bayesgmm.modes import mode_audit
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.components import plot_components
@@ -62,6 +65,11 @@ __all__ = [
     "loo",
     "waic",
     "compare",
+    "log_evidence",
+    "posterior_over_components",
+    "bic",
+    "aic",
+    "icl",
     "select",
     "plot_alignment",
     "plot_components",
@@ -90,6 +98,9 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
+    "bayesgmm.evidence": ("log_evidence",),
+    "bayesgmm.model_probabilities": ("posterior_over_components",),
+    "bayesgmm.information": ("bic", "aic", "icl"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),

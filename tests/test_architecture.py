@@ -39,12 +39,12 @@ FLOORS = (
     floor("kernels", "numba llvmlite scipy", "0"),
     floor("priors mixture packing data labels dependence moments datasets", "xarray pandas", "0 1"),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
-    floor("tree", "xarray pandas arviz_base", "0 1 2"),
+    floor("tree problem density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "identifiability modes "
         "alignment clustering pointwise prediction summaries symptoms convergence crossvalidation "
-        "comparison evidence",
+        "comparison evidence bridge symmetry information model_probabilities",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
