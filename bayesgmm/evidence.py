@@ -189,6 +189,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
             f"`{argument}` must hold at least {DRAWS_PER_PARAMETER} draws for every parameter; got "
             f"{len(vectors)} for {problem.n_parameters} parameters. Fit again with more draws."
         )
+    _refuse_infinite(vectors, argument, shape)
     lp = density(vectors)[0]
     _check_density(tree, argument, lp)
     groups = groups_of(problem.specification)
@@ -212,6 +213,18 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
     )
     _warn(result, argument, problem.n_parameters)
     return result
+
+
+def _refuse_infinite(vectors: Array, argument: str, shape: tuple[int, int]) -> None:
+    """Refuse draws that the unconstrained scale has no place for."""
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        chain, draw = divmod(int(finite.argmin()), shape[1])
+        raise ValueError(
+            f"`{argument}` must hold weights and scales above 0, and correlations within -1 and 1; "
+            f"got others at chain {chain}, draw {draw}, where a number was too small to be kept. "
+            f"Fit with a larger `concentration`, or fewer components."
+        )
 
 
 def _check_density(tree: xr.DataTree, argument: str, lp: Array) -> None:

@@ -65,6 +65,8 @@ def posterior_over_components(
     array([0., 1.])
     """
     _check_fits(fits)
+    if random_seed is not None:
+        check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
     numbers = sorted(fits)
     known = _checked_prior(prior, numbers)
     rng = np.random.default_rng(random_seed)

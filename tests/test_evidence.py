@@ -267,6 +267,7 @@ def test_a_large_error_is_told(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatc
         ("few", r"at least 4 draws for every parameter; got 40 for 11 parameters"),
         ("other density", r"log posterior is that of its specification .* by 3 nats"),
         ("other rows", r"log posterior is that of its specification and rows"),
+        ("no weight", r"must hold weights and scales above 0, .* chain 3, draw 7, where"),
         ("chain", r"`tree` must have the dimensions 'chain' and 'draw' for `log_evidence`"),
     ],
 )
@@ -284,6 +285,8 @@ def test_what_has_no_evidence_is_refused(fault: str, message: str, tree: xr.Data
         broken["sample_stats"]["lp"].values[:] += 3.0
     if fault == "other rows":
         broken = tree.isel(obs=slice(30))
+    if fault == "no weight":
+        broken["posterior"]["weights"].values[3, 7] = [1.0, 0.0]
     if fault == "chain":
         broken = tree.isel(chain=0)
     with pytest.raises(ValueError, match=message):
