@@ -31,8 +31,8 @@ ENOUGH: Final = 0.01
 """Error, in nats, that the proposals may add without being more."""
 LARGE: Final = 0.5
 """Error, in nats, from which the evidence is not to be relied on."""
-SAME_DENSITY: Final = 1e-4
-"""Difference in nats, and relative, between a density and the same computed anew."""
+SAME_DENSITY: Final = (1e-3, 1e-8)
+"""Differences, in nats and relative, between a log density and the same computed anew."""
 WIDEST: Final = 10.0
 """Standard deviation, on the unconstrained scale, that a curvature is believed for."""
 PLAUSIBLE: Final = 2.0
@@ -120,12 +120,12 @@ def log_evidence(tree: xr.DataTree, *, random_seed: int | None = None) -> Eviden
     Notes
     -----
     The error accounts for the autocorrelation of draws, and is at least half the difference
-    between the estimates from both halves. A mode that no chain has visited is in neither, but may be in
-    ``laplace``.
+    between the estimates from both halves. A mode that no chain has visited is in neither, but may
+    be in ``laplace``.
 
-    Passes over the data, O(N K D^2) each: one for a draw, one to eight for each of the proposal's,
-    which are added until they contribute less to the error than the draws do. O(S P^2) memory and
-    operations besides, for S draws of P parameters.
+    Passes over the data, O(N K D^2) each: one for every draw, and 1 to 16 times as many for draws
+    of the proposal, until these contribute less to the error than the others. O(S P^2) operations
+    and O(S P) numbers besides, for S draws of P parameters.
 
     References
     ----------
@@ -231,7 +231,8 @@ def _check_density(tree: xr.DataTree, argument: str, lp: Array) -> None:
     """Refuse draws whose density is not that of the specification and the rows of the tree."""
     stored = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW).values
     gap = float(np.median(np.abs(lp - stored.ravel())))
-    if not gap <= SAME_DENSITY * max(1.0, float(np.median(np.abs(lp)))):
+    nats, relative = SAME_DENSITY
+    if not gap <= nats + relative * float(np.median(np.abs(lp))):
         raise ValueError(
             f"`{argument}` must hold draws whose log posterior is that of its specification and "
             f"rows; got 'lp' that differs from it by {gap:.4g} nats, median of all draws. The "
@@ -261,7 +262,7 @@ def _half(
         at_proposals = np.concatenate([at_proposals, ratios])
         found = bridge(at_draws, at_proposals)
         enough = found.of_proposals <= max(found.of_draws, ENOUGH**2)
-        if enough or 2 * at_proposals.size > MOST_PROPOSALS * len(flat):
+        if enough or at_proposals.size >= MOST_PROPOSALS * len(flat):
             return found
 
 

@@ -8,9 +8,11 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
-from bayesgmm import evidence, names
+from bayesgmm import density, evidence, names
+from bayesgmm.density import Density
 from bayesgmm.evidence import Evidence
 from bayesgmm.priors import STRUCTURES
+from bayesgmm.problem import Problem
 from tests import exact_evidence
 from tests.synthetic import random_fit
 
@@ -200,6 +202,25 @@ def test_names_of_components_do_not_count(tree: xr.DataTree) -> None:
     posterior = tree["posterior"].to_dataset().isel(component=[1, 0])
     swapped["posterior"] = xr.DataTree(posterior.assign_coords(component=[0, 1]))
     assert abs(bg.log_evidence(swapped, random_seed=1).value - found.value) < 5.0 * found.error
+
+
+def test_proposals_whose_density_overflows_count_as_zero(
+    tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowest = tree["sample_stats"]["lp"].values.min() - 0.1
+
+    def whole(problem: Problem) -> Density:
+        def broken(vectors: Array) -> tuple[Array, Array]:
+            values, gradients = density.whole(problem)(vectors)
+            return np.where(values < lowest, np.nan, values), gradients
+
+        return broken
+
+    found = bg.log_evidence(tree, random_seed=1)
+    monkeypatch.setattr(evidence, "whole", whole)
+    without = bg.log_evidence(tree, random_seed=1)
+    assert without != found
+    assert abs(without.value - found.value) < 5.0 * found.error
 
 
 def test_the_same_seed_gives_the_same_estimate(tree: xr.DataTree) -> None:
