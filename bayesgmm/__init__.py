@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
+    from bayesgmm.evidence import log_evidence
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
+    from bayesgmm.information import aic, bic, icl
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
+    from bayesgmm.model_probabilities import posterior_over_components
     from bayesgmm.modes import mode_audit
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
@@ -91,6 +94,11 @@ __all__ = [
     "loo",
     "waic",
     "compare",
+    "log_evidence",
+    "posterior_over_components",
+    "bic",
+    "aic",
+    "icl",
     "select",
     "plot_alignment",
     "plot_components",
@@ -136,6 +144,9 @@ _HOMES = {
     "bayesgmm.clustering.subsets": ("confident_subset",),
     "bayesgmm.clustering.certainty": ("uncertainty",),
     "bayesgmm.comparison": ("loo", "waic", "compare"),
+    "bayesgmm.evidence": ("log_evidence",),
+    "bayesgmm.model_probabilities": ("posterior_over_components",),
+    "bayesgmm.information": ("bic", "aic", "icl"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),

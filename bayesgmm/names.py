@@ -79,6 +79,14 @@ LOG_POSTERIOR: Final = "log_posterior"
 LOG_MASS: Final = "log_mass"
 STACKING_WEIGHT: Final = "stacking_weight"
 
+# What is said about numbers of components
+N_COMPONENTS: Final = "n_components"
+PRIOR_PROBABILITY: Final = "prior_probability"
+PROBABILITY: Final = "probability"
+PROBABILITY_ERROR: Final = "probability_error"
+LOG_EVIDENCE: Final = "log_evidence"
+LOG_EVIDENCE_ERROR: Final = "log_evidence_error"
+
 # Variables of ``modes``
 OBJECTIVE: Final = "objective"
 STARTS: Final = "starts"
@@ -96,7 +104,6 @@ ENTROPY: Final = "entropy"
 CRITERION: Final = "criterion"
 PROPOSED: Final = "proposed"
 THRESHOLD: Final = "threshold"
-PROBABILITY: Final = "probability"
 TOGETHER: Final = "together"
 LOCATION: Final = "location"
 LOG_DENSITY: Final = "log_density"

@@ -65,10 +65,10 @@ def _ours(values: NDArray[np.float64], k: int, n_passes: int, alone: bool) -> Ca
     """
     from bayesgmm.data import prepare
     from bayesgmm.inference.crew import crew
-    from bayesgmm.inference.problem import Problem
     from bayesgmm.kernels.mstep import run_em
     from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
     from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.problem import Problem
 
     problem = Problem.make(GaussianMixture(k), prepare(values))
     labels = kmeans_labels(problem.rows, np.random.default_rng(1).random(k), 1)

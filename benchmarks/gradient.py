@@ -42,9 +42,9 @@ def measure(case: str, seconds: float) -> dict[str, Any]:
 
 def _ours(case: Case) -> Callable[[], object]:
     from bayesgmm.data import prepare
-    from bayesgmm.inference.problem import Problem
     from bayesgmm.kernels.posterior import log_posterior
     from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.problem import Problem
 
     problem = Problem.make(GaussianMixture(case.n_components), prepare(case.X))
     vector = 0.1 * np.random.default_rng(1).normal(size=problem.n_parameters)

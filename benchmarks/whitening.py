@@ -45,8 +45,8 @@ def measure(name: str, seeds: list[int]) -> dict[str, list[dict[str, float]]]:
 def _problem(name: str) -> Any:
     from bayesgmm import datasets
     from bayesgmm.data import prepare
-    from bayesgmm.inference.problem import Problem
     from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.problem import Problem
 
     iris = datasets.load_iris().drop(columns="species")
     data = {

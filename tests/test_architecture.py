@@ -39,11 +39,12 @@ FLOORS = (
     floor("kernels", "numba llvmlite scipy", "0"),
     floor("priors mixture packing data labels dependence moments datasets", "xarray pandas", "0 1"),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
-    floor("tree", "xarray pandas arviz_base", "0 1 2"),
+    floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment clustering comparison convergence crossvalidation evidence functionals "
-        "identifiability modality modes pointwise prediction summaries symptoms",
+        "alignment bridge clustering comparison convergence crossvalidation evidence functionals "
+        "identifiability information modality model_probabilities modes pointwise prediction "
+        "summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),

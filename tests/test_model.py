@@ -17,10 +17,10 @@ from scipy.special import expit, logsumexp
 import bayesgmm as bg
 from bayesgmm import names
 from bayesgmm.data import prepare
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.model import build_model
 from bayesgmm.priors import STRUCTURES
+from bayesgmm.problem import Problem
 from tests.pymc_models import PYTHON, data_of, value_of
 
 type Array = NDArray[np.float64]

@@ -66,6 +66,11 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "loo": (("tree",), {}),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
+    "log_evidence": (("tree",), {"random_seed": None}),
+    "posterior_over_components": (("fits",), {"prior": None, "random_seed": None}),
+    "bic": (("tree",), {}),
+    "aic": (("tree",), {}),
+    "icl": (("tree",), {}),
     "select": (
         ("X", "n_components"),
         {

@@ -32,11 +32,11 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Draws, Options
-from bayesgmm.inference.density import Density, subset, whole
 from bayesgmm.inference.families import Family
 from bayesgmm.inference.laplace import LARGEST_DENSE, Frame, find_frame
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.posterior_density import Density, subset, whole
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 

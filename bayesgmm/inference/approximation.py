@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.density import Density
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.psis import LARGEST_PARETO_K, psis
+from bayesgmm.posterior_density import Density
 
 type Array = NDArray[np.float64]
 

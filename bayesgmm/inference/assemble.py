@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.em import Mode
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_of
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters, build
 
 type Array = NDArray[np.float64]

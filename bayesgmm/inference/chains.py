@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.inference.problem import Problem
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.crew import BOARD, N_BOARDS, OPEN, SHUT, change_state
 from bayesgmm.kernels.estep import lend_a_hand, n_parts
 from bayesgmm.kernels.threads import n_cores
+from bayesgmm.problem import Problem
 
 NAP = 0.001
 """Seconds that a helper sleeps when there has been no work for a while."""

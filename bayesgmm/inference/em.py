@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.errors import FitError
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import offsets, standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import run_em
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
+from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]

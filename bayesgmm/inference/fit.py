@@ -18,9 +18,9 @@ from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.families import FullRank, MeanField
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.problem import Problem
 
 if TYPE_CHECKING:
     import pymc

@@ -14,10 +14,10 @@ from bayesgmm.inference.em import (
     finish,
     is_degenerate,
 )
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]

@@ -17,10 +17,10 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Draws, Options
-from bayesgmm.inference.density import STEP, curvature_of, whole
 from bayesgmm.inference.em import Mode, Target, find_modes
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.posterior_density import curvature, whole
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 
@@ -36,14 +36,6 @@ WIDEST_DRAWN = 10.0
 """The same for draws that are reported: wider ones would overflow as scales."""
 FAR = 3.0
 """Standard deviations from the mode at which tails are looked at."""
-
-
-def curvature(problem: Problem, vector: Array) -> Array:
-    """Return minus the Hessian of the log posterior, shape (P, P), by differences of gradients.
-
-    Costs 2 P passes over the data; the error is about 1e-8 relative.
-    """
-    return curvature_of(whole(problem), vector, STEP * problem.units_of(vector))
 
 
 def whitening(problem: Problem, vector: Array) -> Array:

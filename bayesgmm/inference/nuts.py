@@ -15,9 +15,9 @@ from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.em import SAME_MODE, Mode, Target, distinct, find_modes
 from bayesgmm.inference.laplace import LARGEST_DENSE, heaviest_tail, whitening
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.relabel import order_of
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 

@@ -22,12 +22,12 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Draws, Options
-from bayesgmm.inference.density import STEP, Density, curvature_of
 from bayesgmm.inference.laplace import WIDEST_DRAWN, factor_of, find_frame, warn_no_mode
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_engine import Ready, all_parameters, make_ready
 from bayesgmm.inference.pymc_starts import start_near
+from bayesgmm.posterior_density import STEP, Density, curvature_of
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 

@@ -17,12 +17,12 @@ from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Coordinates, Run, Start, to_the_end
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_compiled import Compiled, compile_model
 from bayesgmm.inference.pymc_starts import OURS, start_near
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model import build_model
+from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]

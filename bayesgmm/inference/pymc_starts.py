@@ -10,10 +10,10 @@ from bayesgmm import names
 from bayesgmm.errors import FitError
 from bayesgmm.inference.em import Mode
 from bayesgmm.inference.laplace import whitening
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.pymc_compiled import NUMPY, size_of
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 type Order = NDArray[np.int64]

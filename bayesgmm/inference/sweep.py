@@ -17,10 +17,10 @@ from bayesgmm.inference.fit import RUNNERS, provenance
 from bayesgmm.inference.growth import grow
 from bayesgmm.inference.information import criteria
 from bayesgmm.inference.nuts import Run, Start, to_draws, told_apart
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.problem import Problem
 
 PAUSE = 0.02
 """Seconds to wait where there is nothing to do but wait for chains."""

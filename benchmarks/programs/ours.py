@@ -90,8 +90,8 @@ def log_densities(case: Case, variant: str, points: Mixture) -> list[float]:
 
 def _problem(case: Case):  # type: ignore[no-untyped-def]
     from bayesgmm.data import prepare
-    from bayesgmm.inference.problem import Problem
     from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.problem import Problem
 
     return Problem.make(GaussianMixture(case.n_components), prepare(case.X))
 

@@ -17,7 +17,7 @@ from scipy.stats import binomtest, chisquare, multivariate_normal
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference.problem import Problem
+from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters
 
 pytestmark = pytest.mark.slow

@@ -13,11 +13,11 @@ from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.inference import advi
 from bayesgmm.inference.advi import Maximum, maximise, paired_draws
 from bayesgmm.inference.approximation import Normal
-from bayesgmm.inference.density import Density
 from bayesgmm.inference.families import Family, FullRank, MeanField
 from bayesgmm.inference.laplace import find_frame
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.posterior_density import Density
+from bayesgmm.problem import Problem
 from tests.inference.test_families import N, frame
 
 type Array = np.ndarray

@@ -19,8 +19,8 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.density import Density
 from bayesgmm.inference.progress import Progress
+from bayesgmm.posterior_density import Density
 
 type Array = np.ndarray
 

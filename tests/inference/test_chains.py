@@ -19,7 +19,7 @@ import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import chains, nuts
 from bayesgmm.inference.chains import Chain, Settings
-from bayesgmm.inference.problem import Problem
+from bayesgmm.problem import Problem
 
 REPOSITORY = Path(bg.__file__).parents[1]
 
@@ -162,7 +162,7 @@ def test_a_sampler_that_fails_says_so_and_can_be_used_again(
 
 def test_a_start_without_a_finite_density_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "bayesgmm.inference.problem.Problem.log_posterior",
+        "bayesgmm.problem.Problem.log_posterior",
         lambda self, vector: (-np.inf, np.zeros_like(vector)),
     )
     monkeypatch.setattr(nuts, "whitening", lambda problem, mode: np.eye(mode.size))

@@ -11,7 +11,6 @@ import pytest
 from bayesgmm.data import prepare
 from bayesgmm.inference import crew as crews
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.crew import (
     BOARD,
     N_BOARDS,
@@ -25,6 +24,7 @@ from bayesgmm.kernels.crew import (
 )
 from bayesgmm.kernels.estep import MOST, n_parts
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.problem import Problem
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from bayesgmm.inference.em import (
     is_degenerate,
     polish,
 )
-from bayesgmm.inference.problem import Problem
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
+from bayesgmm.problem import Problem
 from tests.kernels.oracle import STRUCTURES
 from tests.reference.modes import CASES, MCLUST, sklearn_best, values_of
 

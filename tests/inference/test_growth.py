@@ -8,9 +8,9 @@ from bayesgmm.data import prepare
 from bayesgmm.inference import growth
 from bayesgmm.inference.em import Mode, Target, find_modes
 from bayesgmm.inference.growth import grow
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.relabel import partition_of
+from bayesgmm.problem import Problem
 
 
 def problem(X: object, n_components: int, structure: str = "full") -> Problem:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import bayesgmm as bg
+from bayesgmm import criteria as at_a_point
 from bayesgmm.data import prepare
-from bayesgmm.inference import information
 from bayesgmm.inference.em import Mode, Target, find_modes
 from bayesgmm.inference.information import criteria
-from bayesgmm.inference.problem import Problem
+from bayesgmm.problem import Problem
 
 
 def problem(X: object, n_components: int, structure: str = "full") -> Problem:
@@ -53,7 +53,7 @@ def test_old_faithful_as_mclust_has_it(n_components: int, structure: str) -> Non
 def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     of = problem(bg.datasets.load_faithful(), 3)
     whole = criteria(of, modes(of))
-    monkeypatch.setattr(information, "BLOCK", 50)
+    monkeypatch.setattr(at_a_point, "BLOCK", 50)
     assert criteria(of, modes(of)) == pytest.approx(whole, rel=1e-12)
 
 

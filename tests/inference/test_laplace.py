@@ -15,21 +15,20 @@ from bayesgmm.datasets import load_faithful, load_galaxies, make_mixture
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference import approximation, laplace
 from bayesgmm.inference.approximation import Normal, propose
-from bayesgmm.inference.density import whole
 from bayesgmm.inference.em import EMResult, Target, find_modes
 from bayesgmm.inference.laplace import (
     LARGEST_DENSE,
     WIDEST,
     WIDEST_DRAWN,
-    curvature,
     factor_of,
     find_frame,
     whitening,
 )
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.posterior_density import curvature, whole
 from bayesgmm.priors import LKJCovariance, NormalMeans
+from bayesgmm.problem import Problem
 from tests.kernels.oracle import STRUCTURES
 
 type Array = np.ndarray

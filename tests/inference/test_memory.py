@@ -9,8 +9,8 @@ import pytest
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference.problem import Problem
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.problem import Problem
 
 N_OBS = 400_000
 

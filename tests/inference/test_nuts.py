@@ -17,8 +17,8 @@ from bayesgmm.inference import nuts
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.chains import LARGEST_TURN
 from bayesgmm.inference.em import Mode
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.problem import Problem
 
 PARAMETERS = ("weights", "means", "scales", "correlations")
 

@@ -17,9 +17,9 @@ from bayesgmm.inference import advi, pymc_advi
 from bayesgmm.inference.approximation import Normal
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.laplace import find_frame
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.model import build_model
+from bayesgmm.problem import Problem
 from bayesgmm.tree import check_schema
 
 type Array = np.ndarray

@@ -20,12 +20,12 @@ from bayesgmm.inference import pymc_engine
 from bayesgmm.inference.assemble import Draws, assemble
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.nuts import STARTS_PER_CHAIN, NutsResult
-from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_engine import specification_of
 from bayesgmm.inference.pymc_starts import free_values, place, start_near
 from bayesgmm.model import build_model
 from bayesgmm.priors import STRUCTURES
+from bayesgmm.problem import Problem
 from tests.pymc_models import PYTHON
 
 type Array = NDArray[np.float64]

@@ -3,9 +3,9 @@
 import numpy as np
 
 from bayesgmm.data import prepare
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.batch import fill_log_posteriors
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.problem import Problem
 
 
 def test_every_vector_is_evaluated_as_it_is_alone(rng: np.random.Generator) -> None:

@@ -94,10 +94,10 @@ EVERY_KERNEL = """
 import numpy as np
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels import (
     ascent, factors, foreign, linked, merging, pairs, pointer,
 )
+from bayesgmm.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link

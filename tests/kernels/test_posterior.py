@@ -251,16 +251,9 @@ def test_the_prior_of_the_correlations_integrates_to_one(
     )
 
 
-@pytest.mark.parametrize("eta", [0.7, 1.0, 2.0])
-@pytest.mark.parametrize("n_features", [2, 3])
-def test_the_prior_of_the_correlations_is_the_lkj_density(
-    n_features: int, eta: float, rng: np.random.Generator
-) -> None:
-    """det(R)**(eta - 1) over its integral, times the Jacobian of R taken numerically."""
-    which = layout("full", 1, n_features)
-    given = prior_alone(rng, which, eta=eta)
-    vector = 0.8 * rng.normal(size=length(which))
-    rest = log_prior(given, vector)
+def lkj_without_constant(which: Layout, vector: Array, eta: float) -> tuple[float, float]:
+    """Return log det(R)**(eta - 1), and the log Jacobian of R, taken numerically."""
+    n_features = which.n_features
     below = np.tril_indices(n_features, -1)
 
     def correlations(log_odds: Array) -> Array:
@@ -277,6 +270,19 @@ def test_the_prior_of_the_correlations_is_the_lkj_density(
     matrix = np.eye(n_features)
     matrix[below] = correlations(log_odds)
     determinant = np.linalg.det(np.tril(matrix) + np.tril(matrix, -1).T)
+    return (eta - 1.0) * float(np.log(determinant)), float(log_volume)
+
+
+@pytest.mark.parametrize("eta", [0.7, 1.0, 2.0])
+@pytest.mark.parametrize("n_features", [2, 3])
+def test_the_prior_of_the_correlations_is_the_lkj_density(
+    n_features: int, eta: float, rng: np.random.Generator
+) -> None:
+    """det(R)**(eta - 1) over its integral, times the Jacobian of R taken numerically."""
+    which = layout("full", 1, n_features)
+    given = prior_alone(rng, which, eta=eta)
+    vector = 0.8 * rng.normal(size=length(which))
+    rest = log_prior(given, vector)
     if n_features == 2:
         log_z = 0.5 * np.log(np.pi) + gammaln(eta) - gammaln(eta + 0.5)
     else:  # integrate out r_23 given r_12 and r_13, then the other two
@@ -286,9 +292,36 @@ def test_the_prior_of_the_correlations_is_the_lkj_density(
         one = 2.0 * np.sum(w * cosine ** (2.0 * eta))  # of (1 - r**2)**(eta - 1/2) dr
         inner = 2.0 * np.sum(w * cosine ** (2.0 * eta - 1.0))  # of (1 - r**2)**(eta - 1) dr
         log_z = 2.0 * np.log(one) + np.log(inner)
-    wanted = (eta - 1.0) * np.log(determinant) - log_z + log_volume
+    wanted, log_volume = lkj_without_constant(which, vector, eta)
     got = given(vector)[0] - rest["means"] - rest["scales"]
-    assert got == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+    assert got == pytest.approx(wanted - log_z + log_volume, rel=1e-6, abs=1e-6)
+
+
+def test_the_prior_of_five_features_has_the_constant_of_the_lkj_density(
+    rng: np.random.Generator,
+) -> None:
+    """det(R)**(eta - 1) over its integral by uniform draws of the ten correlations."""
+    n_features, eta, n_draws = 5, 2.0, 1_000_000
+    below = np.tril_indices(n_features, -1)
+    matrices = np.tile(np.eye(n_features), (n_draws, 1, 1))
+    values = rng.uniform(-1.0, 1.0, (n_draws, below[0].size))
+    matrices[:, below[0], below[1]] = matrices[:, below[1], below[0]] = values
+    valid = np.ones(n_draws, dtype=bool)
+    for d in range(2, n_features + 1):
+        valid[valid] = np.linalg.det(matrices[valid, :d, :d]) > 0.0
+    density = np.zeros(n_draws)
+    density[valid] = np.linalg.det(matrices[valid]) ** (eta - 1.0)
+    log_z = np.log(density.mean()) + below[0].size * np.log(2.0)
+    error = density.std() / density.mean() / n_draws**0.5
+    assert error < 0.02
+
+    which = layout("full", 1, n_features)
+    given = prior_alone(rng, which, eta=eta)
+    vector = 0.8 * rng.normal(size=length(which))
+    rest = log_prior(given, vector)
+    got = given(vector)[0] - rest["means"] - rest["scales"]
+    wanted, log_volume = lkj_without_constant(which, vector, eta)
+    assert got == pytest.approx(wanted - log_z + log_volume, abs=5.0 * error)
 
 
 def test_a_floor_far_above_the_scale_has_a_finite_constant(rng: np.random.Generator) -> None:

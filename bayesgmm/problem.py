@@ -5,15 +5,17 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from bayesgmm.data import Data, center_and_unit
+from bayesgmm import names
+from bayesgmm.data import Data, center_and_unit, prepare
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, specification
 
 type Array = NDArray[np.float64]
 
@@ -69,6 +71,11 @@ class Problem:
             np.subtract(data.values[:, d], center[d], out=row)
             row /= unit[d]
         return problem
+
+    @classmethod
+    def of_tree(cls, tree: xr.DataTree) -> Self:
+        """Return the problem that a fit has solved."""
+        return cls.make(specification(tree), prepare(tree[names.OBSERVED_DATA].dataset[names.X]))
 
     def pack(self, rows: Array, row_weights: Array) -> Array:
         """Return what `kernels.posterior.log_posterior` reads, of some rows.
@@ -161,10 +168,25 @@ class Problem:
         ).ravel()
         return units
 
+    def vectors(self, parameters: Parameters) -> Array:
+        """Return the vectors, shape (S, P), that draws stand for, however near the floor."""
+        layout = self.layout
+        mixtures = standardise(*parameters[:4], self.center, self.unit)
+        result: Array = np.stack(
+            [unconstrain(layout, self.floor, *one) for one in zip(*mixtures, strict=True)]
+        )
+        _, start, end, _ = offsets(layout)
+        free = parameters.scales[:, : layout.scale_rows, : layout.scale_columns]
+        excess = free / self.unit[: layout.scale_columns] - self.floor
+        least = np.finfo(np.float64).eps * self.floor  # that is left where rounding took it all
+        result[:, start:end] = np.log(np.maximum(excess, least)).reshape(len(result), -1)
+        return result
+
     def unconstrain(self, parameters: Parameters, index: int = 0) -> Array:
         """Return the vector of one of several mixtures, under the floor of the prior."""
         log_weights, means, cholesky = (
             np.ascontiguousarray(array[index])
             for array in standardise(*parameters[:4], self.center, self.unit)
         )
-        return unconstrain(self.layout, self.floor, log_weights, means, cholesky)
+        vector: Array = unconstrain(self.layout, self.floor, log_weights, means, cholesky)
+        return vector

@@ -5,11 +5,11 @@ import pytest
 
 from bayesgmm.data import prepare
 from bayesgmm.datasets import load_faithful, load_iris
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+from bayesgmm.problem import Problem
 from tests.kernels.oracle import STRUCTURES, layout
 from tests.kernels.test_posterior import Given, wanted_value
 from tests.kernels.vectors import length
@@ -216,3 +216,17 @@ def test_tied_values_put_a_floor_under_the_scales() -> None:
     assert np.all(problem.floor > 0.0)
     vectors = np.full((1, problem.n_parameters), -50.0)
     np.testing.assert_allclose(problem.constrain(vectors).scales[0], [floor] * 2, rtol=1e-12)
+
+
+@every_structure
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_draws_lead_back_to_their_vectors(
+    structure: str, floor: float, rng: np.random.Generator
+) -> None:
+    """Scales that are nearer to the floor than `unconstrain` lets them be, too."""
+    problem = Problem.make(specification(structure, floor=floor), prepare(rng.normal(size=(30, 3))))
+    vectors = rng.normal(size=(20, problem.n_parameters))
+    _, start, end, _ = offsets(problem.layout)
+    vectors[:, start:end] -= 8.0
+    got = problem.vectors(problem.constrain(vectors))
+    np.testing.assert_allclose(got, vectors, rtol=1e-7, atol=1e-8)

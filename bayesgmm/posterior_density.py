@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.batch import fill_log_posteriors
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.relabel import partition_of
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
 type Density = Callable[[Array], tuple[Array, Array]]
@@ -63,6 +63,14 @@ def curvature_of(density: Density, vector: Array, steps: Array) -> Array:
         above, below = density(vector + shifts)[1], density(vector - shifts)[1]
         hessian[part] = (below - above) / (2.0 * steps[part, None])
     return 0.5 * (hessian + hessian.T)
+
+
+def curvature(problem: Problem, vector: Array) -> Array:
+    """Return minus the Hessian of the log posterior, shape (P, P), by differences of gradients.
+
+    Costs 2 P passes over the data; the error is about 1e-8 relative.
+    """
+    return curvature_of(whole(problem), vector, STEP * problem.units_of(vector))
 
 
 def subset(

@@ -7,12 +7,12 @@ import pytest
 
 from bayesgmm.data import prepare
 from bayesgmm.datasets import make_mixture
-from bayesgmm.inference.density import STEP, _stratified, curvature_of, subset, whole
 from bayesgmm.inference.em import Target, find_modes
-from bayesgmm.inference.laplace import WIDEST, curvature, factor_of
-from bayesgmm.inference.problem import Problem
+from bayesgmm.inference.laplace import WIDEST, factor_of
 from bayesgmm.kernels import threads
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.posterior_density import STEP, _stratified, curvature, curvature_of, subset, whole
+from bayesgmm.problem import Problem
 
 type Array = np.ndarray
 
