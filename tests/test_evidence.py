@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import bayesgmm as bg
-from bayesgmm import density, evidence, names
+from bayesgmm import evidence, names, posterior_density
 from bayesgmm.evidence import Evidence
 from bayesgmm.posterior_density import Density
 from bayesgmm.priors import STRUCTURES
@@ -211,7 +211,7 @@ def test_proposals_whose_density_overflows_count_as_zero(
 
     def whole(problem: Problem) -> Density:
         def broken(vectors: Array) -> tuple[Array, Array]:
-            values, gradients = density.whole(problem)(vectors)
+            values, gradients = posterior_density.whole(problem)(vectors)
             return np.where(values < lowest, np.nan, values), gradients
 
         return broken
