@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
+    from bayesgmm.component_prior import PriorOnComponents
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
@@ -46,6 +47,7 @@ __all__ = [
     "Dirichlet",
     "NormalMeans",
     "LKJCovariance",
+    "PriorOnComponents",
     "build_model",
     "fit",
     "save",
@@ -75,6 +77,7 @@ __all__ = [
 _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
+    "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.model": ("build_model",),
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),

@@ -29,6 +29,11 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The variables of ``posterior`` with the dimensions that follow ``(chain, draw)``."""
 
+# Variables of the posterior where the number of components has a prior
+N_COMPONENTS: Final = "n_components"
+N_CLUSTERS: Final = "n_clusters"
+CONCENTRATION: Final = "concentration"
+
 # Free variables of PyMC's model that are not variables of the posterior
 SHARED_SCALES: Final = "shared_scales"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
