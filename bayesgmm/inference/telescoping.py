@@ -41,10 +41,12 @@ type Array = NDArray[np.float64]
 METHOD: Final = "telescoping"
 TUNE: Final = 200
 """Draws of a chain that are not kept."""
-SWEEPS: Final = 10
+SWEEPS: Final = 20
 """Sweeps of a draw."""
 MOST_STARTED: Final = 10
 """Clusters that a chain begins with, at most."""
+ROOM: Final = 10
+"""Components that a draw is stored with where it has more, at least."""
 PAUSE: Final = 0.1
 """Seconds between looks at the chains."""
 
@@ -166,8 +168,11 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
     Returns
     -------
     draws : Draws
-        Of as many components as any draw has; those that a draw has not have weight 0, and
-        parameters from the prior, as components without rows have.
+        Each of as many components as the largest, though not of many more than any has clusters.
+        A draw with fewer is filled up with components of weight 0, whose parameters are from the
+        prior, as those of any component without rows. In a draw with more the lightest without
+        rows are one: it has their weight, and the parameters of one of them, drawn by weight,
+        which leaves the law of a new row as it is.
     interrupted : bool
 
     Raises
@@ -177,7 +182,7 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
 
     Notes
     -----
-    A draw is ten sweeps, O(N K D^2) each; chains run in threads.
+    A draw is twenty sweeps, O(N K D^2) each; chains run in threads.
     """
     began = time.perf_counter()
     *seeds, last = np.random.SeedSequence(options.random_seed).spawn(options.chains + 1)
@@ -192,7 +197,7 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
             status="interrupted",
         )
     numbers = np.array([chain.numbers[:length] for chain in chains])
-    n_components = numbers[..., N_COMPONENTS].astype(np.int64)
+    parameters, pooled = _stored(learnt, chains, length, last)
     sample_dims = (names.CHAIN, names.DRAW)
     log_unit = float(np.log(learnt.problem.unit).sum())
     attrs: dict[str, str | int | float] = {
@@ -200,21 +205,23 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
         "sweeps": SWEEPS,
         "sampling_time": time.perf_counter() - began,
         "scales_and_correlations": "slice steps on the half-normal and LKJ priors",
+        "pooled_weight": pooled,
         names.INTERRUPTED: int(interrupted),
     }
     drawn = Draws(
-        parameters=_padded(learnt, chains, length, int(n_components.max()), last),
+        parameters=parameters,
         statistics={
             names.LP: numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit
         },
         modes=(),
         attrs=attrs,
         others={
-            names.N_COMPONENTS: xr.Variable(sample_dims, n_components),
-            names.N_CLUSTERS: xr.Variable(
-                sample_dims, numbers[..., N_CLUSTERS].astype(np.int64)
-            ),
-            names.CONCENTRATION: xr.Variable(sample_dims, numbers[..., CONCENTRATION].copy()),
+            name: xr.Variable(sample_dims, numbers[..., place].astype(kind))
+            for name, place, kind in (
+                (names.N_COMPONENTS, N_COMPONENTS, np.int64),
+                (names.N_CLUSTERS, N_CLUSTERS, np.int64),
+                (names.CONCENTRATION, CONCENTRATION, np.float64),
+            )
         },
     )
     return drawn, interrupted
@@ -239,26 +246,44 @@ def _run(chains: list[Chain], tune: int, draws: int, progress: Progress) -> bool
     return False
 
 
-def _padded(
-    learnt: Learnt, chains: list[Chain], length: int, most: int, seed: np.random.SeedSequence
-) -> Parameters:
-    """Return the parameters of all draws, each with as many components as the largest."""
+def _stored(
+    learnt: Learnt, chains: list[Chain], length: int, seed: np.random.SeedSequence
+) -> tuple[Parameters, float]:
+    """Return the parameters of all draws, of as many components each, and the weight pooled."""
     rng, n_dim = np.random.default_rng(seed), learnt.normal.layout.n_features
-    n_draws = len(chains) * length
-    weights = np.zeros((n_draws, most))
-    vectors = np.empty((n_draws, most, learnt.problem.n_parameters))
-    draws = [(chain, i) for chain in chains for i in range(length)]
-    for s, (chain, i) in enumerate(draws):
-        n = len(chain.vectors[i])
-        weights[s, :n] = np.exp(chain.log_weights[i])
-        vectors[s, :n] = chain.vectors[i]
-        for k in range(n, most):
+    kept = [
+        (chain.log_weights[i], chain.vectors[i], int(chain.numbers[i][N_CLUSTERS]))
+        for chain in chains
+        for i in range(length)
+    ]
+    most = max(len(log_weights) for log_weights, _, _ in kept)
+    room = min(most, max(ROOM, 1 + max(n_clusters for _, _, n_clusters in kept)))
+    weights = np.zeros((len(kept), room))
+    vectors = np.empty((len(kept), room, learnt.problem.n_parameters))
+    pooled = 0.0
+    for s, (log_weights, of_each, n_clusters) in enumerate(kept):
+        shares = np.exp(log_weights)
+        n = len(shares)
+        order = np.arange(n)
+        if n > room:
+            order[n_clusters:] = n_clusters + np.argsort(-shares[n_clusters:])
+            rest = shares[order[room - 1 :]]
+            chosen = rng.random() * rest.sum() < np.cumsum(rest)
+            order[room - 1] = order[room - 1 + int(chosen.argmax())]
+            shares[order[room - 1]] = rest.sum()
+            pooled += rest.sum()
+        order = order[:room]
+        weights[s, : len(order)] = shares[order]
+        vectors[s, : len(order)] = of_each[order]
+        for k in range(len(order), room):
             draw_from_prior(vectors[s, k], learnt.normal, rng)
-    of_each = learnt.problem.constrain(vectors.reshape(n_draws * most, -1))
-    return Parameters(
+    shape = (len(kept), room, n_dim)
+    of_all = learnt.problem.constrain(vectors.reshape(len(kept) * room, -1))
+    parameters = Parameters(
         weights,
-        of_each.means.reshape(n_draws, most, n_dim),
-        of_each.scales.reshape(n_draws, most, n_dim),
-        of_each.correlations.reshape(n_draws, most, n_dim, n_dim),
-        of_each.covariances.reshape(n_draws, most, n_dim, n_dim),
+        of_all.means.reshape(shape),
+        of_all.scales.reshape(shape),
+        of_all.correlations.reshape(*shape, n_dim),
+        of_all.covariances.reshape(*shape, n_dim),
     )
+    return parameters, pooled / len(kept)
