@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
-    from bayesgmm.component_prior import PriorOnComponents
     from bayesgmm.comparison import compare, loo, waic
+    from bayesgmm.component_prior import PriorOnComponents
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
-    from bayesgmm.inference.fit import fit
     from bayesgmm.identifiability import alignment_report
+    from bayesgmm.inference.fit import fit
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.model import build_model
     from bayesgmm.modes import mode_audit

@@ -16,8 +16,8 @@ from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.em import Mode
 from bayesgmm.inference.problem import Problem
-from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.cholesky import standardise
+from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, every_so_many, match_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_of

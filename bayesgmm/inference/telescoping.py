@@ -22,17 +22,16 @@ from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.problem import Problem
 from bayesgmm.inference.progress import Progress
+from bayesgmm.kernels.component import NormalPrior, draw_from_prior
 from bayesgmm.kernels.partitions import ComponentPrior
-from bayesgmm.kernels.telescoping import (
+from bayesgmm.kernels.splitting import (
     CONCENTRATION,
     LOG_DENSITY,
     N_CLUSTERS,
     N_COMPONENTS,
-    NormalPrior,
     State,
-    draw_from_prior,
-    sweep,
 )
+from bayesgmm.kernels.telescoping import sweep
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import Parameters
 
@@ -41,7 +40,7 @@ type Array = NDArray[np.float64]
 METHOD: Final = "telescoping"
 TUNE: Final = 200
 """Draws of a chain that are not kept."""
-SWEEPS: Final = 20
+SWEEPS: Final = 10
 """Sweeps of a draw."""
 MOST_STARTED: Final = 10
 """Clusters that a chain begins with, at most."""
@@ -182,7 +181,7 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
 
     Notes
     -----
-    A draw is twenty sweeps, O(N K D^2) each; chains run in threads.
+    A draw is ten sweeps, O(N K D^2) each; chains run in threads.
     """
     began = time.perf_counter()
     *seeds, last = np.random.SeedSequence(options.random_seed).spawn(options.chains + 1)
@@ -210,9 +209,7 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
     }
     drawn = Draws(
         parameters=parameters,
-        statistics={
-            names.LP: numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit
-        },
+        statistics={names.LP: numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit},
         modes=(),
         attrs=attrs,
         others={
