@@ -211,12 +211,12 @@ def _align(
 def _margin_of_clusters(
     rows: Array, mixtures: tuple[Array, Array, Array], permutation: NDArray[np.int64]
 ) -> Array:
-    """Return the margins of components that expect a row: names of empty ones are all ties."""
+    """Return the margins of components that mostly have rows: names of others are all ties."""
     which = np.arange(len(permutation))[:, None]
     log_weights, means, cholesky = (part[which, permutation] for part in mixtures)
     some = np.ascontiguousarray(rows[:, :: every_so_many(rows.shape[1])])
     found = clarity(some, (log_weights, means, cholesky))
-    clusters = found.mean.sum(axis=1) >= 1.0
+    clusters = found.vacancy.mean(axis=0) < 0.5
     return np.asarray(np.minimum(found.lead[:, clusters].min(axis=1) / some.shape[1], 1.0))
 
 
