@@ -143,6 +143,29 @@ def of_number(posterior: xr.Dataset) -> dict[str, Array]:
     return {name: draws for name, draws in found.items() if np.ptp(draws) > 0.0}
 
 
+def drawable(tree: xr.DataTree) -> xr.DataTree:
+    """Return a fit as it can be drawn: all of it, if its number of components is known.
+
+    Else only components that expect half a row at least; where a draw has less of one it stands
+    where it is on average, by its weights, rather than anywhere under the prior.
+    """
+    posterior = tree[names.POSTERIOR].dataset
+    if names.N_CLUSTERS not in posterior:
+        return tree
+    sample = (names.CHAIN, names.DRAW)
+    expected = posterior[names.WEIGHTS] * tree[names.OBSERVED_DATA].sizes[names.OBS]
+    some = {names.COMPONENT: np.flatnonzero(expected.mean(sample).values >= 0.5)}
+    shown, there = posterior.isel(some), expected.isel(some) >= 0.5
+    for name in names.PARAMETER_DIMS:
+        if name != names.WEIGHTS:
+            typical = shown[name].weighted(shown[names.WEIGHTS]).mean(sample)
+            where = shown[name].where(there, typical).transpose(*shown[name].dims)
+            shown = shown.assign({name: where})
+    result = tree.copy()
+    result[names.POSTERIOR] = xr.DataTree(shown)
+    return result
+
+
 def _told_of(posterior: xr.Dataset) -> xr.Dataset:
     """Return the posterior of the components that are worth a line."""
     if names.N_CLUSTERS not in posterior:

@@ -150,9 +150,10 @@ def fit(
     )
     specification, model = _specification(spec, method, engine)
     data = prepare(X)
-    if isinstance(specification.n_components, PriorOnComponents):
-        return _learnt(specification, data, options, progressbar)
-    check_enough_rows(data, specification.known_number)
+    number = specification.n_components
+    if isinstance(number, PriorOnComponents):
+        return _learnt(specification, number, data, options, progressbar)
+    check_enough_rows(data, number)
     problem = Problem.make(specification, data)
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1
@@ -219,12 +220,16 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
 
 
 def _learnt(
-    specification: GaussianMixture, data: Data, options: Options, progressbar: bool
+    specification: GaussianMixture,
+    number: PriorOnComponents,
+    data: Data,
+    options: Options,
+    progressbar: bool,
 ) -> xr.DataTree:
     """Fit a mixture whose number of components has a prior."""
     began = time.perf_counter()
     with at_work(progressbar) as progress:
-        learnt = telescoping.Learnt.make(specification, data)
+        learnt = telescoping.Learnt.make(specification, number, data)
         drawn, interrupted = telescoping.sample(learnt, options, progress)
     if interrupted:
         _warn_interrupted(drawn.statistics[names.LP].shape[1], options)

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from threading import Event
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import xarray as xr
@@ -70,11 +70,8 @@ class Learnt:
     concentration: float
 
     @classmethod
-    def make(cls, specification: GaussianMixture, data: Data) -> "Learnt":
-        """Resolve the specification and standardise the data; costs O(N D)."""
-        of_number = specification.n_components
-        if not isinstance(of_number, PriorOnComponents):
-            raise TypeError("`n_components` must be a PriorOnComponents.")
+    def make(cls, specification: GaussianMixture, number: PriorOnComponents, data: Data) -> Self:
+        """Resolve the specification, whose number of components has a prior; costs O(N D)."""
         one = Problem.make(replace(specification, n_components=1), data)
         prior, unit = one.specification, one.unit
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
@@ -86,12 +83,12 @@ class Learnt:
             floor=one.floor,
             eta=prior.covariance.eta,
         )
-        problem = replace(one, specification=replace(prior, n_components=of_number))
-        first = of_number.concentration
+        problem = replace(one, specification=replace(prior, n_components=number))
+        first = number.concentration
         return cls(
             problem,
             normal,
-            component_prior(of_number),
+            component_prior(number),
             first if isinstance(first, float) else 1.0,
         )
 

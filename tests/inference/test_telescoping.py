@@ -6,12 +6,14 @@ from threading import Event
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import telescoping
+from bayesgmm.summaries import drawable
 from bayesgmm.tree import check_schema
 
 
@@ -211,10 +213,31 @@ def test_what_needs_a_number_refuses_a_prior(X: np.ndarray) -> None:
 
 
 def test_chains_start_apart(X: np.ndarray) -> None:
-    learnt = telescoping.Learnt.make(bg.GaussianMixture(bg.PriorOnComponents()), prepare(X))
+    prior = bg.PriorOnComponents()
+    learnt = telescoping.Learnt.make(bg.GaussianMixture(prior), prior, prepare(X))
     starts = [learnt.start(np.random.default_rng(seed)) for seed in range(20)]
     counts = [len(np.unique(state.labels)) for state in starts]
     assert min(counts) <= 2
     assert max(counts) == telescoping.MOST_STARTED
     for state, count in zip(starts, counts, strict=True):
         assert state.labels.max() + 1 == count == state.numbers[0]
+
+
+def test_clusters_are_drawn_and_what_is_empty_is_not(tree: xr.DataTree, X: np.ndarray) -> None:
+    shown = drawable(tree)["posterior"].dataset
+    weights = tree["posterior"]["weights"].values
+    some = weights.mean(axis=(0, 1)) * len(X) >= 0.5
+    assert shown["component"].values.tolist() == np.flatnonzero(some).tolist()
+    assert 2 <= some.sum() < telescoping.ROOM
+    there = weights[..., some] * len(X) >= 0.5
+    means = tree["posterior"]["means"].values[..., some, :]
+    np.testing.assert_array_equal(shown["means"].values[there], means[there])
+    for k in np.flatnonzero(~there.all(axis=(0, 1))):
+        typical = np.average(means[..., k, :], weights=weights[..., some][..., k], axis=(0, 1))
+        away = shown["means"].values[..., k, :][~there[..., k]]
+        np.testing.assert_allclose(away, np.broadcast_to(typical, away.shape), rtol=1e-9)
+    ax = bg.plot_components(tree, ax=Figure().subplots())
+    assert ax.get_title().startswith(f"{some.sum()} components")
+    assert bg.plot_uncertainty(tree, ax=Figure().subplots()).get_title()
+    known = bg.fit(X, 2, method="map", random_seed=1, progressbar=False)
+    assert drawable(known) is known

@@ -91,10 +91,13 @@ with telling(print):
 """
 
 EVERY_KERNEL = """
+from threading import Event
 import numpy as np
+from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.problem import Problem
+from bayesgmm.inference.telescoping import Chain, Learnt
 from bayesgmm.kernels import factors, foreign, linked, pointer, relabel
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.cholesky import standardise
@@ -115,6 +118,9 @@ relabel.align_draws(problem.rows, *draws, 0)
 for method in ("stephens", "parameters"):
     match_draws(problem.rows, draws, 0, method)
 clarity(problem.rows, draws)
+prior = PriorOnComponents()
+learnt = Learnt.make(GaussianMixture(prior), prior, problem.data)
+Chain(learnt, np.random.SeedSequence(1)).run(1, 1, Event())
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address

@@ -174,7 +174,9 @@ def test_partitions_and_numbers_have_their_exact_posterior(name: str) -> None:
     enough = 0
     for event, draws, n_effective in zip(events, drawn, effective, strict=True):
         p = sum(due[key] for key in events[event])
-        error = np.sqrt(p * (1.0 - p) / (n_effective if np.isfinite(n_effective) else drawn[0].size))
+        error = np.sqrt(
+            p * (1.0 - p) / (n_effective if np.isfinite(n_effective) else drawn[0].size)
+        )
         if p * drawn[0].size < 100:  # too rare for a Normal error
             continue
         enough += 1
