@@ -146,15 +146,15 @@ def of_number(posterior: xr.Dataset) -> dict[str, Array]:
 def drawable(tree: xr.DataTree) -> xr.DataTree:
     """Return a fit as it can be drawn: all of it, if its number of components is known.
 
-    Else only components that expect half a row at least; where a draw has less of one it stands
-    where it is on average, by its weights, rather than anywhere under the prior.
+    Else only components that expect a row at least; where a draw has not half a row of one it
+    stands where it is on average, by its weights, rather than anywhere under the prior.
     """
     posterior = tree[names.POSTERIOR].dataset
     if names.N_CLUSTERS not in posterior:
         return tree
     sample = (names.CHAIN, names.DRAW)
     expected = posterior[names.WEIGHTS] * tree[names.OBSERVED_DATA].sizes[names.OBS]
-    some = {names.COMPONENT: np.flatnonzero(expected.mean(sample).values >= 0.5)}
+    some = {names.COMPONENT: np.flatnonzero(expected.mean(sample).values >= 1.0)}
     shown, there = posterior.isel(some), expected.isel(some) >= 0.5
     for name in names.PARAMETER_DIMS:
         if name != names.WEIGHTS:

@@ -17,9 +17,9 @@ from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.em import Mode
 from bayesgmm.inference.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
-from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.matching import DEFAULT, every_so_many, match_draws
+from bayesgmm.kernels.matching import DEFAULT, match_draws
+from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_of
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.tree import Parameters, build
@@ -199,25 +199,13 @@ def _align(
     if method != "none":
         permutation, margin = match_draws(problem.rows, mixtures, pivot, method)
     if isinstance(problem.specification.n_components, PriorOnComponents):
-        margin = _margin_of_clusters(problem.rows, mixtures, permutation)
+        permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)
     return permutation, {
         names.PERMUTATION: permutation.reshape(*shape, n_components),
         names.MARGIN: margin.reshape(shape),
         "attrs": {names.METHOD: method, "pivot_chain": int(chain), "pivot_draw": int(draw)},
     }
-
-
-def _margin_of_clusters(
-    rows: Array, mixtures: tuple[Array, Array, Array], permutation: NDArray[np.int64]
-) -> Array:
-    """Return the margins of components that mostly have rows: names of others are all ties."""
-    which = np.arange(len(permutation))[:, None]
-    log_weights, means, cholesky = (part[which, permutation] for part in mixtures)
-    some = np.ascontiguousarray(rows[:, :: every_so_many(rows.shape[1])])
-    found = clarity(some, (log_weights, means, cholesky))
-    clusters = found.vacancy.mean(axis=0) < 0.5
-    return np.asarray(np.minimum(found.lead[:, clusters].min(axis=1) / some.shape[1], 1.0))
 
 
 def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]:
