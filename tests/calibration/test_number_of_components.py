@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from scipy.stats import binomtest, chisquare, norm
 
 import bayesgmm as bg
@@ -110,7 +111,7 @@ def log_likelihood(of: Mixtures, X: Array) -> Array:
         y = np.linalg.solve(factors, (x - of.means)[..., None])[..., 0]
         logs = norm.logpdf(y).sum(axis=-1)
         logs -= np.log(np.einsum("...ii->...i", factors)).sum(axis=-1)
-        result += np.log((of.weights * np.exp(logs)).sum(axis=1))
+        result += logsumexp(logs, b=of.weights, axis=1)
     return result
 
 

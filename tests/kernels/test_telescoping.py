@@ -185,30 +185,34 @@ def test_partitions_and_numbers_have_their_exact_posterior(name: str) -> None:
     assert enough > 10
 
 
-def test_proposals_alone_leave_the_posterior_as_it_is() -> None:
-    """Without them partitions would mix too, so that their own fault would be diluted."""
+@pytest.mark.parametrize("n_dim", [1, 2])
+def test_splits_and_merges_alone_have_their_exact_distribution(n_dim: int) -> None:
+    """They keep the number of components without rows: here one."""
     prior = PriorOnComponents("geometric", 0.3, concentration=0.8, dynamic=False)
-    rows, normal, components = ROWS[1], normal_prior(1), component_prior(prior)
-    due = exact(rows, prior)
-    clusters = np.zeros(6)
-    for (partition, _), p in due.items():
-        clusters[max(partition) + 1] += p
-    found = np.empty((6, CHAINS, DRAWS))
-    accepted = 0
+    rows, normal, components = ROWS[n_dim], normal_prior(n_dim), component_prior(prior)
+    due = {p: mass for (p, k), mass in exact(rows, prior).items() if k == max(p) + 2}
+    total = sum(due.values())
+    found = np.empty((CHAINS, DRAWS), dtype=object)
     for chain in range(CHAINS):
         rng = np.random.default_rng([18, chain])
         state = start(rows, components.log_probability.size, 0.8, rng)
-        for draw in range(DRAWS):
-            sweep(rows, state, normal, components, 1, rng)
-            put_occupied_first(state)
-            for _ in range(5):
-                accepted += split_or_merge(rows, state, normal, components, rng)
-            found[:, chain, draw] = np.arange(6) == cluster_sizes(state).size
-    assert accepted > 1000
-    effective = diagnose(found)[3]
-    for n in range(1, 5):
-        error = np.sqrt(clusters[n] * (1.0 - clusters[n]) / effective[n])
-        assert abs(found[n].mean() - clusters[n]) < 5.0 * error
+        put_occupied_first(state)
+        state.numbers[N_COMPONENTS] = cluster_sizes(state).size + 1
+        for draw in range(-100, DRAWS):
+            for _ in range(15):
+                split_or_merge(rows, state, normal, components, rng)
+            if draw >= 0:
+                found[chain, draw] = numbered(state.labels)
+        assert state.numbers[N_COMPONENTS] == cluster_sizes(state).size + 1
+    drawn = np.array([[[key == p for key in row] for row in found] for p in due], dtype=float)
+    effective = diagnose(drawn)[3]
+    assert effective[list(due).index((0,) * rows.shape[1])] > 400
+    for (partition, mass), draws, n_effective in zip(due.items(), drawn, effective, strict=True):
+        p = mass / total
+        if p * n_effective < 50:  # too rare for a Normal error
+            continue
+        error = np.sqrt(p * (1.0 - p) / n_effective)
+        assert abs(draws.mean() - p) < 5.0 * error, (partition, draws.mean(), p, error)
 
 
 def test_a_fixed_concentration_stays() -> None:
