@@ -32,8 +32,9 @@ N_COMPONENTS, N_CLUSTERS, CONCENTRATION, LOG_DENSITY = 0, 1, 2, 3
 
 
 EM_STEPS = 8
-SUREST = 1e-6
-"""Least probability of a row to be on either side."""
+ASTRAY = 0.5
+"""Rows, at least, that are expected on the side where expectation maximisation has them not."""
+TINY = 1e-6
 RIDGE = 0.05
 """Of the variances on each side, in rows that vary as all do."""
 WIDER = 1.1
@@ -78,7 +79,7 @@ def fill_moments(x: Array, shares: Array, mean: Array, scatter: Array) -> float:
         mean[d] = 0.0
         for i in range(n_rows):
             mean[d] += shares[i] * x[i, d]
-        mean[d] /= max(total, SUREST)
+        mean[d] /= max(total, TINY)
     for d in range(n_dim):
         for e in range(d + 1):
             value = 0.0
@@ -112,10 +113,10 @@ def sides(x: Array, first: int, second: int) -> Array:
     n_rows, n_dim = x.shape
     mean, scatter = np.empty(n_dim), np.empty((n_dim, n_dim))
     spread = np.empty(n_dim)
-    shares = np.ones(n_rows)
+    shares, least = np.ones(n_rows), ASTRAY / n_rows
     fill_moments(x, shares, mean, scatter)
     for d in range(n_dim):
-        spread[d] = max(scatter[d, d] / n_rows, SUREST * SUREST)
+        spread[d] = max(scatter[d, d] / n_rows, TINY * TINY)
     for i in range(n_rows):
         ahead = 0.0
         for d in range(n_dim):
@@ -131,10 +132,10 @@ def sides(x: Array, first: int, second: int) -> Array:
                 scatter[d, d] += (RIDGE / (n_side + RIDGE) + 1e-9) * spread[d]
             factorise_in_place(scatter)
             out = there if side else here
-            fill_log_density(x, mean, scatter, math.log(max(n_side, SUREST)), out)
+            fill_log_density(x, mean, scatter, math.log(max(n_side, TINY)), out)
         for i in range(n_rows):
             odds = min(max(here[i] - there[i], -700.0), 700.0)
-            shares[i] = min(max(1.0 / (1.0 + math.exp(odds)), SUREST), 1.0 - SUREST)
+            shares[i] = min(max(1.0 / (1.0 + math.exp(odds)), least), 1.0 - least)
     shares[first], shares[second] = 0.0, 1.0
     return shares
 

@@ -199,7 +199,7 @@ def test_splits_and_merges_alone_have_their_exact_distribution(n_dim: int) -> No
         put_occupied_first(state)
         state.numbers[N_COMPONENTS] = cluster_sizes(state).size + 1
         for draw in range(-100, DRAWS):
-            for _ in range(15):
+            for _ in range(8):
                 split_or_merge(rows, state, normal, components, rng)
             if draw >= 0:
                 found[chain, draw] = numbered(state.labels)
