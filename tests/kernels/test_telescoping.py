@@ -14,7 +14,7 @@ from bayesgmm.inference.telescoping import component_prior
 from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.component import NormalPrior
 from bayesgmm.kernels.diagnostics import diagnose
-from bayesgmm.kernels.splitting import CONCENTRATION, N_COMPONENTS, State, split_or_merge
+from bayesgmm.kernels.splitting import CONCENTRATION, N_COMPONENTS, State, sides, split_or_merge
 from bayesgmm.kernels.telescoping import cluster_sizes, put_occupied_first, sweep
 
 type Array = NDArray[np.float64]
@@ -213,6 +213,19 @@ def test_splits_and_merges_alone_have_their_exact_distribution(n_dim: int) -> No
             continue
         error = np.sqrt(p * (1.0 - p) / n_effective)
         assert abs(draws.mean() - p) < 5.0 * error, (partition, draws.mean(), p, error)
+
+
+@pytest.mark.parametrize("n_rows", [20, 1000])
+def test_rows_are_told_apart_from_any_two_of_them(n_rows: int, rng: np.random.Generator) -> None:
+    truth = rng.random(n_rows) < 0.3
+    x = rng.normal(size=(n_rows, 2)) + np.where(truth[:, None], 9.0, 0.0)
+    first, second = int(np.argmin(truth)), int(np.argmax(truth))
+    shares = sides(x, first, second)
+    assert (shares[first], shares[second]) == (0.0, 1.0)
+    np.testing.assert_array_equal(shares > 0.5, truth)
+    others = np.delete(shares, [first, second])
+    assert others.min() >= 0.5 / n_rows
+    assert others.max() <= 1.0 - 0.5 / n_rows
 
 
 def test_a_fixed_concentration_stays() -> None:
