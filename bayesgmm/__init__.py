@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bayesgmm.clustering.representatives import representative_partitions
     from bayesgmm.clustering.subsets import confident_subset
     from bayesgmm.comparison import compare, loo, waic
+    from bayesgmm.component_prior import PriorOnComponents
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.evidence import log_evidence
@@ -66,6 +67,7 @@ __all__ = [
     "Dirichlet",
     "NormalMeans",
     "LKJCovariance",
+    "PriorOnComponents",
     "build_model",
     "fit",
     "save",
@@ -118,6 +120,7 @@ __all__ = [
 _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
+    "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.model": ("build_model",),
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import check_choice
 from bayesgmm.kernels.matching import DEFAULT, match_draws
+from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.prediction import mixtures
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require, specification
@@ -113,6 +114,8 @@ def align(
         draws = mixtures(raw)
         rows = draws.rows(raw[names.OBSERVED_DATA].dataset[names.X].values)
         matched, margins = match_draws(rows, draws[:3], best, method, partition)
+        if names.N_CLUSTERS in raw[names.POSTERIOR].dataset:
+            matched, margins = occupied_first(rows, draws[:3], matched)
         permutation, margin = matched.reshape(before.shape), margins.reshape(margin.shape)
     result = _permuted(raw, permutation)
     group = result[names.ALIGNMENT].to_dataset()

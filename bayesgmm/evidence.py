@@ -163,6 +163,12 @@ def check_posterior(tree: Any, argument: str, function: str) -> None:
     require_draws(tree, *groups, function=function, argument=argument)
     check_draws(tree, argument, function)
     require(tree, names.CONSTANT_DATA, function=function, argument=argument)
+    if names.N_COMPONENTS in tree[names.POSTERIOR].dataset:
+        raise ValueError(
+            f"`{argument}` must have a known number of components for `{function}`; got a fit in "
+            f"which it has a prior. Its posterior is in `posterior['n_components']`; for the "
+            f"evidence of each number, fit it alone."
+        )
     if not tree.attrs.get(names.RESAMPLED, 1):
         raise ValueError(
             f"`{argument}` must hold draws of the posterior for `{function}`; got those of the "

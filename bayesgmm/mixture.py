@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
 from bayesgmm.priors import (
     STRUCTURES,
@@ -26,10 +27,10 @@ class GaussianMixture:
 
     Parameters
     ----------
-    n_components : int
-        Number of components, at least 1.
+    n_components : int or PriorOnComponents
+        Number of components, at least 1; or its prior, if it is to be learnt.
     weights : Dirichlet, optional
-        Prior of the weights; uniform if left out.
+        Prior of the weights; uniform if left out. A `PriorOnComponents` holds its own.
     means : NormalMeans, optional
         Prior of the means; scaled to the data if left out.
     covariance : LKJCovariance, optional
@@ -52,16 +53,17 @@ class GaussianMixture:
       X             ~ sum over components of weight * Normal(mean, covariance)
     """
 
-    n_components: int
+    n_components: int | PriorOnComponents
     weights: Dirichlet = field(default_factory=Dirichlet)
     means: NormalMeans = field(default_factory=NormalMeans)
     covariance: LKJCovariance = field(default_factory=LKJCovariance)
 
     def __post_init__(self) -> None:
-        n = check_integer(
-            self.n_components, "n_components", 1, "Give the number of components, e.g. 3."
-        )
-        object.__setattr__(self, "n_components", n)
+        if not isinstance(self.n_components, PriorOnComponents):
+            n = check_integer(
+                self.n_components, "n_components", 1, "Give the number of components, e.g. 3."
+            )
+            object.__setattr__(self, "n_components", n)
         for name, kind in (
             ("weights", Dirichlet), ("means", NormalMeans), ("covariance", LKJCovariance)
         ):  # fmt: skip
@@ -71,12 +73,39 @@ class GaussianMixture:
                     f"`{name}` must be a {kind.__name__}; got {value!r} of type "
                     f"{type(value).__name__}. Write {name}=bg.{kind.__name__}(...)."
                 )
+        if isinstance(self.n_components, PriorOnComponents):
+            self._refuse_what_cannot_vary()
+            return
         concentration = self.weights.concentration
         if isinstance(concentration, tuple) and len(concentration) != n:
             raise ValueError(
                 f"`concentration` must hold one number per component, {n}; got "
                 f"{len(concentration)}: {concentration}. Give one number for all."
             )
+
+    def _refuse_what_cannot_vary(self) -> None:
+        """Refuse what does not go with a prior on the number of components."""
+        if self.weights != Dirichlet():
+            raise ValueError(
+                f"`weights` must be left out where `n_components` is a PriorOnComponents; got "
+                f"{self.weights!r}. Give its own argument `concentration`."
+            )
+        if self.structure.shared_scales or self.structure.correlations == "shared":
+            raise ValueError(
+                f"`structure` must share nothing between components where `n_components` is a "
+                f"PriorOnComponents; got {self.covariance.structure!r}. Choose 'full', 'diag' or "
+                f"'spherical'."
+            )
+
+    @property
+    def known_number(self) -> int:
+        """The number of components, refused where it has a prior instead."""
+        if isinstance(self.n_components, PriorOnComponents):
+            raise ValueError(
+                f"`n_components` must be an integer here; got {self.n_components!r}. Only bg.fit "
+                f"learns the number of components, by method 'nuts'."
+            )
+        return self.n_components
 
     @property
     def structure(self) -> Structure:
@@ -131,15 +160,16 @@ class GaussianMixture:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Make the specification that `to_dict` turned into `fields`."""
+        n = fields["n_components"]
         return cls(
-            n_components=fields["n_components"],
+            n_components=PriorOnComponents(**n) if isinstance(n, Mapping) else n,
             weights=Dirichlet(**fields["weights"]),
             means=NormalMeans(**fields["means"]),
             covariance=LKJCovariance(**fields["covariance"]),
         )
 
     def __repr__(self) -> str:
-        n, structure = self.n_components, self.structure
+        structure = self.structure
         location = shown(self.means.location, "midpoint")
         scale = shown(self.means.scale, "range")
         tau = shown(self.covariance.scale, "standard deviation")
@@ -156,10 +186,10 @@ class GaussianMixture:
         ]
         if notes:
             scales += f", shared by {' and '.join(notes)}"
+        number, weights = self._shown_weights()
         lines = [
-            f"GaussianMixture: {n} component{'s' * (n != 1)}, "
-            f"structure {self.covariance.structure!r}",
-            f"  weights       ~ Dirichlet({shown(self.weights.concentration, '')})",
+            f"GaussianMixture: {number}, structure {self.covariance.structure!r}",
+            f"  weights       ~ {weights}",
             f"  means         ~ Normal(location = {location}, scale = {scale})",
             f"  scales        ~ {scales}",
         ]
@@ -168,3 +198,11 @@ class GaussianMixture:
             lines.append(f"  correlations  ~ LKJ(eta = {self.covariance.eta:g}){shared}")
         lines.append("  X             ~ sum over components of weight * Normal(mean, covariance)")
         return "\n".join(lines)
+
+    def _shown_weights(self) -> tuple[str, str]:
+        """Return how many components there are, and the prior of their weights, in words."""
+        n = self.n_components
+        if isinstance(n, PriorOnComponents):
+            return f"K components, {n}", n.shown_weights
+        concentration = shown(self.weights.concentration, "")
+        return f"{n} component{'s' * (n != 1)}", f"Dirichlet({concentration})"

@@ -85,9 +85,9 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
     """
     specification = _as_specification(spec)
     data = prepare(X)
-    check_enough_rows(data, specification.n_components)
+    check_enough_rows(data, specification.known_number)
     resolved = specification.resolve(data.values)
-    n_components, n_features = resolved.n_components, data.n_features
+    n_components, n_features = resolved.known_number, data.n_features
     with pm.Model(coords=_coords(n_components, data)) as model:
         weights = _weights(resolved)
         means = pm.Normal(
@@ -161,9 +161,9 @@ def _pairs(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 def _weights(specification: GaussianMixture) -> Any:
     """Return the weights: nothing is free about a single one."""
-    if specification.n_components == 1:
+    if specification.known_number == 1:
         return pm.Deterministic(names.WEIGHTS, pt.ones(1), dims=names.COMPONENT)
-    concentration = specification.weights.per_component(specification.n_components)
+    concentration = specification.weights.per_component(specification.known_number)
     return pm.Dirichlet(names.WEIGHTS, a=concentration, dims=names.COMPONENT)
 
 
@@ -172,7 +172,7 @@ def _scales(specification: GaussianMixture, n_features: int) -> Any:
     structure = specification.structure
     sizes: dict[str, int] = {}
     if not structure.shared_scales:
-        sizes[names.COMPONENT] = specification.n_components
+        sizes[names.COMPONENT] = specification.known_number
     if not structure.common_scale:
         sizes[names.FEATURE] = n_features
     if len(sizes) == 2:
@@ -181,7 +181,7 @@ def _scales(specification: GaussianMixture, n_features: int) -> Any:
     along_components = shared[:, None] if names.COMPONENT in sizes else shared
     return pm.Deterministic(
         names.SCALES,
-        pt.broadcast_to(along_components, (specification.n_components, n_features)),
+        pt.broadcast_to(along_components, (specification.known_number, n_features)),
         dims=(names.COMPONENT, names.FEATURE),
     )
 
@@ -204,7 +204,7 @@ def _correlation_factors(specification: GaussianMixture, n_features: int) -> Any
         return pt.as_tensor_variable(np.eye(n_features)[None])
     columns = _pairs(n_features)[1]
     a = specification.covariance.eta + 0.5 * (n_features - 2 - columns)
-    sizes = {names.COMPONENT: specification.n_components, names.PAIR: columns.size}
+    sizes = {names.COMPONENT: specification.known_number, names.PAIR: columns.size}
     if sharing == "shared":
         del sizes[names.COMPONENT]
     b = pm.Beta(

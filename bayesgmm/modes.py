@@ -62,7 +62,8 @@ def mode_audit(tree: xr.DataTree) -> xr.Dataset:
     Raises
     ------
     TypeError, ValueError
-        If `tree` is not a fit, or a mode has too few draws or chains that never moved.
+        If `tree` is not a fit, its number of components has a prior, or a mode has too few draws
+        or chains that never moved.
 
     See Also
     --------
@@ -94,6 +95,12 @@ def mode_audit(tree: xr.DataTree) -> xr.Dataset:
     require_draws(tree, names.POSTERIOR, names.SAMPLE_STATS, function="mode_audit")
     require(tree, names.OBSERVED_DATA, names.CONSTANT_DATA, function="mode_audit")
     check_draws(tree, "tree", "mode_audit")
+    if names.N_COMPONENTS in tree[names.POSTERIOR].dataset:
+        raise ValueError(
+            "`tree` must have a known number of components for `mode_audit`; got a fit in which it "
+            "has a prior, whose draws have different numbers of parameters: no mode has a mass. "
+            "See bayesgmm.check(tree), or fit each number alone."
+        )
     stuck = never_moved(tree[names.SAMPLE_STATS].dataset)
     if stuck:
         raise ValueError(

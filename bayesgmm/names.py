@@ -36,6 +36,10 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The variables of ``posterior`` with the dimensions that follow ``(chain, draw)``."""
 
+# Variables of the posterior where the number of components has a prior
+N_COMPONENTS: Final = "n_components"
+CONCENTRATION: Final = "concentration"
+
 # Free variables of PyMC's model that are not variables of the posterior
 SHARED_SCALES: Final = "shared_scales"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
@@ -80,7 +84,6 @@ LOG_MASS: Final = "log_mass"
 STACKING_WEIGHT: Final = "stacking_weight"
 
 # What is said about numbers of components
-N_COMPONENTS: Final = "n_components"
 PRIOR_PROBABILITY: Final = "prior_probability"
 PROBABILITY: Final = "probability"
 PROBABILITY_ERROR: Final = "probability_error"

@@ -7,7 +7,7 @@ from bayesgmm.mixture import GaussianMixture
 def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
     """Return the layout of the unconstrained vector."""
     structure = specification.structure
-    k = specification.n_components
+    k = specification.known_number
     sets = {"none": 0, "shared": 1, "component": k}[structure.correlations]
     return Layout(
         n_components=k,

@@ -92,7 +92,7 @@ class Problem:
         return pack_problem(
             self.layout,
             rows,
-            concentration=prior.weights.per_component(prior.n_components),
+            concentration=prior.weights.per_component(prior.known_number),
             location=(np.asarray(prior.means.location) - self.center) / unit,
             scale=np.asarray(prior.means.scale) / unit,
             tau=tau[: self.layout.scale_columns],

@@ -279,6 +279,7 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
             f"`spec` must be a GaussianMixture; got {spec!r} of type {type(spec).__name__}. Give "
             f"numbers of components as `n_components`."
         )
+    _ = spec.known_number  # a prior on it is refused
     if structures is None:
         return [spec]
     if isinstance(structures, str) or not isinstance(structures, Sequence):

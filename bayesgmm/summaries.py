@@ -32,7 +32,10 @@ def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
     DataFrame
         One row per parameter, ``weights[0]``, ``means[0, height]``, ``scales[...]``,
         ``correlations[0, height, weight]`` (below the diagonal); what components or features
-        share stands once, as ``scales[all, height]``. Columns ``mean``, ``sd``, an equal-tailed
+        share stands once, as ``scales[all, height]``. Where the number of components has a prior:
+        first ``n_components``, ``n_clusters`` and ``concentration``, then as many components as
+        the median draw has clusters, those of the largest mean weights; where a draw has none of
+        them they stand for its prior. Columns ``mean``, ``sd``, an equal-tailed
         interval, ``mcse_mean``, ``ess_bulk``, ``ess_tail``, ``r_hat``, in the data's units. A fit
         with a single draw has one column, ``estimate``.
 
@@ -158,9 +161,51 @@ def require_draws(tree: Any, *groups: str, function: str, argument: str = "tree"
                 )
 
 
+def of_number(posterior: xr.Dataset) -> dict[str, Array]:
+    """Return the draws, shape (1, chains, draws), of how many components there are, if unknown."""
+    found = {
+        name: posterior[name].transpose(names.CHAIN, names.DRAW).values[None].astype(float)
+        for name in (names.N_COMPONENTS, names.N_CLUSTERS, names.CONCENTRATION)
+        if name in posterior
+    }
+    return {name: draws for name, draws in found.items() if np.ptp(draws) > 0.0}
+
+
+def drawable(tree: xr.DataTree) -> xr.DataTree:
+    """Return a fit as it can be drawn: all of it, if its number of components is known.
+
+    Else only components that expect a row at least; where a draw has not half a row of one it
+    stands where it is on average, by its weights, rather than anywhere under the prior.
+    """
+    posterior = tree[names.POSTERIOR].dataset
+    if names.N_CLUSTERS not in posterior:
+        return tree
+    sample = (names.CHAIN, names.DRAW)
+    expected = posterior[names.WEIGHTS] * tree[names.OBSERVED_DATA].sizes[names.OBS]
+    some = {names.COMPONENT: np.flatnonzero(expected.mean(sample).values >= 1.0)}
+    shown, there = posterior.isel(some), expected.isel(some) >= 0.5
+    for name in names.PARAMETER_DIMS:
+        if name != names.WEIGHTS:
+            typical = shown[name].weighted(shown[names.WEIGHTS]).mean(sample)
+            where = shown[name].where(there, typical).transpose(*shown[name].dims)
+            shown = shown.assign({name: where})
+    result = tree.copy()
+    result[names.POSTERIOR] = xr.DataTree(shown)
+    return result
+
+
+def _told_of(posterior: xr.Dataset) -> xr.Dataset:
+    """Return the posterior of the components that are worth a line."""
+    if names.N_CLUSTERS not in posterior:
+        return posterior
+    weights = posterior[names.WEIGHTS].mean((names.CHAIN, names.DRAW)).values
+    n_clusters = int(np.median(posterior[names.N_CLUSTERS].values))
+    return posterior.isel({names.COMPONENT: np.sort(np.argsort(-weights)[:n_clusters])})
+
+
 def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
     """Return names and draws, shape (Q, chains, draws), of the parameters, each once."""
-    posterior = tree[names.POSTERIOR].dataset
+    posterior = _told_of(tree[names.POSTERIOR].dataset)
     structure = specification(tree).structure
     sample = (names.CHAIN, names.DRAW)
     components = posterior[names.COMPONENT].values.tolist()
@@ -176,6 +221,9 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
         labels.append(f"{name}[{index}]")
         parts.append(draws)
 
+    for name, draws in of_number(posterior).items():
+        labels.append(name)
+        parts.append(draws[0])
     weights, means = values(names.WEIGHTS), values(names.MEANS)
     scales, correlations = values(names.SCALES), values(names.CORRELATIONS)
     for k, component in enumerate(components):

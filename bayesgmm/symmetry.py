@@ -24,7 +24,7 @@ RIDGE: Final = 1e-9
 
 def groups_of(spec: GaussianMixture) -> Labels:
     """Return a number for every component, shape (K,), the same for those with equal priors."""
-    concentration = spec.weights.per_component(spec.n_components)
+    concentration = spec.weights.per_component(spec.known_number)
     return np.unique(concentration, return_inverse=True)[1].astype(np.int64)
 
 

@@ -10,6 +10,7 @@ from bayesgmm import names
 from bayesgmm.kernels.clarity import shared, vacancies
 from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.prediction import mixtures
+from bayesgmm.summaries import of_number
 from bayesgmm.tree import specification
 
 type Array = NDArray[np.float64]
@@ -52,7 +53,11 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
         density = np.concatenate([block.T for _, block in blocks]).reshape(-1, *lp.shape)
     more, allocated = _allocations(tree, lp.shape)
     weights = np.sort(weights, axis=0)[::-1]
-    return labels + more, np.concatenate([lp[None], weights, density, allocated])
+    scalars = of_number(posterior)
+    return (
+        labels + more + [name.replace("n_", "number of ") for name in scalars],
+        np.concatenate([lp[None], weights, density, allocated, *scalars.values()]),
+    )
 
 
 def _allocations(tree: xr.DataTree, shape: tuple[int, ...]) -> tuple[list[str], Array]:
@@ -119,9 +124,12 @@ def at_floor(tree: xr.DataTree) -> tuple[float, Any]:
     floor = np.atleast_1d(np.asarray(specification(tree).covariance.floor, dtype=float))
     if not (floor > 0).any():
         return 0.0, None
-    scales = tree[names.POSTERIOR].dataset[names.SCALES]
+    posterior = tree[names.POSTERIOR].dataset
+    scales = posterior[names.SCALES]
     near = NEAR_FLOOR * np.broadcast_to(floor, scales.sizes[names.FEATURE])
     narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
+    n_rows = tree[names.OBSERVED_DATA].sizes[names.OBS]
+    narrow &= posterior[names.WEIGHTS] * n_rows >= 1.0  # what has no row sits on none
     shares = narrow.any(names.COMPONENT).mean((names.CHAIN, names.DRAW))
     return float(shares.max()), shares[names.FEATURE].values.tolist()[int(shares.values.argmax())]
 

@@ -37,7 +37,11 @@ def floor(rooms: str, third_party: str, below: str) -> Floor:
 FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
-    floor("priors mixture packing data labels dependence moments datasets", "xarray pandas", "0 1"),
+    floor(
+        "component_prior priors mixture packing data labels dependence moments datasets",
+        "xarray pandas",
+        "0 1",
+    ),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),

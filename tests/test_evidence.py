@@ -289,6 +289,7 @@ def test_a_large_error_is_told(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatc
         ("other density", r"log posterior is that of its specification .* by 3 nats"),
         ("other rows", r"log posterior is that of its specification and rows"),
         ("no weight", r"must hold weights and scales above 0, .* chain 3, draw 7, where"),
+        ("learnt", r"known number of components for `log_evidence`; got a fit in which it has a"),
         ("chain", r"`tree` must have the dimensions 'chain' and 'draw' for `log_evidence`"),
     ],
 )
@@ -308,6 +309,9 @@ def test_what_has_no_evidence_is_refused(fault: str, message: str, tree: xr.Data
         broken = tree.isel(obs=slice(30))
     if fault == "no weight":
         broken["posterior"]["weights"].values[3, 7] = [1.0, 0.0]
+    if fault == "learnt":
+        learnt = bg.GaussianMixture(bg.PriorOnComponents())
+        broken = bg.fit(rows(40), learnt, draws=20, random_seed=1, progressbar=False)
     if fault == "chain":
         broken = tree.isel(chain=0)
     with pytest.raises(ValueError, match=message):

@@ -12,11 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.em import Mode
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, match_draws
+from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_of
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.problem import Problem
@@ -196,6 +198,8 @@ def _align(
     margin = np.ones(n_draws)
     if method != "none":
         permutation, margin = match_draws(problem.rows, mixtures, pivot, method)
+    if isinstance(problem.specification.n_components, PriorOnComponents):
+        permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)
     return permutation, {
         names.PERMUTATION: permutation.reshape(*shape, n_components),

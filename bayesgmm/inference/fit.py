@@ -11,9 +11,10 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bayesgmm import names
-from bayesgmm.data import check_enough_rows, prepare
+from bayesgmm.component_prior import PriorOnComponents
+from bayesgmm.data import Data, check_enough_rows, prepare
 from bayesgmm.errors import ConvergenceWarning, check_choice
-from bayesgmm.inference import advi, laplace, nuts
+from bayesgmm.inference import advi, laplace, nuts, telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
 from bayesgmm.inference.em import Target, find_modes
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ENGINES: Final = ("auto", "fused", "pymc")
 OF_MODELS: Final = ("nuts", "fullrank_advi", "advi", "laplace")
 """Methods that PyMC's engine has."""
+LEARNING: Final = (("nuts", "auto"), ("nuts", "fused"))
+"""Methods and engines that go with a prior on the number of components."""
 N_STARTS: Final = 20
 """EM runs of ``method="map"`` and ``"ml"``."""
 
@@ -56,7 +59,8 @@ def fit(
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
     method : str, default "nuts"
-        ``"nuts"``: draws of the posterior. ``"laplace"``: of the Normal distribution around its
+        ``"nuts"``: draws of the posterior (by the telescoping sampler instead where the number of
+        components is a `PriorOnComponents`). ``"laplace"``: of the Normal distribution around its
         mode, on the unconstrained scale of log scales and log-odds. ``"fullrank_advi"`` and
         ``"advi"``: of the Normal distribution nearest to it, with any covariance or with a
         diagonal one. These three are quick; ``check`` tells whether to believe them. ``"map"``:
@@ -146,7 +150,10 @@ def fit(
     )
     specification, model = _specification(spec, method, engine)
     data = prepare(X)
-    check_enough_rows(data, specification.n_components)
+    number = specification.n_components
+    if isinstance(number, PriorOnComponents):
+        return _learnt(specification, number, data, options, progressbar)
+    check_enough_rows(data, number)
     problem = Problem.make(specification, data)
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1
@@ -197,6 +204,12 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
             f"is there to draw from models that were changed."
         )
     if isinstance(spec, GaussianMixture):
+        if isinstance(spec.n_components, PriorOnComponents) and (method, engine) not in LEARNING:
+            raise ValueError(
+                f"`spec` must have a number of components for method {method!r} with engine "
+                f"{engine!r}; got {spec.n_components!r}. Use method='nuts' and engine='auto', or "
+                f"give a number."
+            )
         return spec, None
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
         return GaussianMixture(int(spec)), None
@@ -204,6 +217,25 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
         f"`spec` must be a GaussianMixture, a number of components or a PyMC model; got {spec!r} "
         f"of type {type(spec).__name__}. Write bg.fit(X, 3)."
     )
+
+
+def _learnt(
+    specification: GaussianMixture,
+    number: PriorOnComponents,
+    data: Data,
+    options: Options,
+    progressbar: bool,
+) -> xr.DataTree:
+    """Fit a mixture whose number of components has a prior."""
+    began = time.perf_counter()
+    with at_work(progressbar) as progress:
+        learnt = telescoping.Learnt.make(specification, number, data)
+        drawn, interrupted = telescoping.sample(learnt, options, progress)
+    if interrupted:
+        _warn_interrupted(drawn.statistics[names.LP].shape[1], options)
+    attrs = provenance(learnt.problem, options, telescoping.METHOD, "fused", began)
+    del attrs["n_parameters"]  # it varies
+    return assemble(learnt.problem, drawn, attrs, sharing=1)
 
 
 def _of_model(method: str) -> Callable[[Problem, Any, Options, Progress], Draws]:
@@ -221,13 +253,17 @@ def _nuts(problem: Problem, options: Options, progress: Progress) -> Draws:
     """Sample by NUTS on the fused density."""
     result = nuts.sample(problem, options, progress)
     if result.interrupted:
-        warnings.warn(
-            f"Sampling was interrupted: {result.vectors.shape[1]} of {options.draws} draws per "
-            f"chain are returned.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+        _warn_interrupted(result.vectors.shape[1], options)
     return nuts.to_draws(problem, options, result)
+
+
+def _warn_interrupted(n_draws: int, options: Options) -> None:
+    """Warn that there are fewer draws than were asked for."""
+    warnings.warn(
+        f"Sampling was interrupted: {n_draws} of {options.draws} draws per chain are returned.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
 
 
 def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:

@@ -220,7 +220,7 @@ class _Sweep:
 def _candidate(problem: Problem) -> Candidate:
     """Return what the problem is called in a sweep."""
     specification = problem.specification
-    return Candidate(specification.n_components, specification.covariance.structure)
+    return Candidate(specification.known_number, specification.covariance.structure)
 
 
 def _outcome(

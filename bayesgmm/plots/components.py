@@ -22,6 +22,7 @@ from bayesgmm.plots.legend import legend_entries, place_legend
 from bayesgmm.plots.panels import draw_density, draw_plane, number_components
 from bayesgmm.plots.scene import Scene, choose_features, view
 from bayesgmm.prediction import predict_proba
+from bayesgmm.summaries import drawable
 from bayesgmm.tree import features as fitted_features
 from bayesgmm.tree import require
 
@@ -95,6 +96,7 @@ def plot_components(
     require(
         tree, names.POSTERIOR, names.OBSERVED_DATA, names.CONSTANT_DATA, function="plot_components"
     )
+    tree = drawable(tree)
     labels = fitted_features(tree)
     positions = choose_features(labels, features, MOST_FEATURES)
     check_axes(ax, len(positions) if len(positions) > 2 else 1)

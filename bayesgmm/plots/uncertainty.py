@@ -27,6 +27,7 @@ from bayesgmm.plots.geometry import Array, densities, ellipses, grid, principal_
 from bayesgmm.plots.panels import BAND_DRAWS, MARGIN, limits
 from bayesgmm.plots.scene import Scene, view
 from bayesgmm.prediction import predict_proba
+from bayesgmm.summaries import drawable
 from bayesgmm.tree import require
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def plot_uncertainty(
     threshold = check_share(threshold, "threshold", "0.1 is usual.")
     n_named = check_integer(n_named, "n_named", 0, "A dozen names find room.")
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
+    tree = drawable(tree)
     probability = predict_proba(tree).transpose(names.OBS, names.COMPONENT).values
     uncertainty = error_probability(probability)
     order = np.argsort(-uncertainty, kind="stable")

@@ -107,7 +107,7 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
     except (ValueError, TypeError, LookupError) as error:
         yield f"whose attribute {names.SPECIFICATION!r} cannot be read ({error!r})"
         return
-    if expected != posterior.sizes[names.COMPONENT]:
+    if isinstance(expected, int) and expected != posterior.sizes[names.COMPONENT]:
         yield (
             f"of {posterior.sizes[names.COMPONENT]} components where its specification has "
             f"{expected}"

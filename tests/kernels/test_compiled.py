@@ -91,12 +91,15 @@ with telling(print):
 """
 
 EVERY_KERNEL = """
+from threading import Event
 import numpy as np
+from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.kernels import (
     ascent, factors, foreign, linked, merging, pairs, pointer,
 )
+from bayesgmm.inference.telescoping import Chain, Learnt
 from bayesgmm.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
@@ -131,6 +134,9 @@ for loss in ("vi", "omari", "nvi", "id", "nid"):
 partition(labels[:, :4])
 similarity(labels)
 grow_subset(np.zeros((2, 3), dtype=np.int32), np.arange(3))
+prior = PriorOnComponents()
+learnt = Learnt.make(GaussianMixture(prior), prior, problem.data)
+Chain(learnt, np.random.SeedSequence(1)).run(1, 1, Event())
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address
