@@ -12,7 +12,7 @@ from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.prediction import mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import require, specification
+from bayesgmm.tree import records, require, specification
 
 type Labels = NDArray[np.int64]
 
@@ -112,7 +112,7 @@ def align(
     best = int(np.argmax(tree[names.SAMPLE_STATS].dataset[names.LP].values))
     if method != "none":
         draws = mixtures(raw)
-        rows = draws.rows(raw[names.OBSERVED_DATA].dataset[names.X].values)
+        rows = draws.rows(records(raw))
         matched, margins = match_draws(rows, draws[:3], best, method, partition)
         if names.N_CLUSTERS in raw[names.POSTERIOR].dataset:
             matched, margins = occupied_first(rows, draws[:3], matched)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.cholesky import Layout, fill_cholesky, fill_log_weights, offsets
 from bayesgmm.kernels.diagnostics import diagnose
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.incomplete import NO_GROUPS
 from bayesgmm.kernels.mstep import Penalty, run_em
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
@@ -71,7 +72,9 @@ class Proposal:
             penalty = Penalty(np.ones(g), np.zeros(n_dim), 1.0 / n_draws, toward, strength)
             labels = kmeans_labels(rows, rng.random(g), SWEEPS)
             _, start = vector_from_labels(layout, penalty, rows, labels)
-            _, top, _ = run_em(layout, penalty, rows, np.empty(0), start, PASSES, GAIN)
+            _, top, _ = run_em(
+                layout, penalty, rows, np.empty(0), NO_GROUPS, start, PASSES, GAIN
+            )
             log_weights, cholesky = np.empty(g), np.empty((g, n_dim, n_dim))
             fill_log_weights(top, log_weights)
             fill_cholesky(layout, np.zeros(n_dim), top, np.empty((g, n_dim)), cholesky)

@@ -282,7 +282,7 @@ def _first_difference(one: xr.DataTree, other: xr.DataTree) -> str:
             pairs = list(zip(a.indexes[dim].tolist(), b.indexes[dim].tolist(), strict=True))
             place = next((i for i, pair in enumerate(pairs) if pair[0] != pair[1]), 0)
             return "{!r} and {!r} at place {} along {!r}".format(*pairs[place], place, dim)
-    unequal = a.values != b.values
+    unequal = (a.values != b.values) & ~(np.isnan(a.values) & np.isnan(b.values))
     if not unequal.any():
         return ""
     i, j = divmod(int(unequal.argmax()), a.sizes[names.FEATURE])

@@ -51,7 +51,7 @@ def criteria_at(problem: Problem, point: Parameters) -> dict[str, float]:
     """
     mixture = standardise(*point[:4], problem.center, problem.unit)
     n_obs, p = problem.data.n_obs, problem.n_parameters
-    log_likelihood = -n_obs * float(np.log(problem.unit).sum())
+    log_likelihood = -float(problem.log_volumes.sum())
     log_certainty = 0.0
     for start in range(0, n_obs, BLOCK):
         rows = np.ascontiguousarray(problem.rows[:, start : start + BLOCK])

@@ -1,7 +1,8 @@
 """What the user passed, checked and made ready: a matrix of floats with its labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -10,10 +11,13 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
+from bayesgmm.cells import refuse_empty_columns, refuse_unusable, to_float
 from bayesgmm.dependence import first_combination, first_copy
 from bayesgmm.errors import check_integer
-from bayesgmm.labels import Given, kinds_of_columns, listed, read, spacing_of_columns
-from bayesgmm.moments import standard_deviation
+from bayesgmm.labels import Given, listed, read, spacing_of_columns
+from bayesgmm.measurement import read_errors
+from bayesgmm.moments import column_ranges, standard_deviation
+from bayesgmm.records import records_of
 
 SPREADS: Final = (1e-100, 1e100)
 """Half a column's range, at least and at most: squares must not underflow or overflow."""
@@ -28,13 +32,15 @@ class Data:
     Parameters
     ----------
     values : array of float64, shape (n_obs, n_features)
-        The cells in the user's units: finite, C-contiguous, a copy of what was passed.
+        The cells in the user's units, NaN where missing; C-contiguous, a copy of what was passed.
     coords : dict of str to xarray.Variable
         The coordinates: ``obs`` and ``feature`` always, and any other that the user's
         DataArray had. Their attributes hold the user's own, and ``given_name`` where an index
         or a dimension had a name of its own.
     attrs : dict
         The attributes of the whole (units, say), and ``given_name`` if it had a name.
+    errors : array or None
+        Of the cells, as `measurement.read_errors` returns them.
 
     Examples
     --------
@@ -47,6 +53,17 @@ class Data:
     values: NDArray[np.float64]
     coords: Mapping[str, xr.Variable]
     attrs: Mapping[str, Any]
+    errors: NDArray[np.float64] | None = None
+
+    @property
+    def records(self) -> NDArray[np.float64]:
+        """Cells and errors, shape (n_obs, D'), as `records.records_of` returns them."""
+        return records_of(self.values, self.errors)
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether no cell is missing or measured with error."""
+        return self.errors is None and not bool(np.isnan(self.values).any())
 
     @property
     def n_obs(self) -> int:
@@ -113,7 +130,7 @@ class Data:
         )
 
 
-def prepare(X: Any) -> Data:
+def prepare(X: Any, measurement_error: Any = None) -> Data:
     """Check data that a mixture is to be fitted to, and make them ready.
 
     Parameters
@@ -121,7 +138,9 @@ def prepare(X: Any) -> Data:
     X : array, DataFrame, Series or DataArray
         Rows by features; one dimension is one feature. The features of a DataArray lie along
         the dimension ``feature`` if there is one, else along the last. Any real numbers are
-        taken; inside they are float64.
+        taken; inside they are float64. NaN and masked cells are missing.
+    measurement_error : array, DataFrame or DataArray, optional
+        As `measurement.read_errors` takes it.
 
     Returns
     -------
@@ -134,15 +153,17 @@ def prepare(X: Any) -> Data:
         If `X` is no table, holds anything but real numbers, or has labels (a MultiIndex, mixed
         types) or attributes that a file could not give back.
     ValueError
-        If `X` is empty or has fewer than two rows; cells are missing or infinite; column names
-        are repeated; a column is constant, varies by less than its numbers can resolve, or by
-        less than 1e-100 or more than 1e100; or columns are linearly dependent up to rounding.
+        If `X` is empty or has fewer than two rows; cells are infinite; all cells of a row or
+        of a column are missing; column names are repeated; a column is constant, varies by less
+        than its numbers can resolve, or by less than 1e-100 or more than 1e100; columns are
+        linearly dependent up to rounding; or if `measurement_error` is refused.
 
     Notes
     -----
     Costs O(N D^2) operations, as one pass of a fit does, and one temporary of the size of the
     data. With as few rows as features or fewer, columns are always linearly dependent: then
-    only copies of one another, up to shift and scale, are refused.
+    only copies of one another, up to shift and scale, are refused. With missing cells it is the
+    complete rows that are looked at, if there are as many as that.
 
     Examples
     --------
@@ -150,15 +171,18 @@ def prepare(X: Any) -> Data:
     ['x0', 'x1']
     """
     given = read(X, "X")
-    data = Data(_to_float(given), given.coords, given.attrs)
-    _refuse_not_finite(data.values, given)
+    data = Data(to_float(given), given.coords, given.attrs)
+    refuse_unusable(data.values, given)
     if data.n_obs < 2:
         raise ValueError(
             f"`X` must hold at least 2 rows; got shape {data.values.shape}. A spread cannot be "
             f"seen in one row: pass more (`X.T`, if rows and columns were swapped)."
         )
+    refuse_empty_columns(data.values, given)
     _refuse_flat(data.values, given)
     _refuse_dependent(data.values, given)
+    if measurement_error is not None:
+        data = replace(data, errors=read_errors(measurement_error, data.values, given))
     return data
 
 
@@ -184,7 +208,7 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
         If `X_new` is no table, or holds anything but real numbers.
     ValueError
         If `X_new` is empty, has other columns than the fitted ones or has them in another
-        order, or cells are missing or infinite.
+        order, cells are infinite, or all cells of a row are missing.
 
     Notes
     -----
@@ -198,14 +222,14 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
     fitted = list(np.asarray(features).tolist())
     given = read(X_new, "X_new")
     _refuse_other_columns(X_new, given, fitted)
-    data = Data(_to_float(given), given.coords, given.attrs)
-    _refuse_not_finite(data.values, given)
+    data = Data(to_float(given), given.coords, given.attrs)
+    refuse_unusable(data.values, given)
     if not given.named:
         coords = dict(given.coords)
         coords[names.FEATURE] = xr.Variable(
             names.FEATURE, np.asarray(fitted), given.coords[names.FEATURE].attrs
         )
-        data = Data(data.values, coords, given.attrs)
+        data = replace(data, coords=coords)
     return data
 
 
@@ -257,63 +281,17 @@ def center_and_unit(
     >>> center_and_unit(np.array([[1e9, 0.0], [1e9 + 2, 4.0]]), False)
     (array([1.e+09, 2.e+00]), array([1., 2.]))
     """
-    center = 0.5 * values.min(axis=0) + 0.5 * values.max(axis=0)
+    low, high = column_ranges(values)
+    center = 0.5 * low + 0.5 * high
     unit = standard_deviation(values, center)
     if common_unit:
         unit = np.full_like(unit, np.sqrt(np.mean(unit**2)))
     return center, unit
 
 
-def _to_float(given: Given) -> NDArray[np.float64]:
-    """Return a copy of the cells as C-contiguous float64, missing ones as NaN."""
-    kinds = kinds_of_columns(given)
-    bad = [j for j, kind in enumerate(kinds) if kind is not None]
-    if bad:
-        what = ", ".join(f"{kinds[j]} in {given.features[j]!r}" for j in bad[:8])
-        more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
-        remedy = (
-            f"Drop them, {given.drop_columns(bad)}, or turn them into numbers."
-            if len(bad) < len(kinds)
-            else f"Turn them into numbers, e.g. `{given.argument}.astype(float)`."
-        )
-        raise TypeError(
-            f"`{given.argument}` must hold real numbers in every column; got {what}{more}. {remedy}"
-        )
-    cells = given.cells
-    if isinstance(cells, pd.DataFrame):
-        values = np.empty(cells.shape)
-        for j in range(cells.shape[1]):
-            values[:, j] = cells.iloc[:, j].to_numpy(dtype=np.float64, na_value=np.nan)
-        return values
-    with np.errstate(over="ignore"):  # a long double beyond the range becomes inf, and is refused
-        values = np.array(cells, dtype=np.float64, order="C")
-    if np.ma.isMaskedArray(cells):
-        values[np.ma.getmaskarray(cells)] = np.nan
-    return values
-
-
-def _refuse_not_finite(values: NDArray[np.float64], given: Given) -> None:
-    """Refuse missing and infinite cells, naming the first."""
-    if np.isfinite(values).all():
-        return
-    wrong = np.isnan(values)
-    what, remedy = "infinite", "Correct those cells, or drop their rows."
-    if wrong.any():
-        what = "missing (NaN)"
-        remedy = "Missing cells are not supported yet; drop the rows or impute them."
-    else:
-        wrong = np.isinf(values)
-    i, j = divmod(int(wrong.argmax()), values.shape[1])
-    raise ValueError(
-        f"`{given.argument}` must have a finite number in every cell; got {int(wrong.sum())} "
-        f"{what} of {values.size} cells, the first ({values[i, j]}) at {given.row(i)}, column "
-        f"{given.features[j]!r}. {remedy}"
-    )
-
-
 def _refuse_flat(values: NDArray[np.float64], given: Given) -> None:
     """Refuse columns that do not vary, or whose variation floats cannot follow."""
-    low, high = values.min(axis=0), values.max(axis=0)
+    low, high = column_ranges(values)
     features = given.features
     flat = np.flatnonzero(low == high)
     if flat.size:
@@ -345,6 +323,11 @@ def _refuse_flat(values: NDArray[np.float64], given: Given) -> None:
 
 def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
     """Refuse columns that others determine exactly: their covariance is singular."""
+    whole = ~np.isnan(values).any(axis=1)
+    if not whole.all():
+        values = values[whole]
+        if len(values) < 2 or (values == values[0]).all(axis=0).any():
+            return  # too few rows to tell
     n_obs, n_features = values.shape
     unit, eps = center_and_unit(values, False)[1], spacing_of_columns(given)
     told, involved = "a copy, up to shift and scale, of", []

@@ -216,7 +216,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         error=error,
         laplace=_laplace(tree, problem, density) + constant,
         n_components=problem.layout.n_components,
-        data=hashlib.sha256(problem.data.values.tobytes()).hexdigest(),
+        data=hashlib.sha256(problem.data.records.tobytes()).hexdigest(),
     )
     _warn(result, argument, problem.n_parameters)
     return result

@@ -12,7 +12,7 @@ from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.matching import every_so_many
 from bayesgmm.prediction import mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import require
+from bayesgmm.tree import records, require
 
 NEAR_TIE: Final = 0.05
 """Margin, in rows of the component's own, below which a matching is nearly a tie."""
@@ -101,7 +101,7 @@ def alignment_report(tree: xr.DataTree) -> xr.Dataset:
 
 def _measured(tree: xr.DataTree) -> xr.Dataset:
     """Return the report."""
-    values = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE).values
+    values = records(tree)
     some = values[:: every_so_many(len(values))]
     draws = mixtures(tree)
     found = clarity(draws.rows(some), draws[:3])

@@ -29,6 +29,7 @@ _KINDS: Final = {
 """What cells of a NumPy dtype, by its kind, are called in a message; numbers are absent."""
 
 
+_NUMERIC: Final = ("integer", "floating", "mixed-integer-float")
 _LABELLED: Final = (pd.DataFrame, pd.Series, xr.DataArray)
 _ANY_LABEL: Final = "iufbmMU"
 _COLUMN_LABEL: Final = "iuU"
@@ -156,6 +157,8 @@ def _kind(column: Any) -> str | None:
     if isinstance(dtype, np.dtype):
         if dtype.kind == "O":
             inferred = pd.api.types.infer_dtype(column, skipna=True)
+            if inferred in _NUMERIC and column.isna().any():  # what pandas makes of 1 and pd.NA
+                return None
             return "text" if inferred == "string" else f"objects ({inferred})"
         return _KINDS.get(dtype.kind)
     if isinstance(dtype, pd.SparseDtype):

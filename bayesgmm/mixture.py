@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
+from bayesgmm.moments import column_ranges
 from bayesgmm.priors import (
     STRUCTURES,
     Dirichlet,
@@ -124,7 +125,7 @@ class GaussianMixture:
         Parameters
         ----------
         values : array of float, shape (n_obs, n_features)
-            The data, in the user's units; finite, no feature constant.
+            The data, in the user's units; no feature constant. NaN are left out.
 
         Returns
         -------
@@ -144,7 +145,7 @@ class GaussianMixture:
                 f"`values` must be 2-D, rows by features; got shape {values.shape}. Write one "
                 f"feature as a column, `values[:, None]`."
             )
-        low, high = values.min(axis=0), values.max(axis=0)
+        low, high = column_ranges(values)
         location = resolved(self.means.location, 0.5 * low + 0.5 * high, "means.location")
         scale = resolved(self.means.scale, high - low, "means.scale")
         return dataclasses.replace(

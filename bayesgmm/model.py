@@ -29,7 +29,8 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
     spec : GaussianMixture or int
         The mixture and its priors; a number of components stands for all defaults.
     X : array, DataFrame, Series or DataArray
-        Rows by features; one dimension is one feature. No cell may be missing.
+        Rows by features; one dimension is one feature. No cell may be missing: `fit` with a
+        specification integrates missing cells out.
 
     Returns
     -------
@@ -85,6 +86,13 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
     """
     specification = _as_specification(spec)
     data = prepare(X)
+    if not data.complete:
+        i, j = divmod(int(np.isnan(data.values).argmax()), data.n_features)
+        raise ValueError(
+            f"`X` must have a number in every cell for `build_model`; got {data.values[i, j]} at "
+            f"row {data.obs.tolist()[i]!r}, column {data.features.tolist()[j]!r}. Fit a "
+            f"specification, bayesgmm.fit(X, spec), which integrates missing cells out."
+        )
     check_enough_rows(data, specification.known_number)
     resolved = specification.resolve(data.values)
     n_components, n_features = resolved.known_number, data.n_features

@@ -1,4 +1,4 @@
-"""Standard deviations of many rows, without another array of their size."""
+"""Ranges and standard deviations of what is not missing, without another array of their size."""
 
 from typing import Final
 
@@ -17,6 +17,7 @@ def standard_deviation(values: Array, center: Array) -> Array:
     Parameters
     ----------
     values : array, shape (n_obs, n_features)
+        NaN are left out.
     center : array, shape (n_features,)
         Near the middle of every column: it is subtracted first, so that a large offset costs no
         digits.
@@ -31,6 +32,18 @@ def standard_deviation(values: Array, center: Array) -> Array:
     array([1., 2.])
     """
     blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
-    mean = np.sum([(block - center).sum(axis=0) for block in blocks], axis=0) / len(values)
-    squares = [np.square(block - center - mean).sum(axis=0) for block in blocks]
-    return np.asarray(np.sqrt(np.sum(squares, axis=0) / len(values)))
+    n_obs = np.sum([np.count_nonzero(block == block, axis=0) for block in blocks], axis=0)
+    mean = np.sum([np.nansum(block - center, axis=0) for block in blocks], axis=0) / n_obs
+    squares = [np.nansum(np.square(block - center - mean), axis=0) for block in blocks]
+    return np.asarray(np.sqrt(np.sum(squares, axis=0) / n_obs))
+
+
+def column_ranges(values: Array) -> tuple[Array, Array]:
+    """Return the smallest and the largest number of every column that is not NaN.
+
+    Examples
+    --------
+    >>> column_ranges(np.array([[1.0, np.nan], [3.0, 5.0]]))
+    (array([1., 5.]), array([3., 5.]))
+    """
+    return np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)

@@ -53,6 +53,7 @@ GIVEN_NAME: Final = "given_name"
 # Variables of ``constant_data``: how the data were standardised inside
 CENTER: Final = "center"
 UNIT: Final = "unit"
+MEASUREMENT_ERROR: Final = "measurement_error"
 
 # Variables of ``sample_stats``
 LP: Final = "lp"

@@ -7,11 +7,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesgmm import names
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, mixtures
+from bayesgmm.records import log_volumes
+from bayesgmm.tree import records
 
 type Array = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ def log_likelihood_blocks(tree: xr.DataTree) -> Iterator[tuple[slice, Array]]:
     O(S N K D^2) operations for S draws, in as many threads as there are cores; 64 MiB of memory.
     """
     draws = mixtures(tree)
-    values = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE).values
+    values = records(tree)
     n_draws, n_obs = len(draws.log_weights), len(values)
     step = max(1, BLOCK_BYTES // (8 * n_draws))
     for start in range(0, n_obs, step):
@@ -48,16 +49,16 @@ def log_likelihood_blocks(tree: xr.DataTree) -> Iterator[tuple[slice, Array]]:
 
 
 def _densities(draws: Mixtures, rows: Array) -> Array:
-    """Return the log density of standardised rows (D, n) under every draw, in the data's units."""
+    """Return the log density of standardised rows (D', n) under every draw, in the data's units."""
     log_weights, means, cholesky, _, unit = draws
-    result = np.empty((len(log_weights), rows.shape[1]))
+    result, volumes = np.empty((len(log_weights), rows.shape[1])), log_volumes(rows, unit)
 
     def fill(part: slice) -> None:
         fill_draws(
             rows, log_weights[part], means[part], cholesky[part],
             result[part], NO_CUBE, NO_LABELS, NO_CUBE,
         )  # fmt: skip
-        result[part] -= np.log(unit).sum()
+        result[part] -= volumes
 
     over_draws(fill, len(result))
     return result

@@ -1,5 +1,6 @@
 """What a fitted mixture says about rows, fitted or new, averaged over the posterior."""
 
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,8 +13,9 @@ from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.records import log_volumes, standardised
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require
+from bayesgmm.tree import features, observed, parameters, require
 
 type Array = NDArray[np.float64]
 
@@ -41,9 +43,9 @@ class Mixtures(NamedTuple):
     center: Array
     unit: Array
 
-    def rows(self, values: Array) -> Array:
-        """Return standardised data, feature by feature, shape (D, N)."""
-        return np.ascontiguousarray(((values - self.center) / self.unit).T)
+    def rows(self, records: Array) -> Array:
+        """Return standardised data, a column for each row, shape (D', N)."""
+        return standardised(records, self.center, self.unit)
 
 
 def mixtures(tree: xr.DataTree) -> Mixtures:
@@ -158,18 +160,18 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     """
     data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
-    n_draws = len(draws.log_weights)
+    records, n_draws = data.records, len(draws.log_weights)
     result = np.empty(data.n_obs)
     chunk = max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, data.n_obs, chunk):
-        rows = draws.rows(data.values[start : start + chunk])
+        rows = draws.rows(records[start : start + chunk])
         densities = np.empty((n_draws, rows.shape[1]))
         fill_draws(rows, *draws[:3], densities, NO_CUBE, NO_LABELS, NO_CUBE)
         peak = densities.max(axis=0)
         with np.errstate(invalid="ignore"):  # -inf - -inf, where no draw gives any density
             mean = np.log(np.exp(densities - peak).mean(axis=0)) + peak
+        mean -= log_volumes(rows, draws.unit)
         result[start : start + chunk] = np.where(peak == -np.inf, -np.inf, mean)
-    result -= np.log(draws.unit).sum()
     return xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
 
 
@@ -262,13 +264,15 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
-    rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
-    data = prepare_new(rows, features(tree))
+    fitted, errors = observed(tree)
+    data = prepare_new(fitted if X_new is None else X_new, features(tree))
+    if X_new is None and errors is not None:
+        data = replace(data, errors=errors.values)
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
-    if not distance.max() < FARTHEST:
-        i, j = divmod(int(distance.argmax()), data.n_features)
+    if not np.nanmax(distance) < FARTHEST:
+        i, j = divmod(int(np.nanargmax(distance)), data.n_features)
         raise ValueError(
             f"`X_new` must lie within {FARTHEST:g} standard deviations of the fitted data, or "
             f"squares overflow; got {data.values[i, j]} at row {data.obs.tolist()[i]!r}, column "
@@ -280,7 +284,7 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
 def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     """Return the responsibilities averaged over the draws, labelled."""
     data = rows_asked(tree, X_new, function)
-    shares = _responsibilities(mixtures(tree), data.values)
+    shares = _responsibilities(mixtures(tree), data.records)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     coords = {**data.obs_coords, names.COMPONENT: component}
     return xr.DataArray(
@@ -288,9 +292,9 @@ def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     )
 
 
-def _responsibilities(draws: Mixtures, values: Array) -> Array:
+def _responsibilities(draws: Mixtures, records: Array) -> Array:
     """Return the responsibilities averaged over the draws, shape (K, N)."""
-    rows = draws.rows(values)
+    rows = draws.rows(records)
     n_draws, n_components = draws.log_weights.shape
     total = np.zeros((1, n_components, rows.shape[1]))
     fill_draws(rows, *draws[:3], NO_ARRAY, total, NO_LABELS, NO_CUBE)

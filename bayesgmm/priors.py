@@ -199,7 +199,8 @@ class LKJCovariance:
 
     def resolve(self, values: NDArray[np.float64]) -> Self:
         """Return the prior with numbers from the data, shape (n_obs, n_features)."""
-        spread, grain = standard_deviation(values, values[0]), rounding(values)
+        some = values[(values == values).argmax(axis=0), np.arange(values.shape[1])]
+        spread, grain = standard_deviation(values, some), rounding(values)
         if not STRUCTURES[self.structure].common_scale:
             scale = resolved(self.scale, spread, "covariance.scale")
             floor = resolved(self.floor, np.minimum(grain, scale), "covariance.floor")
@@ -270,7 +271,8 @@ def rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     result = np.zeros(values.shape[1])
     for j in range(values.shape[1]):
-        column = np.sort(values[:, j])
+        column = np.sort(values[:, j])  # missing cells come last
+        column = column[: np.count_nonzero(column == column)]
         rises = column[1:] != column[:-1]
         if 0 < np.count_nonzero(rises) < rises.size:
             distinct = np.concatenate((column[:1], column[1:][rises]))

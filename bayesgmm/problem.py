@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, prepare
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
-from bayesgmm.tree import Parameters, specification
+from bayesgmm.records import log_volumes, standardised
+from bayesgmm.tree import Parameters, observed, specification
 
 type Array = NDArray[np.float64]
 
@@ -65,6 +65,8 @@ class Problem:
         floor = np.broadcast_to(np.asarray(resolved.covariance.floor), unit.shape) / unit
         floor = floor[: layout.scale_columns].copy()
         bare = cls(resolved, data, center, unit, layout, floor, np.empty(0))
+        if not data.complete:
+            return replace(bare, flat=bare.pack(bare.rows, np.empty(0)))
         room = np.broadcast_to(0.0, (data.n_features, data.n_obs))
         problem = replace(bare, flat=bare.pack(room, np.empty(0)))
         for d, row in enumerate(problem.rows):  # in place: there may be many rows
@@ -75,15 +77,15 @@ class Problem:
     @classmethod
     def of_tree(cls, tree: xr.DataTree) -> Self:
         """Return the problem that a fit has solved."""
-        return cls.make(specification(tree), prepare(tree[names.OBSERVED_DATA].dataset[names.X]))
+        return cls.make(specification(tree), prepare(*observed(tree)))
 
     def pack(self, rows: Array, row_weights: Array) -> Array:
         """Return what `kernels.posterior.log_posterior` reads, of some rows.
 
         Parameters
         ----------
-        rows : array, shape (D, n)
-            Standardised.
+        rows : array, shape (D', n)
+            As `rows` has them.
         row_weights : array, shape (n,) or (0,)
             How many rows each stands for; empty for one.
         """
@@ -110,10 +112,24 @@ class Problem:
 
     @property
     def rows(self) -> Array:
-        """The standardised data, shape (D, N): a view of `flat`."""
+        """The standardised data: a view of `flat`, shape (D, N), if they are complete.
+
+        Else an array of their records, shape (D', N), as `records.standardised` returns it.
+        """
+        if not self.data.complete:
+            return self._records
         return self.flat[self.flat.size - self.data.values.size :].reshape(
             self.data.n_features, self.data.n_obs
         )
+
+    @cached_property
+    def _records(self) -> Array:
+        return standardised(self.data.records, self.center, self.unit)
+
+    @cached_property
+    def log_volumes(self) -> Array:
+        """What the log density of each row, shape (N,), is less than that of the standardised."""
+        return log_volumes(self.rows, self.unit)
 
     @cached_property
     def middle(self) -> Array:
@@ -121,7 +137,10 @@ class Problem:
 
         Of more than 10,000 rows, that of as many, evenly spaced.
         """
-        return np.median(self.rows[:, :: -(-self.data.n_obs // MEDIAN_ROWS)], axis=1)
+        cells = self.rows[: self.data.n_features]
+        if self.data.complete:
+            cells = cells[:, :: -(-self.data.n_obs // MEDIAN_ROWS)]
+        return np.nanmedian(cells, axis=1)
 
     def log_posterior(self, vector: Array) -> tuple[float, Array]:
         """Return the log posterior density at an unconstrained vector, and its gradient."""

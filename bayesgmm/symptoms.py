@@ -11,7 +11,7 @@ from bayesgmm.kernels.clarity import shared, vacancies
 from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.prediction import mixtures
 from bayesgmm.summaries import of_number
-from bayesgmm.tree import specification
+from bayesgmm.tree import records, specification
 
 type Array = NDArray[np.float64]
 
@@ -66,15 +66,15 @@ def _allocations(tree: xr.DataTree, shape: tuple[int, ...]) -> tuple[list[str], 
     How many components are occupied, and whether random pairs of rows share one: expectations
     given the draw.
     """
-    X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
-    rows, draws = X[names.OBS].values, mixtures(tree)
+    rows, draws = tree[names.OBSERVED_DATA].dataset[names.OBS].values, mixtures(tree)
+    data = records(tree)
     labels = ["number of occupied components"]
-    some = X.values[:: -(-len(rows) // COUNTED_ROWS)]
+    some = data[:: -(-len(rows) // COUNTED_ROWS)]
     values = [(1.0 - vacancies(draws.rows(some), draws[:3])).sum(axis=1)]
     if len(rows) > 1:
         pairs = _pairs(len(rows))
         labels += [f"co-clustering of rows {a!r} and {b!r}" for a, b in rows[pairs].tolist()]
-        values += list(shared(draws.rows(X.values[pairs.ravel()]), draws[:3]).T)
+        values += list(shared(draws.rows(data[pairs.ravel()]), draws[:3]).T)
     found = np.stack(values).reshape(-1, *shape)
     varying = np.ptp(found, axis=(1, 2)) > ROUNDING
     return [label for label, kept in zip(labels, varying, strict=True) if kept], found[varying]

@@ -79,7 +79,7 @@ def sample_allocations(
             f"the draws, tree.isel(draw=slice(None, None, 10)), or pass some of the rows as "
             f"`X_new`."
         )
-    labels = _sampled(draws, data.values, np.random.default_rng(random_seed))
+    labels = _sampled(draws, data.records, np.random.default_rng(random_seed))
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)

@@ -13,6 +13,7 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, mixtures, predict_proba, rows_asked
+from bayesgmm.tree import records
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -93,14 +94,14 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     data = rows_asked(tree, X_new, "uncertainty")
     ci_prob = float(rcParams["stats.ci_prob"])
     draws = mixtures(tree)
-    fitted = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
+    fitted, labels = records(tree), tree[names.OBSERVED_DATA].dataset[names.OBS]
     of_fitted = predict_proba(tree)
-    exemplars = _exemplars(draws, fitted.values, of_fitted.values)
+    exemplars = _exemplars(draws, fitted, of_fitted.values)
     probability = of_fitted if X_new is None else predict_proba(tree, X_new)
     cluster = probability.values.argmax(axis=1)
     mine = exemplars[cluster]
     aleatoric, interval, shared = _summarise(
-        draws, data.values, fitted.values[exemplars], cluster, ci_prob
+        draws, data.records, fitted[exemplars], cluster, ci_prob
     )
     if X_new is None:
         shared[mine == np.arange(data.n_obs)] = 1.0
@@ -115,7 +116,7 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
             names.TOTAL_ENTROPY: (along, total),
             names.ALEATORIC_ENTROPY: (along, aleatoric),
             names.EPISTEMIC_ENTROPY: (along, total - aleatoric),
-            names.EXEMPLAR: (along, fitted[names.OBS].values[mine]),
+            names.EXEMPLAR: (along, labels.values[mine]),
             names.WITH_EXEMPLAR: (along, shared),
         },
         coords={names.CI_BOUND: ["lower", "upper"]},
@@ -139,8 +140,8 @@ def _exemplars(draws: Mixtures, values: Array, probability: Array) -> Labels:
     Parameters
     ----------
     draws : Mixtures
-    values : array, shape (n_obs, n_features)
-        The rows that were fitted.
+    values : array, shape (n_obs, D')
+        The rows that were fitted, with their errors.
     probability : array, shape (n_obs, K)
         Of each component.
     """
@@ -178,8 +179,8 @@ def _summarise(
     Parameters
     ----------
     draws : Mixtures
-    values : array, shape (n_obs, n_features)
-    exemplars : array, shape (K, n_features)
+    values : array, shape (n_obs, D')
+    exemplars : array, shape (K, D')
         The row that stands for each component.
     cluster : array of int, shape (n_obs,)
         The component that each row is compared with the exemplar of.

@@ -12,7 +12,7 @@ from bayesgmm.errors import check_choice
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.labels import listed
 from bayesgmm.prediction import LARGEST_RESULT, Mixtures, mixtures
-from bayesgmm.tree import require
+from bayesgmm.tree import records, require
 
 type Array = NDArray[np.float64]
 
@@ -91,11 +91,9 @@ def similarity(
             source, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA,
             function="similarity", argument="source",
         )  # fmt: skip
-        observed = source[names.OBSERVED_DATA].dataset[names.X]
-        obs = observed[names.OBS].variable
+        obs = source[names.OBSERVED_DATA].dataset[names.OBS].variable
         chosen = _chosen(obs, rows)
-        X = observed.transpose(names.OBS, names.FEATURE).values
-        values = _products(mixtures(source), X, chosen, whole=rows is None)
+        values = _products(mixtures(source), records(source), chosen, whole=rows is None)
     values[np.arange(len(chosen)), chosen] = 1.0
     return xr.DataArray(
         values, dims=(names.OBS, names.OBS2), name="similarity",

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.merging import fill_paths, merge_path
+from bayesgmm.kernels.stephens import responsibilities
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import mixtures, predict_proba
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import require
+from bayesgmm.tree import records, require
 
 CRITERIA: Final = (names.ENTROPY, names.MISCLASSIFICATION)
 
@@ -142,19 +143,18 @@ def _paths(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return clusters, gains, entropies and numbers of clusters of all draws."""
     draws = mixtures(tree)
-    observed = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
-    rows = draws.rows(observed.values)
+    rows = draws.rows(records(tree))
     n_draws, n_components = draws.log_weights.shape
     clusters = np.empty((n_draws, n_components, n_components), dtype=np.int64)
     values, entropies = (np.empty((n_draws, n_components)) for _ in range(2))
     proposed = np.empty(n_draws, dtype=np.int64)
 
     def fill(part: slice) -> None:
-        fill_paths(
-            rows, draws.log_weights[part], draws.means[part], draws.cholesky[part],
-            criterion == names.ENTROPY, threshold,
-            clusters[part], values[part], entropies[part], proposed[part],
-        )  # fmt: skip
+        for some, shares in responsibilities(rows, draws[:3], part):
+            fill_paths(
+                shares, criterion == names.ENTROPY, threshold,
+                clusters[some], values[some], entropies[some], proposed[some],
+            )  # fmt: skip
 
     over_draws(fill, n_draws)
     return clusters, values, entropies, proposed

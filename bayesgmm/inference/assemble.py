@@ -180,7 +180,7 @@ def _log_likelihood(problem: Problem, mixtures: tuple[Array, Array, Array]) -> A
             problem.rows, log_weights[part], means[part], cholesky[part],
             result[part], NO_CUBE, NO_LABELS, NO_CUBE,
         )  # fmt: skip
-        result[part] -= np.log(problem.unit).sum()
+        result[part] -= problem.log_volumes
 
     over_draws(fill, len(result))
     return result

@@ -16,10 +16,12 @@ from scipy.optimize import minimize
 from bayesgmm.errors import FitError
 from bayesgmm.kernels.cholesky import offsets, standardise
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.incomplete import NO_GROUPS, is_complete, pack_groups
 from bayesgmm.kernels.mstep import run_em
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.problem import Problem
+from bayesgmm.records import filled
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
@@ -150,9 +152,10 @@ def find_modes(
     if problem.data.n_obs > 2 * SCREENED_ROWS:
         chosen = rng.choice(problem.data.n_obs, SCREENED_ROWS, replace=False)
         screened = np.ascontiguousarray(rows[:, np.sort(chosen)])
+    cells = filled(screened, problem.data.n_features)
     reached = []
     for start in range(n_starts):
-        labels = _labels(problem, screened, rng, start, hierarchical)
+        labels = _labels(problem, cells, rng, start, hierarchical)
         climbed = climb(problem, target, screened, labels)
         if climbed is not None:
             reached.append(climbed)
@@ -210,11 +213,16 @@ def _em(
     problem: Problem, strength: float, rows: Array, vector: Array, tolerance: float
 ) -> tuple[int, Array, Array]:
     """Run EM with the conjugate penalty of the given strength; see `kernels.mstep.run_em`."""
+    n_dim, groups = problem.data.n_features, NO_GROUPS
+    if not is_complete(rows, n_dim):
+        order, n_complete, groups = pack_groups(rows, n_dim)
+        rows = np.ascontiguousarray(rows[:n_dim, order[:n_complete]])
     return run_em(
         problem.layout,
         problem.penalty(strength),
         rows,
         np.empty(0),
+        groups,
         vector,
         MAX_PASSES,
         tolerance,
@@ -223,7 +231,8 @@ def _em(
 
 def climb(problem: Problem, target: Target, rows: Array, labels: NDArray[np.int64]) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
-    ok, vector = vector_from_labels(problem.layout, problem.penalty(1.0), rows, labels)
+    cells = filled(rows, problem.data.n_features)
+    ok, vector = vector_from_labels(problem.layout, problem.penalty(1.0), cells, labels)
     if not ok:
         return None
     status, vector, trace = _em(problem, 1.0, rows, vector, LOOSE)
@@ -239,7 +248,7 @@ def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     strength = 1.0 if target is Target.MAP else 0.0
     tolerance = LOOSE if target is Target.MAP else TIGHT
     status, vector, trace = _em(problem, strength, problem.rows, mode.vector, tolerance)
-    objective = float(trace[-1]) - problem.data.n_obs * float(np.log(problem.unit).sum())
+    objective = float(trace[-1] - problem.log_volumes.sum())
     if status == 2:
         objective = np.nan  # it collapsed on the way
     parameters, converged = _of_em(problem, vector), status == 0

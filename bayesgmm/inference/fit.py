@@ -39,6 +39,7 @@ def fit(
     X: Any,
     spec: "GaussianMixture | int | pymc.Model",
     *,
+    measurement_error: Any = None,
     method: str = "nuts",
     engine: str = "auto",
     draws: int = 1000,
@@ -54,10 +55,15 @@ def fit(
     ----------
     X : array, DataFrame, Series or DataArray
         Rows by features, shape (n_obs, n_features); one dimension is one feature. Labels and
-        units are kept.
+        units are kept. Cells that are NaN, `pandas.NA` or masked are missing: they are integrated
+        out, exactly.
     spec : GaussianMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
+    measurement_error : array, DataFrame or DataArray, optional
+        Of the cells, in the units of `X`: standard deviations, shape (n_obs, n_features), or a
+        covariance matrix for every row, shape (n_obs, n_features, n_features). 0 is a cell without
+        error. What is fitted is then the mixture that the rows come from before errors are added.
     method : str, default "nuts"
         ``"nuts"``: draws of the posterior (by the telescoping sampler instead where the number of
         components is a `PriorOnComponents`). ``"laplace"``: of the Normal distribution around its
@@ -112,6 +118,11 @@ def fit(
     passes for ``"map"`` and ``"ml"``, some thousands for ``"laplace"`` and ADVI (which looks at
     some 10,000 rows if there are many more), some ten thousands for ``"nuts"``.
 
+    Rows in which the same cells are missing, and with equal errors, go through a pass together;
+    every such group costs O(K D^3) besides. Missing cells must be missing at random: whether one
+    is may depend on cells that are seen, but not on the number that it would have held (see
+    `impute`).
+
     Memory is twice that of the data, and the draws. The log-likelihood takes 8 bytes for every row
     and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what it
     would take, and `loo` computes it in blocks of rows.
@@ -128,6 +139,13 @@ def fit(
 
     Giordano, Ingram & Broderick (2024), Black box variational inference with a deterministic
     objective, JMLR 25.
+
+    Ghahramani & Jordan (1994), Supervised learning from incomplete data via an EM approach,
+    NIPS 6.
+
+    Bovy, Hogg & Roweis (2011), Extreme deconvolution: inferring complete distribution functions
+    from noisy, heterogeneous and incomplete observations, Annals of Applied Statistics 5.
+    doi:10.1214/10-AOAS439
 
     Yao, Vehtari, Simpson & Gelman (2018), Yes, but did it work?: Evaluating variational
     inference, ICML. arXiv:1802.02538
@@ -149,8 +167,10 @@ def fit(
         random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
-    data = prepare(X)
+    data = prepare(X, measurement_error)
     number = specification.n_components
+    if not data.complete:
+        _refuse_incomplete(number, model is not None or engine == "pymc")
     if isinstance(number, PriorOnComponents):
         return _learnt(specification, number, data, options, progressbar)
     check_enough_rows(data, number)
@@ -164,6 +184,21 @@ def fit(
             drawn = RUNNERS[method](problem, options, progress)
     engine = "fused" if model is None and engine != "pymc" else "pymc"
     return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
+
+
+def _refuse_incomplete(number: int | PriorOnComponents, pymc: bool) -> None:
+    """Refuse missing cells and measurement errors where they cannot be integrated out."""
+    what = "with missing cells (NaN) or `measurement_error`"
+    if isinstance(number, PriorOnComponents):
+        raise ValueError(
+            f"`spec` must have a number of components for data {what}; got {number!r}. Give a "
+            f"number, or let bayesgmm.select compare several."
+        )
+    if pymc:
+        raise ValueError(
+            f"`engine` must be 'auto' or 'fused', and `spec` no PyMC model, for data {what}; got "
+            f"PyMC's engine, which would need a parameter for each. Use engine='auto'."
+        )
 
 
 def provenance(

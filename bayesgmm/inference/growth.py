@@ -18,6 +18,7 @@ from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
 from bayesgmm.problem import Problem
+from bayesgmm.records import filled
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -60,9 +61,10 @@ def _cuts(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> Ite
     """Yield labels of the rows with one cluster more than a mixture, shapes (1, K, ...), has."""
     n_components, n_dim = means.shape[1:]
     partition = partition_of(rows, log_weights[0], means[0], cholesky[0])
+    cells = filled(rows, n_dim)
     for k in range(n_components):
         axis = np.linalg.svd(cholesky[0, k])[0][:, 0]
-        beyond = axis @ (rows - means[0, k][:, None]) > 0.0
+        beyond = axis @ (cells - means[0, k][:, None]) > 0.0
         yield np.where((partition == k) & beyond, n_components, partition)
     densities = np.empty((1, rows.shape[1]))
     fill_draws(rows, log_weights, means, cholesky, densities, NO_CUBE, NO_LABELS, NO_CUBE)

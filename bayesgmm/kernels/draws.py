@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, copy_block, fill_whiteners
+from bayesgmm.kernels.incomplete import groups_of, is_complete, marginal_factors
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
 
 
-@kernel
 def fill_draws(
     rows: Array,
     log_weights: Array,
@@ -32,6 +32,8 @@ def fill_draws(
     Parameters
     ----------
     rows : array, shape (D, N)
+        With NaN where cells are missing, and more rows where there are measurement errors, as
+        `kernels.incomplete` has it: what is written is then that of what is seen.
     log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
     densities : array, shape (S, N) or (0, 0)
         Log densities, in nats.
@@ -42,6 +44,43 @@ def fill_draws(
     confusion : array, shape (S, K, L) or (0, 0, 0)
         For every draw, the sum of component k's responsibilities over the rows labelled l.
     """
+    n_dim = means.shape[2]
+    if is_complete(rows, n_dim):
+        fill_complete(
+            rows, log_weights, means, cholesky, densities, responsibilities, labels, confusion
+        )
+        return
+    confusion[:] = 0.0
+    for members, seen, errors in groups_of(rows, n_dim):
+        drawn = np.empty((len(densities), members.size if densities.size else 0))
+        shares = np.zeros((*responsibilities.shape[:2], members.size if responsibilities.size else 0))
+        confused = np.empty(confusion.shape)
+        fill_complete(
+            np.ascontiguousarray(rows[np.ix_(seen, members)]), log_weights,
+            np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
+            drawn, shares, labels[members] if labels.size else labels, confused,
+        )  # fmt: skip
+        confusion += confused
+        if densities.size:
+            densities[:, members] = drawn
+        if len(responsibilities) == 1:
+            responsibilities[:, :, members] += shares
+        elif responsibilities.size:
+            responsibilities[:, :, members] = shares
+
+
+@kernel
+def fill_complete(
+    rows: Array,
+    log_weights: Array,
+    means: Array,
+    cholesky: Array,
+    densities: Array,
+    responsibilities: Array,
+    labels: Labels,
+    confusion: Array,
+) -> None:
+    """Write what `fill_draws` says, of rows of which nothing is missing and nothing in error."""
     n_draws, n_components, n_dim = means.shape
     n_rows = rows.shape[1]
     size = block_size(n_rows, n_components, n_dim)

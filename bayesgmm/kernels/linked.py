@@ -12,7 +12,7 @@ from numba import carray, types
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel, linked
-from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.draws import fill_complete
 from bayesgmm.kernels.estep import e_step, fill_whiteners
 from bayesgmm.kernels.posterior import fill_cholesky_slopes
 
@@ -51,7 +51,7 @@ def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array
     n_components, n_dim = means.shape
     result = np.empty((1, rows.shape[1]))
     nothing = np.empty((0, 0, 0))
-    fill_draws(
+    fill_complete(
         rows,
         log_weights.reshape(1, n_components),
         means.reshape(1, n_components, n_dim),

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.draws import fill_draws
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -178,10 +177,7 @@ def stop(values: Array, occupied: int, threshold: float) -> int:
 
 @kernel
 def fill_paths(
-    rows: Array,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
+    shares: Array,
     entropy: bool,
     threshold: float,
     clusters: Labels,
@@ -193,8 +189,8 @@ def fill_paths(
 
     Parameters
     ----------
-    rows : array, shape (D, N)
-    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
+    shares : array, shape (S, K, N)
+        Responsibilities.
     entropy : bool
         As `merge_path` takes it: the number is that of the `elbow`, else where merging is to
         `stop`.
@@ -205,17 +201,9 @@ def fill_paths(
     proposed : array of int, shape (S,)
         Overwritten.
     """
-    n_draws, n_components = log_weights.shape
-    shares, sizes = np.empty((1, n_components, rows.shape[1])), np.empty(n_components)
-    no_array, no_cube = np.empty((0, 0)), np.empty((0, 0, 0))
-    no_labels = np.empty(0, dtype=np.int64)
-    for s in range(n_draws):
-        shares[:] = 0.0
-        fill_draws(
-            rows, log_weights[s : s + 1], means[s : s + 1], cholesky[s : s + 1],
-            no_array, shares, no_labels, no_cube,
-        )  # fmt: skip
-        occupied = merge_path(shares[0], entropy, clusters[s], values[s], entropies[s], sizes)
+    sizes = np.empty(shares.shape[1])
+    for s in range(len(shares)):
+        occupied = merge_path(shares[s], entropy, clusters[s], values[s], entropies[s], sizes)
         if entropy:
             proposed[s] = elbow(entropies[s], sizes, occupied)
         else:

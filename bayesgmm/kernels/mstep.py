@@ -25,7 +25,8 @@ from bayesgmm.kernels.cholesky import (
     unconstrain,
 )
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.estep import e_step, fill_whiteners
+from bayesgmm.kernels.estep import fill_whiteners
+from bayesgmm.kernels.incomplete import expected_moments
 
 type Array = NDArray[np.float64]
 
@@ -285,7 +286,12 @@ def _penalty_value(
 
 @kernel
 def em_map(
-    layout: Layout, penalty: Penalty, rows: Array, row_weights: Array, vector: Array
+    layout: Layout,
+    penalty: Penalty,
+    rows: Array,
+    row_weights: Array,
+    groups: Array,
+    vector: Array,
 ) -> tuple[float, bool, Array]:
     """Return the objective at a vector, whether the M-step exists, and the vector it leads to."""
     n_components, n_dim = layout.n_components, layout.n_features
@@ -303,8 +309,8 @@ def em_map(
     fill_cholesky(layout, floor, vector, scales, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
     means = vector[mean_start:scale_start].copy().reshape(n_components, n_dim)
-    value = e_step(
-        rows, row_weights, log_weights, means, whiteners, log_determinants,
+    value = expected_moments(
+        rows, row_weights, groups, log_weights, means, cholesky, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
     value += _penalty_value(layout, penalty, log_weights, means, whiteners, log_determinants)
@@ -320,6 +326,7 @@ def run_em(
     penalty: Penalty,
     rows: Array,
     row_weights: Array,
+    groups: Array,
     vector: Array,
     max_passes: int,
     tolerance: float,
@@ -330,7 +337,8 @@ def run_em(
     ----------
     layout : Layout
     penalty : Penalty
-    rows, row_weights : arrays, shapes (D, N) and (N,) or (0,)
+    rows, row_weights, groups : arrays
+        As `expected_moments` takes them.
     vector : array, shape (P,)
         Where to start.
     max_passes : int
@@ -354,7 +362,7 @@ def run_em(
     cycle_began = -np.inf
     phase = 0  # of a cycle of three passes: at its start, one step on, at the extrapolated point
     for _ in range(max_passes):
-        value, ok, following = em_map(layout, penalty, rows, row_weights, vector)
+        value, ok, following = em_map(layout, penalty, rows, row_weights, groups, vector)
         if phase == 2 and not (ok and value >= trace[reached - 1]):
             vector, phase = old, 0  # too far: go on from where plain EM had come
             continue

@@ -5,7 +5,7 @@ depends on nothing and it is compiled once per machine:
 
     header | concentration (K) | location (D) | 1 / scale (D) | 1 / tau (C) | floor (C)
            | Beta shapes of the partial correlations (D (D - 1) / 2)
-           | row weights (N or 0) | rows (D x N)
+           | row weights (N or 0) | complete rows (D x N') | other rows (as `pack_groups` has them)
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.
@@ -27,7 +27,8 @@ from bayesgmm.kernels.cholesky import (
 )
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import exp_nonpositive, log_positive
-from bayesgmm.kernels.estep import e_step, fill_whiteners
+from bayesgmm.kernels.estep import fill_whiteners
+from bayesgmm.kernels.incomplete import NO_GROUPS, expected_moments, is_complete, pack_groups
 
 type Array = NDArray[np.float64]
 
@@ -61,7 +62,8 @@ def pack_problem(
     ----------
     layout : Layout
     rows : array, shape (D, N)
-        Standardised data, feature by feature.
+        Standardised data, feature by feature; with NaN where cells are missing, and more rows
+        where there are measurement errors, as `kernels.incomplete` has it.
     concentration, location, scale : arrays, shapes (K,), (D,), (D,)
         Hyperparameters of weights and means; the latter of the standardised data.
     tau : array, shape (C,)
@@ -78,11 +80,18 @@ def pack_problem(
 
     Returns
     -------
-    array, shape (10 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N),)
+    array, shape (10 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N),) if all rows are complete
     """
-    n_dim, n_rows = rows.shape
+    n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
     constant = -n_eff * float(np.log(unit).sum())
+    groups = NO_GROUPS
+    if not is_complete(rows, n_dim):
+        missing = np.isnan(rows[:n_dim])
+        constant += float(np.log(unit) @ (missing @ row_weights if row_weights.size else missing.sum(axis=1)))
+        order, n_rows, groups = pack_groups(rows, n_dim)
+        rows = rows[:n_dim, order[:n_rows]]
+        row_weights = row_weights[order] if row_weights.size else row_weights
     if prior:
         constant += prior_constant(layout, concentration, scale * unit, tau, floor, eta)
     header = np.zeros(HEADER)
@@ -94,9 +103,10 @@ def pack_problem(
     shapes = eta + 0.5 * (n_dim - 2 - columns)
     parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes)
     head = np.concatenate((*parts, row_weights))
-    problem = np.empty(head.size + rows.size)
-    problem[: head.size] = head
-    problem[head.size :].reshape(rows.shape)[:] = rows  # the only copy of what may be large
+    complete = head.size + rows.size
+    problem = np.empty(complete + groups.size)
+    problem[: head.size], problem[complete:] = head, groups
+    problem[head.size : complete].reshape(rows.shape)[:] = rows  # the only copy of what may be large
     problem[LENGTH] = problem.size
     return problem
 
@@ -229,6 +239,7 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     row_weights = problem[at : at + n_weights]
     at += n_weights
     rows = problem[at : at + n_dim * n_rows].reshape(n_dim, n_rows)
+    groups = problem[at + n_dim * n_rows :]
 
     # views of few arrays: to allocate one costs as much as a small product
     vectors = np.empty((3, k_all))
@@ -241,8 +252,8 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     fill_log_weights(vector, log_weights)
     fill_cholesky(layout, floor, vector, scales, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
-    value = problem[CONSTANT] + e_step(
-        rows, row_weights, log_weights, means, whiteners, log_determinants,
+    value = problem[CONSTANT] + expected_moments(
+        rows, row_weights, groups, log_weights, means, cholesky, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from bayesgmm.kernels.component import (
     update_mean,
     update_shape,
 )
-from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.draws import fill_complete
 from bayesgmm.kernels.partitions import (
     ComponentPrior,
     draw_concentration,
@@ -120,7 +120,7 @@ def update_labels(
         log_weights[0, k] = state.log_weights[k]
         means[0, k] = state.vectors[k, :n_dim]
     shares = np.zeros((1, n_all, n_rows))
-    fill_draws(
+    fill_complete(
         rows, log_weights, means, factors,
         np.empty((0, 0)), shares, np.empty(0, dtype=np.int64), np.empty((0, 0, 0)),
     )  # fmt: skip

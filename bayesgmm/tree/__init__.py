@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.data import Data
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.records import records_of
 from bayesgmm.tree import schema, storage
 
 _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
@@ -100,6 +101,10 @@ def build(
         names.SAMPLE_STATS: sample_stats,
         names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit},
     }
+    if data.errors is not None:
+        dims = (names.OBS, names.FEATURE, names.FEATURE2)[: data.errors.ndim]
+        errors = xr.Variable(dims, data.errors)
+        groups[names.CONSTANT_DATA] = {**groups[names.CONSTANT_DATA], names.MEASUREMENT_ERROR: errors}
     if log_likelihood is not None:
         groups[names.LOG_LIKELIHOOD] = {names.X: log_likelihood}
     if alignment is not None:
@@ -301,6 +306,21 @@ def features(tree: xr.DataTree) -> list[Any]:
     """Return the labels of the fitted features, strings or ints, in their order."""
     labels: list[Any] = tree[names.OBSERVED_DATA].dataset[names.FEATURE].values.tolist()
     return labels
+
+
+def observed(tree: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Return the data of a fit, dims (obs, feature), and their measurement errors, or None."""
+    X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
+    constant = tree[names.CONSTANT_DATA].dataset
+    if names.MEASUREMENT_ERROR not in constant:
+        return X, None
+    return X, constant[names.MEASUREMENT_ERROR].transpose(names.OBS, names.FEATURE, ...)
+
+
+def records(tree: xr.DataTree) -> NDArray[np.float64]:
+    """Return the rows of a fit with their measurement errors, shape (n_obs, D')."""
+    X, errors = observed(tree)
+    return records_of(X.values, None if errors is None else errors.values)
 
 
 def _dataset(
