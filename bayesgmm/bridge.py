@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.cholesky import Layout, fill_cholesky, fill_log_weights, offsets
 from bayesgmm.kernels.diagnostics import diagnose
 from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.incomplete import NO_GROUPS
 from bayesgmm.kernels.mstep import Penalty, run_em
+from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.kernels.threads import over_draws

@@ -19,6 +19,7 @@ N_CLUSTERS: Final = "n_clusters"
 STATISTIC: Final = "statistic"
 CI_BOUND: Final = "ci_bound"
 BOUND: Final = "bound"
+IMPUTATION: Final = "imputation"
 
 # Variables of the posterior
 WEIGHTS: Final = "weights"
@@ -122,6 +123,12 @@ EPISTEMIC_ENTROPY: Final = "epistemic_entropy"
 EXEMPLAR: Final = "exemplar"
 WITH_EXEMPLAR: Final = "with_exemplar"
 CI_PROB: Final = "ci_prob"
+
+# Variables of what `impute` returns, beside `X`
+MISSING: Final = "missing"
+MEAN: Final = "mean"
+SD: Final = "sd"
+INTERVAL: Final = "interval"
 
 # Partitions, and how sure they are
 PARTITION: Final = "partition"

@@ -16,8 +16,8 @@ from scipy.optimize import minimize
 from bayesgmm.errors import FitError
 from bayesgmm.kernels.cholesky import offsets, standardise
 from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.incomplete import NO_GROUPS, is_complete, pack_groups
 from bayesgmm.kernels.mstep import run_em
+from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.problem import Problem

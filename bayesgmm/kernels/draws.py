@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, copy_block, fill_whiteners
-from bayesgmm.kernels.incomplete import groups_of, is_complete, marginal_factors
+from bayesgmm.kernels.marginal import marginal_factors
+from bayesgmm.kernels.patterns import groups_of, is_complete
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
@@ -33,7 +34,7 @@ def fill_draws(
     ----------
     rows : array, shape (D, N)
         With NaN where cells are missing, and more rows where there are measurement errors, as
-        `kernels.incomplete` has it: what is written is then that of what is seen.
+        `kernels.patterns` has it: what is written is then that of what is seen.
     log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
     densities : array, shape (S, N) or (0, 0)
         Log densities, in nats.

@@ -28,7 +28,8 @@ from bayesgmm.kernels.cholesky import (
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import exp_nonpositive, log_positive
 from bayesgmm.kernels.estep import fill_whiteners
-from bayesgmm.kernels.incomplete import NO_GROUPS, expected_moments, is_complete, pack_groups
+from bayesgmm.kernels.incomplete import expected_moments
+from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
 
 type Array = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def pack_problem(
     layout : Layout
     rows : array, shape (D, N)
         Standardised data, feature by feature; with NaN where cells are missing, and more rows
-        where there are measurement errors, as `kernels.incomplete` has it.
+        where there are measurement errors, as `kernels.patterns` has it.
     concentration, location, scale : arrays, shapes (K,), (D,), (D,)
         Hyperparameters of weights and means; the latter of the standardised data.
     tau : array, shape (C,)

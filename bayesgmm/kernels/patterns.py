@@ -1,0 +1,110 @@
+"""Rows by what is seen of them: which cells are missing, and the errors of the others.
+
+Rows are the columns of an array of shape (D, N), (2 D, N) or (D + D (D + 1) / 2, N): D
+cells, NaN where missing; then nothing, or the standard deviations of their errors, or the lower
+triangle of the Cholesky factor of the errors' covariance, row by row.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Array = NDArray[np.float64]
+type Labels = NDArray[np.int64]
+
+NO_GROUPS: Final = np.empty(0)
+"""What `pack_groups` returns where all rows are complete."""
+
+
+class Group(NamedTuple):
+    """Rows of which the same is seen.
+
+    Parameters
+    ----------
+    members : array of int, shape (n,)
+        Which rows, in ascending order.
+    seen : array of int, shape (d,)
+        Which features are not missing.
+    errors : array, shape (d, W)
+        A factor E_o of the covariance of their errors; W = 0 if there are none.
+    """
+
+    members: Labels
+    seen: Labels
+    errors: Array
+
+
+def is_complete(rows: Array, n_dim: int) -> bool:
+    """Tell whether no cell of some rows is missing or measured with error."""
+    return rows.shape[0] == n_dim and not np.isnan(rows).any()
+
+
+def groups_of(rows: Array, n_dim: int) -> Iterator[Group]:
+    """Yield the rows of which the same is seen, complete ones first.
+
+    Parameters
+    ----------
+    rows : array, shape (D, N), (2 D, N) or (D + D (D + 1) / 2, N)
+    n_dim : int
+        D.
+
+    Notes
+    -----
+    O(N D log N) operations; O(N D^2 log N) where errors are correlated.
+    """
+    there = ~np.isnan(rows[:n_dim])
+    errors = rows[n_dim:] + 0.0  # of missing cells they do not matter; -0 is 0
+    if len(errors) == n_dim:
+        errors[~there] = 0.0
+    keys = np.ascontiguousarray(np.concatenate([~there, errors]).T)
+    order = np.lexsort(keys.T[::-1])  # the first number other than 0 is positive
+    sorted_keys = keys[order]
+    edges = 1 + np.flatnonzero((sorted_keys[1:] != sorted_keys[:-1]).any(axis=1))
+    for members in np.split(order, edges):
+        key = keys[members[0]]
+        seen = np.flatnonzero(key[:n_dim] == 0.0)
+        yield Group(np.sort(members), seen, _factor_of(key[n_dim:], n_dim)[seen])
+
+
+def _factor_of(errors: Array, n_dim: int) -> Array:
+    """Return a factor, shape (D, W), of the covariance of errors."""
+    if not errors.any():
+        return np.empty((n_dim, 0))
+    if errors.size == n_dim:
+        return np.diag(errors)
+    factor = np.zeros((n_dim, n_dim))
+    factor[np.tril_indices(n_dim)] = errors
+    return factor
+
+
+def pack_groups(rows: Array, n_dim: int) -> tuple[Labels, int, Array]:
+    """Return rows as `expected_moments` reads them.
+
+    Parameters
+    ----------
+    rows : array, shape (D, N), (2 D, N) or (D + D (D + 1) / 2, N)
+    n_dim : int
+        D.
+
+    Returns
+    -------
+    order : array of int, shape (N,)
+        That rows are to be put in, and with them whatever else goes with a row.
+    n_complete : int
+        How many come first that are complete.
+    groups : array
+        The others, one group after another: n, d, W, seen (d), errors (d x W), cells (d x n).
+    """
+    order, n_complete, parts = [], 0, [NO_GROUPS]
+    for group in groups_of(rows, n_dim):
+        order.append(group.members)
+        if group.seen.size == n_dim and group.errors.size == 0:
+            n_complete += group.members.size
+            continue
+        sizes = (group.members.size, *group.errors.shape)
+        cells = rows[np.ix_(group.seen, group.members)]
+        parts += [np.array(sizes, float), group.seen.astype(float), group.errors.ravel()]
+        parts.append(cells.ravel())
+    return np.concatenate(order), n_complete, np.concatenate(parts)
