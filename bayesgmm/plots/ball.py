@@ -24,6 +24,7 @@ from bayesgmm.plots.canvas import (
     require_matplotlib,
 )
 from bayesgmm.plots.geometry import Array
+from bayesgmm.plots.scene import whole_rows
 from bayesgmm.plots.uncertainty import directions_of
 from bayesgmm.tree import require
 
@@ -100,7 +101,7 @@ def plot_credible_ball(
     )  # fmt: skip
     check_axes(ax, 2)
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    X, note = whole_rows(tree)
     if ball is None:
         ball = credible_ball(tree, random_seed=random_seed)
     _check_ball(ball, X)
@@ -115,7 +116,7 @@ def plot_credible_ball(
         panels = panels_inside(new_axes(8.5, 7.5) if ax is None else ax, 2)
     estimate = ball[names.PARTITION].values
     shown = [estimate, *ball[names.LABELS].values]
-    titles = [_title_of_estimate(ball, len(rows)), *_titles_of_bounds(ball)]
+    titles = [_title_of_estimate(ball, len(rows), note), *_titles_of_bounds(ball)]
     for panel, clusters, title in zip(panels.flat, shown, titles, strict=True):
         _draw(panel, places, clusters[rows], (clusters != estimate)[rows])
         panel.set_title(title, fontsize="small", pad=3.0)
@@ -175,13 +176,14 @@ def _label(panels: NDArray[Any], labels: list[str]) -> None:
     fit_texts(panels.flat)
 
 
-def _title_of_estimate(ball: xr.Dataset, n_drawn: int) -> str:
+def _title_of_estimate(ball: xr.Dataset, n_drawn: int, note: str) -> str:
     """Return what the first panel says: the ball, and its centre."""
     number = int(ball[names.PARTITION].max()) + 1
     radius = _distance(ball, ball.attrs[names.RADIUS])
     lines = [
         f"{100.0 * ball.attrs[names.MASS]:.3g} % of draws within {radius}",
         note_of_rows(n_drawn, ball.sizes[names.OBS]),
+        note,
         f"point estimate: {number} cluster{'s' if number > 1 else ''}",
     ]
     return "\n".join(filter(None, lines))

@@ -29,7 +29,7 @@ from bayesgmm.plots.canvas import (
 from bayesgmm.plots.geometry import Array
 from bayesgmm.plots.legend import place_legend
 from bayesgmm.plots.panels import MARGIN
-from bayesgmm.plots.scene import view
+from bayesgmm.plots.scene import view, whole_rows
 from bayesgmm.plots.uncertainty import directions_of, draw_strip
 from bayesgmm.prediction import predict_proba
 from bayesgmm.tree import require
@@ -113,10 +113,10 @@ def plot_partition(
     n_uncertain = int((certainty < threshold).sum())
     named = order[: min(n_named, n_uncertain)]
     rows = np.union1d(drawn_rows(len(order), max_points), named)
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    X, note = whole_rows(tree)
     center, directions, axis_labels = directions_of(X)
-    some = X.isel({names.OBS: rows})
-    scene = view(tree, center, directions, axis_labels, rows, predict_proba(tree, some).values)
+    some = predict_proba(tree.isel({names.OBS: rows}))
+    scene = view(tree, X, center, directions, axis_labels, rows, some.values)
     ax = new_axes(7.5, 5.0) if ax is None else ax
     places = draw_strip(ax, scene) if len(axis_labels) == 1 else scene.points
     _draw_points(ax, places, labels[rows], certainty[rows], certainty[rows] < threshold)
@@ -126,7 +126,7 @@ def plot_partition(
         ax.set_ylabel(scene.labels[1], parse_math=False)
     meaning = f"with others of their cluster in less than {100.0 * threshold:g} % of draws"
     title = [_count(labels, n_uncertain), f"uncertain: {meaning}"]
-    title.append(note_of_rows(len(rows), len(order)))
+    title += [note_of_rows(len(rows), len(order)), note]
     ax.set_title("\n".join(filter(None, title)), fontsize="medium")
     fit_texts([ax])
     _add_legend(ax, labels)

@@ -20,7 +20,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.legend import legend_entries, place_legend
 from bayesgmm.plots.panels import draw_density, draw_plane, number_components
-from bayesgmm.plots.scene import Scene, choose_features, view
+from bayesgmm.plots.scene import Scene, choose_features, view, whole_rows
 from bayesgmm.prediction import predict_proba
 from bayesgmm.summaries import drawable
 from bayesgmm.tree import features as fitted_features
@@ -103,14 +103,14 @@ def plot_components(
     probability = check_share(probability, "probability", "0.9 is usual.")
     draws = check_integer(draws, "draws", 1, "Some dozens are usual.")
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    X, note = whole_rows(tree)
     rows = drawn_rows(X.sizes[names.OBS], max_points)
-    some = None if len(rows) == X.sizes[names.OBS] else X.isel({names.OBS: rows})
-    probability_of_rows = predict_proba(tree, some).transpose(names.OBS, names.COMPONENT).values
+    some = tree if len(rows) == X.sizes[names.OBS] else tree.isel({names.OBS: rows})
+    probability_of_rows = predict_proba(some).transpose(names.OBS, names.COMPONENT).values
     directions = np.eye(len(labels))[:, positions]
     shown = [feature_labels(X)[position] for position in positions]
-    scene = view(tree, np.zeros(len(labels)), directions, shown, rows, probability_of_rows)
-    notes = [note_of_rows(len(rows), X.sizes[names.OBS])]
+    scene = view(tree, X, np.zeros(len(labels)), directions, shown, rows, probability_of_rows)
+    notes = [note_of_rows(len(rows), X.sizes[names.OBS]), note]
     if features is None and len(positions) < len(labels):
         notes.append(f"{len(positions)} of {len(labels)} features, choose with `features`")
     title = "\n".join(filter(None, [_title(scene, probability, draws), *notes]))

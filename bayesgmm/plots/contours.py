@@ -26,7 +26,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.geometry import Array, grid, levels, spread
 from bayesgmm.plots.panels import BAND_DRAWS, HIGHEST, MARGIN, limits, n_bins
-from bayesgmm.plots.scene import Scene, choose_features, view
+from bayesgmm.plots.scene import Scene, choose_features, view, whole_rows
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features as fitted_features
 from bayesgmm.tree import require
@@ -153,14 +153,14 @@ def prepare(tree: Any, features: Any, ax: Any, max_points: int, function: str) -
         )
     check_axes(ax, 1)
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    X, note = whole_rows(tree)
     n_obs = X.sizes[names.OBS]
     rows = drawn_rows(n_obs, max_points if len(positions) == 2 else n_obs)
     shown = [feature_labels(X)[position] for position in positions]
     unknown = np.empty((len(rows), 0))  # points have no component here
     directions = np.eye(len(labels))[:, positions]
-    scene = view(tree, np.zeros(len(labels)), directions, shown, rows, unknown)
-    notes = [note_of_rows(len(rows), n_obs)]
+    scene = view(tree, X, np.zeros(len(labels)), directions, shown, rows, unknown)
+    notes = [note_of_rows(len(rows), n_obs), note]
     if features is None and len(labels) > 2:
         notes.append(f"2 of {len(labels)} features, choose with `features`")
     return Plane(

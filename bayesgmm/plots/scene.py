@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.imputation import impute
 from bayesgmm.plots.geometry import Array
 from bayesgmm.tree import parameters
 
@@ -59,8 +60,22 @@ class Scene:
         )
 
 
+def whole_rows(tree: xr.DataTree) -> tuple[xr.DataArray, str]:
+    """Return the rows that were fitted, and what to say of them, if anything.
+
+    In place of missing cells is one draw of them, always the same: they lie where such rows do.
+    """
+    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    if not np.isnan(X.values).any():
+        return X, ""
+    last = tree.isel({names.CHAIN: [0], names.DRAW: [-1]})
+    drawn = impute(last, draws=1, random_seed=0)[names.X].isel({names.IMPUTATION: 0}, drop=True)
+    return drawn, "missing cells drawn from the fit"
+
+
 def view(
     tree: xr.DataTree,
+    X: xr.DataArray,
     center: Array,
     directions: Array,
     labels: list[str],
@@ -73,6 +88,8 @@ def view(
     ----------
     tree : DataTree
         A fit.
+    X : DataArray, dims (obs, feature)
+        All of its rows, as `whole_rows` returns them.
     center : array, shape (n_features,)
         What is zero on every axis.
     directions : array, shape (n_features, n_axes)
@@ -84,7 +101,6 @@ def view(
     probability : array, shape (n_points, n_components)
         Of each component, for these rows.
     """
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
     values = (X.values - center) @ directions
     drawn = parameters(tree)
     return Scene(

@@ -25,7 +25,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.geometry import Array, densities, ellipses, grid, principal_axes, spread
 from bayesgmm.plots.panels import BAND_DRAWS, MARGIN, limits
-from bayesgmm.plots.scene import Scene, view
+from bayesgmm.plots.scene import Scene, view, whole_rows
 from bayesgmm.prediction import predict_proba
 from bayesgmm.summaries import drawable
 from bayesgmm.tree import require
@@ -110,13 +110,13 @@ def plot_uncertainty(
     rows = np.union1d(drawn_rows(len(order), max_points), named)
     rows = rows[np.argsort(uncertainty[rows], kind="stable")]
     ax = new_axes(7.5, 5.0) if ax is None else ax
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    X, note = whole_rows(tree)
     center, directions, labels = directions_of(X)
-    scene = view(tree, center, directions, labels, rows, probability[rows])
+    scene = view(tree, X, center, directions, labels, rows, probability[rows])
     places = (draw_strip if len(labels) == 1 else _draw_outlines)(ax, scene)
     bars = _draw_points(ax, places, uncertainty[rows], probability.shape[1], threshold)
     title = [_count(n_uncertain, len(order)), _meaning(threshold)]
-    title.append(note_of_rows(len(rows), len(order)))
+    title += [note_of_rows(len(rows), len(order)), note]
     ax.set_title("\n".join(filter(None, title)), fontsize="medium")
     fit_texts([ax, *bars])
     where = np.flatnonzero(np.isin(rows, named))[::-1]

@@ -121,7 +121,7 @@ vectors = np.stack([mode.vector, mode.vector])
 draws = standardise(*problem.constrain(vectors)[:4], problem.center, problem.unit)
 pairs.fill_pairs(*draws, np.eye(4), *np.empty((4, 2, 2, 2)))
 merging.fill_paths(
-    problem.rows, *draws, True, 0.1,
+    rng.random((2, 2, 40)), True, 0.1,
     np.empty((2, 2, 2), dtype=int), *np.empty((2, 2, 2)), np.empty(2, dtype=int),
 )
 ascent.fill_modes(*draws, np.empty((2, 2, 4)), np.empty((2, 2)), np.empty((2, 2), dtype=int))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import xlogy
 
+from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.merging import elbow, fill_paths, merge_path, stop
 from tests.kernels.oracle import random_mixture, sample
 
@@ -153,7 +154,9 @@ def test_every_draw_has_its_own_path(entropy: bool, rng: np.random.Generator) ->
         np.empty((3, 4)),
     )
     proposed = np.empty(3, dtype=np.int64)
-    fill_paths(rows, *stacked, entropy, 0.1, clusters, values, entropies, proposed)
+    shares = np.empty((3, 4, 70))
+    fill_draws(rows, *stacked, NO_ARRAY, shares, NO_LABELS, NO_CUBE)
+    fill_paths(shares, entropy, 0.1, clusters, values, entropies, proposed)
     log_weights, means, cholesky = stacked
     for s in range(3):
         y = np.linalg.solve(cholesky[s][:, None], (rows.T[None] - means[s][:, None])[..., None])

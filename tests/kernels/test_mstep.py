@@ -7,6 +7,7 @@ from scipy.special import logsumexp
 
 from bayesgmm.kernels.cholesky import Layout, fill_cholesky, fill_log_weights, unconstrain
 from bayesgmm.kernels.mstep import Penalty, em_map, factorise, m_step, run_em
+from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from tests.kernels.oracle import STRUCTURES, Mixture, layout, random_mixture, run_pass, sample
 from tests.kernels.vectors import length, split
@@ -79,11 +80,11 @@ def climb(
     which: Layout, penalty: Penalty, rows: Array, vector: Array, passes: int = 3000,
     tolerance: float = 1e-11, row_weights: Array = UNWEIGHTED,
 ) -> tuple[int, Array, Array]:  # fmt: skip
-    return run_em(which, penalty, rows, row_weights, vector, passes, tolerance)
+    return run_em(which, penalty, rows, row_weights, NO_GROUPS, vector, passes, tolerance)
 
 
 def one_step(which: Layout, penalty: Penalty, rows: Array, vector: Array) -> tuple[float, Array]:
-    value, ok, after = em_map(which, penalty, rows, UNWEIGHTED, vector)
+    value, ok, after = em_map(which, penalty, rows, UNWEIGHTED, NO_GROUPS, vector)
     assert ok
     return value, after
 
@@ -122,7 +123,7 @@ def test_where_it_stops_nothing_can_be_gained(
     assert trace[-1] > trace[0] + 1.0
 
     def objective(x: Array) -> float:
-        return em_map(which, penalty, rows, UNWEIGHTED, x)[0]
+        return em_map(which, penalty, rows, UNWEIGHTED, NO_GROUPS, x)[0]
 
     assert objective(vector) == trace[-1]
     h = 1e-4
