@@ -1,7 +1,7 @@
 """What the user passed, checked and made ready: a matrix of floats with its labels."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,10 +10,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
+from bayesgmm.columns import refuse_other_columns
 from bayesgmm.dependence import first_combination, first_copy
 from bayesgmm.errors import check_integer
 from bayesgmm.labels import Given, kinds_of_columns, listed, read, spacing_of_columns
 from bayesgmm.moments import standard_deviation
+from bayesgmm.sample_weights import read_weights
 
 SPREADS: Final = (1e-100, 1e100)
 """Half a column's range, at least and at most: squares must not underflow or overflow."""
@@ -35,6 +37,11 @@ class Data:
         or a dimension had a name of its own.
     attrs : dict
         The attributes of the whole (units, say), and ``given_name`` if it had a name.
+    sample_weight : array of float64, shape (n_obs,), or None
+        How many rows each stands for; None is one.
+    allowed : array of float64, shape (n_obs, n_components), or None
+        What is known of the labels: 1 for a component that a row may belong to, 0 for one that
+        it does not, between for a soft label; None if nothing is.
 
     Examples
     --------
@@ -47,6 +54,8 @@ class Data:
     values: NDArray[np.float64]
     coords: Mapping[str, xr.Variable]
     attrs: Mapping[str, Any]
+    sample_weight: NDArray[np.float64] | None = None
+    allowed: NDArray[np.float64] | None = None
 
     @property
     def n_obs(self) -> int:
@@ -57,6 +66,14 @@ class Data:
     def n_features(self) -> int:
         """Number of columns."""
         return len(self.feature_coord)
+
+    @property
+    def counted(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """The rows of positive weight, which priors are scaled to, and their weights."""
+        weights = self.sample_weight
+        if weights is None or (weights > 0.0).all():
+            return self.values, weights
+        return self.values[weights > 0.0], weights[weights > 0.0]
 
     @property
     def obs(self) -> NDArray[Any]:
@@ -113,7 +130,7 @@ class Data:
         )
 
 
-def prepare(X: Any) -> Data:
+def prepare(X: Any, sample_weight: Any = None) -> Data:
     """Check data that a mixture is to be fitted to, and make them ready.
 
     Parameters
@@ -122,6 +139,8 @@ def prepare(X: Any) -> Data:
         Rows by features; one dimension is one feature. The features of a DataArray lie along
         the dimension ``feature`` if there is one, else along the last. Any real numbers are
         taken; inside they are float64.
+    sample_weight : array or Series, shape (n_obs,), optional
+        How many rows each stands for.
 
     Returns
     -------
@@ -136,7 +155,8 @@ def prepare(X: Any) -> Data:
     ValueError
         If `X` is empty or has fewer than two rows; cells are missing or infinite; column names
         are repeated; a column is constant, varies by less than its numbers can resolve, or by
-        less than 1e-100 or more than 1e100; or columns are linearly dependent up to rounding.
+        less than 1e-100 or more than 1e100; or columns are linearly dependent up to rounding. Of
+        rows of weight 0 only the cells are looked at.
 
     Notes
     -----
@@ -157,8 +177,11 @@ def prepare(X: Any) -> Data:
             f"`X` must hold at least 2 rows; got shape {data.values.shape}. A spread cannot be "
             f"seen in one row: pass more (`X.T`, if rows and columns were swapped)."
         )
-    _refuse_flat(data.values, given)
-    _refuse_dependent(data.values, given)
+    if sample_weight is not None:
+        data = replace(data, sample_weight=read_weights(sample_weight, data.obs))
+    values, _ = data.counted
+    _refuse_flat(values, given)
+    _refuse_dependent(values, given)
     return data
 
 
@@ -197,7 +220,7 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
     """
     fitted = list(np.asarray(features).tolist())
     given = read(X_new, "X_new")
-    _refuse_other_columns(X_new, given, fitted)
+    refuse_other_columns(X_new, given, fitted)
     data = Data(_to_float(given), given.coords, given.attrs)
     _refuse_not_finite(data.values, given)
     if not given.named:
@@ -233,7 +256,9 @@ def check_enough_rows(data: Data, n_components: int) -> None:
 
 
 def center_and_unit(
-    values: NDArray[np.float64], common_unit: bool
+    values: NDArray[np.float64],
+    common_unit: bool,
+    sample_weight: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the origin and the unit in which the data are handled inside.
 
@@ -243,14 +268,16 @@ def center_and_unit(
         The data in the user's units, as `prepare` lets them pass.
     common_unit : bool
         Whether all features share one unit, the root mean square of their own.
+    sample_weight : array of float, shape (n_obs,), optional
+        How many rows each stands for.
 
     Returns
     -------
     center : array of float, shape (n_features,)
         Midpoint of every feature's range.
     unit : array of float, shape (n_features,)
-        Standard deviation of every feature about its mean (dividing by n_obs). It is computed
-        after `center` is subtracted, so that a large offset costs no digits.
+        Standard deviation of every feature about its mean, dividing by the number of rows. It is
+        computed after `center` is subtracted, so that a large offset costs no digits.
 
     Examples
     --------
@@ -258,7 +285,7 @@ def center_and_unit(
     (array([1.e+09, 2.e+00]), array([1., 2.]))
     """
     center = 0.5 * values.min(axis=0) + 0.5 * values.max(axis=0)
-    unit = standard_deviation(values, center)
+    unit = standard_deviation(values, center, sample_weight)
     if common_unit:
         unit = np.full_like(unit, np.sqrt(np.mean(unit**2)))
     return center, unit
@@ -360,38 +387,3 @@ def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
             f"got {features[last]!r}, {told} {listed(features[j] for j in others)} in all {n_obs} "
             f"rows. Drop one of them, e.g. {given.drop_columns([last])}."
         )
-
-
-def _refuse_other_columns(X_new: Any, given: Given, fitted: Sequence[Any]) -> None:
-    """Refuse new rows whose columns are not the fitted ones in the fitted order."""
-    count, shape = len(fitted), given.cells.shape
-    what = f"the {count} fitted columns, {listed(fitted)}"
-    got = given.features
-    if np.ndim(X_new) == 1 and shape[1] != count:
-        raise ValueError(
-            f"`X_new` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
-            f"as `X_new[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
-        )
-    if shape[1] != count and not given.named:
-        raise ValueError(
-            f"`X_new` must have {what}; got shape {shape}. Pass the features that were fitted."
-        )
-    if got == fitted or not given.named:
-        return
-    select = f"`X_new[{fitted!r}]`"
-    if isinstance(X_new, xr.DataArray):
-        dim = given.coords[names.FEATURE].attrs.get(names.GIVEN_NAME, names.FEATURE)
-        select = f"`X_new.sel({{{dim!r}: {fitted!r}}})`"
-    rule = f"`X_new` must have {what}, in this order; got {listed(got)}"
-    if sorted(map(repr, got)) == sorted(map(repr, fitted)):
-        raise ValueError(f"{rule}. Reorder them: {select}.")
-    missing = [label for label in fitted if label not in got]
-    unknown = [label for label in got if label not in fitted]
-    if not missing:
-        raise ValueError(f"{rule}. Keep only the fitted ones: {select}.")
-    remedy = "Add what is missing"
-    if len(got) == count:
-        remedy = "Rename them if they are the same quantities in the same order"
-    raise ValueError(
-        f"{rule}; missing {listed(missing)}, unknown {listed(unknown) or 'none'}. {remedy}."
-    )

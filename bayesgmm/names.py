@@ -54,6 +54,10 @@ GIVEN_NAME: Final = "given_name"
 CENTER: Final = "center"
 UNIT: Final = "unit"
 
+# And what is known of rows beside their cells
+SAMPLE_WEIGHT: Final = "sample_weight"
+ALLOWED: Final = "allowed"
+
 # Variables of ``sample_stats``
 LP: Final = "lp"
 LOG_Q: Final = "log_q"
@@ -164,6 +168,7 @@ PARETO_K: Final = "pareto_k"
 RESAMPLED: Final = "resampled"
 MODE_SHARE: Final = "mode_share"
 EXPECTED_LOSS: Final = "expected_loss"
+EFFECTIVE_ROWS: Final = "effective_rows"
 
 # Attributes of a partition, beside ``expected_loss`` and ``n_clusters``
 LOSS: Final = "loss"

@@ -1,5 +1,6 @@
 """What a fitted mixture says about rows, fitted or new, averaged over the posterior."""
 
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.known_labels import log_allowed
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features, parameters, require
 
@@ -41,9 +43,13 @@ class Mixtures(NamedTuple):
     center: Array
     unit: Array
 
-    def rows(self, values: Array) -> Array:
-        """Return standardised data, feature by feature, shape (D, N)."""
-        return np.ascontiguousarray(((values - self.center) / self.unit).T)
+    def rows(self, values: Array, allowed: Array | None = None) -> Array:
+        """Return standardised data, feature by feature, and below them what labels allow, if any.
+
+        Shape (D, N), or (D + K, N).
+        """
+        standard = np.ascontiguousarray(((values - self.center) / self.unit).T)
+        return standard if allowed is None else np.concatenate([standard, log_allowed(allowed)])
 
 
 def mixtures(tree: xr.DataTree) -> Mixtures:
@@ -66,7 +72,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order; by default the rows that were fitted, with what
+        is known of their labels: pass them as `X_new` to be told without.
 
     Returns
     -------
@@ -100,7 +107,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order; by default the rows that were fitted, with what
+        is known of their labels.
 
     Returns
     -------
@@ -138,7 +146,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     Returns
     -------
     DataArray, dims (obs,)
-        In nats, of a density in the data's units.
+        In nats, of a density in the data's units; neither labels nor weights count.
 
     Raises
     ------
@@ -258,12 +266,26 @@ def sample_posterior_predictive(
     )
 
 
+def allowed_of(tree: xr.DataTree) -> Array | None:
+    """Return what is known of the labels of the fitted rows, shape (n_obs, K); None if nothing."""
+    allowed = tree[names.CONSTANT_DATA].dataset.get(names.ALLOWED)
+    return None if allowed is None else allowed.transpose(names.OBS, names.COMPONENT).values
+
+
+def fitted_rows(tree: xr.DataTree, draws: Mixtures) -> Array:
+    """Return the rows that were fitted, standardised, with what is known of their labels."""
+    observed = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
+    return draws.rows(observed.values, allowed_of(tree))
+
+
 def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
-    """Return the rows that a function is asked about."""
+    """Return the rows that a function is asked about; of the fitted ones labels may be known."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
     rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
     data = prepare_new(rows, features(tree))
+    if X_new is None:
+        data = replace(data, allowed=allowed_of(tree))
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
@@ -280,7 +302,7 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
 def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     """Return the responsibilities averaged over the draws, labelled."""
     data = rows_asked(tree, X_new, function)
-    shares = _responsibilities(mixtures(tree), data.values)
+    shares = _responsibilities(mixtures(tree), data)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     coords = {**data.obs_coords, names.COMPONENT: component}
     return xr.DataArray(
@@ -288,9 +310,9 @@ def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     )
 
 
-def _responsibilities(draws: Mixtures, values: Array) -> Array:
+def _responsibilities(draws: Mixtures, data: Data) -> Array:
     """Return the responsibilities averaged over the draws, shape (K, N)."""
-    rows = draws.rows(values)
+    rows = draws.rows(data.values, data.allowed)
     n_draws, n_components = draws.log_weights.shape
     total = np.zeros((1, n_components, rows.shape[1]))
     fill_draws(rows, *draws[:3], NO_ARRAY, total, NO_LABELS, NO_CUBE)

@@ -1,6 +1,7 @@
 """The pass, stopped half-way, for many draws of the parameters at once.
 
-All functions take the data feature by feature, shape (D, N), and S mixtures: log-weights (S, K),
+All functions take the data feature by feature, shape (D, N), or (D + K, N) with what is known of
+their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
 means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D). Costs are
 O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is the result.
 """
@@ -8,8 +9,9 @@ O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is th
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, copy_block, fill_whiteners
+from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
@@ -31,7 +33,7 @@ def fill_draws(
 
     Parameters
     ----------
-    rows : array, shape (D, N)
+    rows : array, shape (D, N) or (D + K, N)
     log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
     densities : array, shape (S, N) or (0, 0)
         Log densities, in nats.
@@ -58,7 +60,7 @@ def fill_draws(
             n = min(size, n_rows - start)
             direct = n == size and n_dim <= FEW
             if not direct:
-                copy_block(rows, start, n, size, copied)
+                copy_block(rows, start, n, size, n_dim, copied)
             padded = (n + PADDING - 1) // PADDING * PADDING
             for k in range(n_components):
                 constant = log_weights[s, k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
@@ -67,6 +69,8 @@ def fill_draws(
                     n_rows if direct else size, means[s, k], whiteners[k], constant,
                     y, size, lp[k * size :], padded,
                 )  # fmt: skip
+            if rows.shape[0] > n_dim:
+                add_offsets(rows, start, n, size, n_dim, lp)
             softmax_block(lp, size, n_components, ones, density, padded)
             if densities.size > 0:
                 for i in range(n):

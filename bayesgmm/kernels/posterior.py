@@ -5,7 +5,7 @@ depends on nothing and it is compiled once per machine:
 
     header | concentration (K) | location (D) | 1 / scale (D) | 1 / tau (C) | floor (C)
            | Beta shapes of the partial correlations (D (D - 1) / 2)
-           | row weights (N or 0) | rows (D x N)
+           | row weights (N or 0) | rows (D x N, or (D + K) x N where labels are known)
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.
@@ -38,7 +38,8 @@ LAYOUT: Final = 2  # five entries
 CONSTANT: Final = 7
 PRIOR: Final = 8
 N_WEIGHTS: Final = 9
-HEADER: Final = 10
+N_OFFSETS: Final = 10
+HEADER: Final = 11
 
 
 def pack_problem(
@@ -60,8 +61,9 @@ def pack_problem(
     Parameters
     ----------
     layout : Layout
-    rows : array, shape (D, N)
-        Standardised data, feature by feature.
+    rows : array, shape (D, N) or (D + K, N)
+        Standardised data, feature by feature; below them, if labels are known, what is added to
+        the log densities of the components.
     concentration, location, scale : arrays, shapes (K,), (D,), (D,)
         Hyperparameters of weights and means; the latter of the standardised data.
     tau : array, shape (C,)
@@ -78,9 +80,9 @@ def pack_problem(
 
     Returns
     -------
-    array, shape (10 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N),)
+    array, shape (11 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N) (+ N K),)
     """
-    n_dim, n_rows = rows.shape
+    n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
     constant = -n_eff * float(np.log(unit).sum())
     if prior:
@@ -90,6 +92,7 @@ def pack_problem(
     header[LAYOUT : LAYOUT + 5] = layout
     header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
+    header[N_OFFSETS] = rows.shape[0] - n_dim
     columns = np.array([column for row in range(n_dim) for column in range(row)], dtype=float)
     shapes = eta + 0.5 * (n_dim - 2 - columns)
     parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes)
@@ -228,7 +231,8 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     n_weights = int(problem[N_WEIGHTS])
     row_weights = problem[at : at + n_weights]
     at += n_weights
-    rows = problem[at : at + n_dim * n_rows].reshape(n_dim, n_rows)
+    n_lines = n_dim + int(problem[N_OFFSETS])
+    rows = problem[at : at + n_lines * n_rows].reshape(n_lines, n_rows)
 
     # views of few arrays: to allocate one costs as much as a small product
     vectors = np.empty((3, k_all))

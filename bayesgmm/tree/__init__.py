@@ -12,7 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.data import Data
+from bayesgmm.data import Data, prepare
+from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
 
@@ -98,7 +99,7 @@ def build(
     groups: dict[str, Mapping[str, Any]] = {
         names.POSTERIOR: posterior,
         names.SAMPLE_STATS: sample_stats,
-        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit},
+        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit, **_known(data)},
     }
     if log_likelihood is not None:
         groups[names.LOG_LIKELIHOOD] = {names.X: log_likelihood}
@@ -303,6 +304,21 @@ def features(tree: xr.DataTree) -> list[Any]:
     return labels
 
 
+def fitted_data(tree: xr.DataTree) -> Data:
+    """Return the rows that were fitted, with their weights and what is known of their labels."""
+    constant = tree[names.CONSTANT_DATA].dataset
+    weights, allowed = (constant.get(name) for name in (names.SAMPLE_WEIGHT, names.ALLOWED))
+    data = prepare(tree[names.OBSERVED_DATA].dataset[names.X], weights)
+    n_components = tree[names.POSTERIOR].sizes[names.COMPONENT]
+    return with_labels(data, allowed, n_components)
+
+
+def _known(data: Data) -> dict[str, NDArray[np.float64]]:
+    """Return what is known of the rows beside their cells."""
+    known = {names.SAMPLE_WEIGHT: data.sample_weight, names.ALLOWED: data.allowed}
+    return {name: values for name, values in known.items() if values is not None}
+
+
 def _dataset(
     group: str, arrays: Mapping[str, Any], coords: Mapping[str, xr.Variable]
 ) -> xr.Dataset:
@@ -313,7 +329,8 @@ def _dataset(
             variables[name] = array
             continue
         further = (f"{name}_dim_{i}" for i in range(np.ndim(array) - len(schema.SAMPLE)))
-        due = schema.SCHEMA[group].get(name, schema.Due((*schema.SAMPLE, *further)))
+        usual = schema.Due((*schema.SAMPLE, *further))
+        due = (schema.SCHEMA[group] | schema.OPTIONAL.get(group, {})).get(name, usual)
         variables[name] = xr.Variable(due.dims, array)
     used = {dim for variable in variables.values() for dim in variable.dims}
     return xr.Dataset(
