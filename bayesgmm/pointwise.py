@@ -47,13 +47,20 @@ def log_likelihood_blocks(tree: xr.DataTree) -> Iterator[tuple[slice, Array]]:
     step = max(1, BLOCK_BYTES // (8 * n_draws))
     for start in range(0, n_obs, step):
         block = slice(start, min(start + step, n_obs))
-        found = _densities(draws, np.ascontiguousarray(rows[:, block]))
+        found = log_densities(draws, np.ascontiguousarray(rows[:, block]))
         weigh(found, None if weights is None else weights.values[block])
         yield block, found
 
 
-def _densities(draws: Mixtures, rows: Array) -> Array:
-    """Return the log density of standardised rows (D, n) under every draw, in the data's units."""
+def log_densities(draws: Mixtures, rows: Array) -> Array:
+    """Return the log density of rows under every draw, shape (S, n), in the data's units.
+
+    Parameters
+    ----------
+    draws : Mixtures
+    rows : array, shape (D, n) or (D + K, n)
+        As `Mixtures.rows` returns them.
+    """
     log_weights, means, cholesky, _, unit = draws
     result = np.empty((len(log_weights), rows.shape[1]))
 
