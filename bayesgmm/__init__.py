@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
+    from bayesgmm.classifier import MixtureClassifier
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
     from bayesgmm.clustering.coclustering import similarity
@@ -68,6 +69,7 @@ __all__ = [
     "NormalMeans",
     "LKJCovariance",
     "PriorOnComponents",
+    "MixtureClassifier",
     "build_model",
     "fit",
     "save",
@@ -122,6 +124,7 @@ _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
     "bayesgmm.component_prior": ("PriorOnComponents",),
+    "bayesgmm.classifier": ("MixtureClassifier",),
     "bayesgmm.model": ("build_model",),
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_choice
+from bayesgmm.exchangeability import named_apart
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
-from bayesgmm.prediction import mixtures
+from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import records, require, specification
+from bayesgmm.tree import observed, require, specification
 
 type Labels = NDArray[np.int64]
 
@@ -47,7 +48,8 @@ def align(
         looked at.
         ``"labels"``: to `labels`, which are known. ``"none"``: the draws as they were sampled.
         By default ``"stephens"``, as `fit` does, or what `pivot` or `labels` are for; but
-        ``"none"`` where unequal concentrations of the weights give the components their names.
+        ``"none"`` where unequal concentrations of the weights, or known labels of rows, give the
+        components their names. Only components that known labels do not tell apart change names.
     pivot : array or DataArray of int, shape (n_obs,), optional
         A partition of the rows that ``"ecr"`` matches all draws to, in place of that of one draw;
         the other methods by responsibilities begin with it. At most as many clusters as
@@ -112,8 +114,8 @@ def align(
     best = int(np.argmax(tree[names.SAMPLE_STATS].dataset[names.LP].values))
     if method != "none":
         draws = mixtures(raw)
-        rows = draws.rows(records(raw))
-        matched, margins = match_draws(rows, draws[:3], best, method, partition)
+        rows, apart = fitted_rows(raw, draws), named_apart(observed(raw)[2], _n_components(raw))
+        matched, margins = match_draws(rows, draws[:3], best, method, partition, apart)
         if names.N_CLUSTERS in raw[names.POSTERIOR].dataset:
             matched, margins = occupied_first(rows, draws[:3], matched)
         permutation, margin = matched.reshape(before.shape), margins.reshape(margin.shape)
@@ -132,7 +134,10 @@ def align(
 def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> str:
     """Return the method that is asked for, refusing what does not go with it."""
     if method is None:
+        apart = named_apart(observed(tree)[2], _n_components(tree))
         method = DEFAULT if specification(tree).weights.exchangeable else "none"
+        if apart.size > 1 and np.unique(apart).size == apart.size:
+            method = "none"
         if pivot is not None:
             method = "ecr"
         if labels is not None:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.crossvalidation import LARGEST_VARIANCE, check_draws, leave_one_out, watanabe
 from bayesgmm.errors import check_choice
-from bayesgmm.tree import require
+from bayesgmm.known_labels import told
+from bayesgmm.sample_weights import one_each
+from bayesgmm.tree import fitted_data, require
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
@@ -282,6 +284,12 @@ def _first_difference(one: xr.DataTree, other: xr.DataTree) -> str:
             pairs = list(zip(a.indexes[dim].tolist(), b.indexes[dim].tolist(), strict=True))
             place = next((i for i, pair in enumerate(pairs) if pair[0] != pair[1]), 0)
             return "{!r} and {!r} at place {} along {!r}".format(*pairs[place], place, dim)
+    mine, theirs = fitted_data(one), fitted_data(other)
+    weights = (one_each(mine.sample_weight, mine.n_obs), one_each(theirs.sample_weight, mine.n_obs))
+    if not np.array_equal(weights[0], weights[1]):
+        return "the weights of rows"
+    if not np.array_equal(told(mine), told(theirs)):
+        return "the labels of rows that are known"
     unequal = (a.values != b.values) & ~(np.isnan(a.values) & np.isnan(b.values))
     if not unequal.any():
         return ""

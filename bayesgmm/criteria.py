@@ -9,6 +9,7 @@ from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.problem import Problem
+from bayesgmm.sample_weights import weigh
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
@@ -20,7 +21,8 @@ BLOCK: Final = 2**14
 def criteria_at(problem: Problem, point: Parameters) -> dict[str, float]:
     """Return BIC, AIC and ICL at a mixture.
 
-    With the log-likelihood l, p free parameters and N rows, and r the responsibilities,
+    With the log-likelihood l, p free parameters, N rows or the sum of their weights, and r the
+    responsibilities,
 
         BIC = p log N - 2 l,    AIC = 2 p - 2 l,    ICL = BIC - 2 sum over rows of log max r,
 
@@ -51,16 +53,20 @@ def criteria_at(problem: Problem, point: Parameters) -> dict[str, float]:
     """
     mixture = standardise(*point[:4], problem.center, problem.unit)
     n_obs, p = problem.data.n_obs, problem.n_parameters
-    log_likelihood = -float(problem.log_volumes.sum())
+    log_likelihood = -problem.log_volume
     log_certainty = 0.0
     for start in range(0, n_obs, BLOCK):
         rows = np.ascontiguousarray(problem.rows[:, start : start + BLOCK])
         densities = np.empty((1, rows.shape[1]))
         shares = np.zeros((1, problem.layout.n_components, rows.shape[1]))
         fill_draws(rows, *mixture, densities, shares, NO_LABELS, NO_CUBE)
+        certainty = np.log(shares[0].max(axis=0))
+        if problem.row_weights.size:
+            weigh(densities, problem.row_weights[start : start + BLOCK])
+            certainty *= problem.row_weights[start : start + BLOCK]
         log_likelihood += float(densities.sum())
-        log_certainty += float(np.log(shares[0].max(axis=0)).sum())
-    bic = p * float(np.log(n_obs)) - 2.0 * log_likelihood
+        log_certainty += float(certainty.sum())
+    bic = p * float(np.log(problem.n_counted)) - 2.0 * log_likelihood
     return {
         "bic": bic,
         "aic": 2.0 * p - 2.0 * log_likelihood,

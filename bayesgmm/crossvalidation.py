@@ -146,7 +146,9 @@ def _efficiency(tree: xr.DataTree, argument: str) -> float:
     n_chains = tree[names.POSTERIOR].sizes[names.CHAIN]
     found = []
     for _, block in _blocks(tree):
-        stuck = np.ptp(block[:, 0].reshape(n_chains, -1), axis=1) == 0.0
+        # rows of weight 0 have the same log-likelihood, 0, in all draws
+        varying = block[:, int(block.any(axis=0).argmax())]
+        stuck = np.ptp(varying.reshape(n_chains, -1), axis=1) == 0.0
         if stuck.any():
             raise ValueError(
                 f"`{argument}` must hold draws that differ; got the same density of a row in all "

@@ -1,23 +1,23 @@
 """What the user passed, checked and made ready: a matrix of floats with its labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
 from bayesgmm.cells import refuse_empty_columns, refuse_unusable, to_float
+from bayesgmm.columns import refuse_other_columns
 from bayesgmm.dependence import first_combination, first_copy
 from bayesgmm.errors import check_integer
 from bayesgmm.labels import Given, listed, read, spacing_of_columns
 from bayesgmm.measurement import read_errors
 from bayesgmm.moments import column_ranges, standard_deviation
-from bayesgmm.records import records_of
+from bayesgmm.sample_weights import read_weights
 
 SPREADS: Final = (1e-100, 1e100)
 """Half a column's range, at least and at most: squares must not underflow or overflow."""
@@ -41,6 +41,11 @@ class Data:
         The attributes of the whole (units, say), and ``given_name`` if it had a name.
     errors : array or None
         Of the cells, as `measurement.read_errors` returns them.
+    sample_weight : array of float64, shape (n_obs,), or None
+        How many rows each stands for; None is one.
+    allowed : array of float64, shape (n_obs, n_components), or None
+        What is known of the labels: 1 for a component that a row may belong to, 0 for one that
+        it does not, between for a soft label; None if nothing is.
 
     Examples
     --------
@@ -54,11 +59,8 @@ class Data:
     coords: Mapping[str, xr.Variable]
     attrs: Mapping[str, Any]
     errors: NDArray[np.float64] | None = None
-
-    @property
-    def records(self) -> NDArray[np.float64]:
-        """Cells and errors, shape (n_obs, D'), as `records.records_of` returns them."""
-        return records_of(self.values, self.errors)
+    sample_weight: NDArray[np.float64] | None = None
+    allowed: NDArray[np.float64] | None = None
 
     @cached_property
     def complete(self) -> bool:
@@ -74,6 +76,14 @@ class Data:
     def n_features(self) -> int:
         """Number of columns."""
         return len(self.feature_coord)
+
+    @property
+    def counted(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """The rows of positive weight, which priors are scaled to, and their weights."""
+        weights = self.sample_weight
+        if weights is None or (weights > 0.0).all():
+            return self.values, weights
+        return self.values[weights > 0.0], weights[weights > 0.0]
 
     @property
     def obs(self) -> NDArray[Any]:
@@ -130,7 +140,7 @@ class Data:
         )
 
 
-def prepare(X: Any, measurement_error: Any = None) -> Data:
+def prepare(X: Any, measurement_error: Any = None, sample_weight: Any = None) -> Data:
     """Check data that a mixture is to be fitted to, and make them ready.
 
     Parameters
@@ -141,6 +151,8 @@ def prepare(X: Any, measurement_error: Any = None) -> Data:
         taken; inside they are float64. NaN and masked cells are missing.
     measurement_error : array, DataFrame or DataArray, optional
         As `measurement.read_errors` takes it.
+    sample_weight : array or Series, shape (n_obs,), optional
+        How many rows each stands for.
 
     Returns
     -------
@@ -156,7 +168,8 @@ def prepare(X: Any, measurement_error: Any = None) -> Data:
         If `X` is empty or has fewer than two rows; cells are infinite; all cells of a row or
         of a column are missing; column names are repeated; a column is constant, varies by less
         than its numbers can resolve, or by less than 1e-100 or more than 1e100; columns are
-        linearly dependent up to rounding; or if `measurement_error` is refused.
+        linearly dependent up to rounding; or if another argument is refused. Of rows of weight 0
+        only the cells are looked at.
 
     Notes
     -----
@@ -178,9 +191,12 @@ def prepare(X: Any, measurement_error: Any = None) -> Data:
             f"`X` must hold at least 2 rows; got shape {data.values.shape}. A spread cannot be "
             f"seen in one row: pass more (`X.T`, if rows and columns were swapped)."
         )
-    refuse_empty_columns(data.values, given)
-    _refuse_flat(data.values, given)
-    _refuse_dependent(data.values, given)
+    if sample_weight is not None:
+        data = replace(data, sample_weight=read_weights(sample_weight, data.obs))
+    values, _ = data.counted
+    refuse_empty_columns(values, given)
+    _refuse_flat(values, given)
+    _refuse_dependent(values, given)
     if measurement_error is not None:
         data = replace(data, errors=read_errors(measurement_error, data.values, given))
     return data
@@ -221,7 +237,7 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
     """
     fitted = list(np.asarray(features).tolist())
     given = read(X_new, "X_new")
-    _refuse_other_columns(X_new, given, fitted)
+    refuse_other_columns(X_new, given, fitted)
     data = Data(to_float(given), given.coords, given.attrs)
     refuse_unusable(data.values, given)
     if not given.named:
@@ -257,7 +273,9 @@ def check_enough_rows(data: Data, n_components: int) -> None:
 
 
 def center_and_unit(
-    values: NDArray[np.float64], common_unit: bool
+    values: NDArray[np.float64],
+    common_unit: bool,
+    sample_weight: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the origin and the unit in which the data are handled inside.
 
@@ -267,14 +285,16 @@ def center_and_unit(
         The data in the user's units, as `prepare` lets them pass.
     common_unit : bool
         Whether all features share one unit, the root mean square of their own.
+    sample_weight : array of float, shape (n_obs,), optional
+        How many rows each stands for.
 
     Returns
     -------
     center : array of float, shape (n_features,)
         Midpoint of every feature's range.
     unit : array of float, shape (n_features,)
-        Standard deviation of every feature about its mean (dividing by n_obs). It is computed
-        after `center` is subtracted, so that a large offset costs no digits.
+        Standard deviation of every feature about its mean, dividing by the number of rows. It is
+        computed after `center` is subtracted, so that a large offset costs no digits.
 
     Examples
     --------
@@ -283,7 +303,7 @@ def center_and_unit(
     """
     low, high = column_ranges(values)
     center = 0.5 * low + 0.5 * high
-    unit = standard_deviation(values, center)
+    unit = standard_deviation(values, center, sample_weight)
     if common_unit:
         unit = np.full_like(unit, np.sqrt(np.mean(unit**2)))
     return center, unit
@@ -343,38 +363,3 @@ def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
             f"got {features[last]!r}, {told} {listed(features[j] for j in others)} in all {n_obs} "
             f"rows. Drop one of them, e.g. {given.drop_columns([last])}."
         )
-
-
-def _refuse_other_columns(X_new: Any, given: Given, fitted: Sequence[Any]) -> None:
-    """Refuse new rows whose columns are not the fitted ones in the fitted order."""
-    count, shape = len(fitted), given.cells.shape
-    what = f"the {count} fitted columns, {listed(fitted)}"
-    got = given.features
-    if np.ndim(X_new) == 1 and shape[1] != count:
-        raise ValueError(
-            f"`X_new` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
-            f"as `X_new[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
-        )
-    if shape[1] != count and not given.named:
-        raise ValueError(
-            f"`X_new` must have {what}; got shape {shape}. Pass the features that were fitted."
-        )
-    if got == fitted or not given.named:
-        return
-    select = f"`X_new[{fitted!r}]`"
-    if isinstance(X_new, xr.DataArray):
-        dim = given.coords[names.FEATURE].attrs.get(names.GIVEN_NAME, names.FEATURE)
-        select = f"`X_new.sel({{{dim!r}: {fitted!r}}})`"
-    rule = f"`X_new` must have {what}, in this order; got {listed(got)}"
-    if sorted(map(repr, got)) == sorted(map(repr, fitted)):
-        raise ValueError(f"{rule}. Reorder them: {select}.")
-    missing = [label for label in fitted if label not in got]
-    unknown = [label for label in got if label not in fitted]
-    if not missing:
-        raise ValueError(f"{rule}. Keep only the fitted ones: {select}.")
-    remedy = "Add what is missing"
-    if len(got) == count:
-        remedy = "Rename them if they are the same quantities in the same order"
-    raise ValueError(
-        f"{rule}; missing {listed(missing)}, unknown {listed(unknown) or 'none'}. {remedy}."
-    )

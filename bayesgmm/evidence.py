@@ -13,11 +13,14 @@ from scipy.special import logsumexp
 from bayesgmm import names
 from bayesgmm.bridge import Bridge, Proposal, bridge
 from bayesgmm.crossvalidation import check_draws
+from bayesgmm.data import Data
 from bayesgmm.errors import ConvergenceWarning, check_integer
+from bayesgmm.known_labels import told
 from bayesgmm.posterior_density import Density, curvature, whole
 from bayesgmm.problem import Problem
+from bayesgmm.sample_weights import one_each
 from bayesgmm.summaries import require_draws
-from bayesgmm.symmetry import Domain, groups_of, log_copies
+from bayesgmm.symmetry import Domain, log_copies
 from bayesgmm.symptoms import never_moved
 from bayesgmm.tree import Parameters, parameters, require
 
@@ -199,7 +202,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
     _refuse_infinite(vectors, argument, shape)
     lp = density(vectors)[0]
     _check_density(tree, argument, lp)
-    groups = groups_of(problem.specification)
+    groups = problem.groups
     halves = []
     in_chains, lp = vectors.reshape(*shape, -1), lp.reshape(shape)
     first, second = slice(None, shape[1] // 2), slice(shape[1] // 2, None)
@@ -216,10 +219,20 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         error=error,
         laplace=_laplace(tree, problem, density) + constant,
         n_components=problem.layout.n_components,
-        data=hashlib.sha256(problem.data.records.tobytes()).hexdigest(),
+        data=_fingerprint(problem.data),
     )
     _warn(result, argument, problem.n_parameters)
     return result
+
+
+def _fingerprint(data: Data) -> str:
+    """Return what tells data apart, with what is known of their rows."""
+    found = hashlib.sha256(data.values.tobytes())
+    if data.errors is not None:
+        found.update(data.errors.tobytes())
+    found.update(one_each(data.sample_weight, data.n_obs).tobytes())
+    found.update(np.ascontiguousarray(told(data)).tobytes())
+    return found.hexdigest()
 
 
 def _refuse_infinite(vectors: Array, argument: str, shape: tuple[int, int]) -> None:

@@ -10,9 +10,9 @@ from bayesgmm import names
 from bayesgmm.errors import IdentifiabilityWarning
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.matching import every_so_many
-from bayesgmm.prediction import mixtures
+from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import records, require
+from bayesgmm.tree import require
 
 NEAR_TIE: Final = 0.05
 """Margin, in rows of the component's own, below which a matching is nearly a tie."""
@@ -101,10 +101,10 @@ def alignment_report(tree: xr.DataTree) -> xr.Dataset:
 
 def _measured(tree: xr.DataTree) -> xr.Dataset:
     """Return the report."""
-    values = records(tree)
-    some = values[:: every_so_many(len(values))]
     draws = mixtures(tree)
-    found = clarity(draws.rows(some), draws[:3])
+    every = fitted_rows(tree, draws)
+    some = np.ascontiguousarray(every[:, :: every_so_many(every.shape[1])])
+    found = clarity(some, draws[:3])
     rows = found.mean.sum(axis=1)
     margin = np.minimum(found.lead / np.maximum(rows, 1.0), 1.0)
     share = 1.0 / np.maximum(rows, np.finfo(float).tiny)
@@ -115,7 +115,7 @@ def _measured(tree: xr.DataTree) -> xr.Dataset:
     tied = (margin < NEAR_TIE).mean(axis=0)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT]
     by_component = {
-        names.EXPECTED_ROWS: rows * (len(values) / len(some)),
+        names.EXPECTED_ROWS: rows * (every.shape[1] / some.shape[1]),
         names.OCCUPIED: occupied,
         names.TIED: tied,
         names.MARGIN: np.median(margin, axis=0),
@@ -129,7 +129,7 @@ def _measured(tree: xr.DataTree) -> xr.Dataset:
         attrs={
             names.METHOD: tree[names.ALIGNMENT].attrs.get(names.METHOD, "none"),
             "stephens_cost": found.cost,
-            "rows": len(some),
+            "rows": some.shape[1],
         },
     )
 

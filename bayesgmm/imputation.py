@@ -122,7 +122,8 @@ def impute(
     mean, sd = data.values.copy(), np.zeros(data.values.shape)
     interval = np.stack([mean, mean], axis=-1)
     of_posterior = mixtures(tree)
-    for members, hidden, drawn in _drawn(of_posterior, data.records, draws, rng):
+    rows = of_posterior.rows(data.values, data.errors, data.allowed)
+    for members, hidden, drawn in _drawn(of_posterior, rows, draws, rng):
         where = np.ix_(members, hidden)
         kept = np.linspace(0, len(drawn) - 1, draws).astype(int)
         tables[np.ix_(np.arange(draws), members, hidden)] = drawn[kept]
@@ -158,7 +159,7 @@ def _refuse_large(draws: int, values: Array) -> None:
 
 
 def _drawn(
-    draws: Mixtures, records: Array, at_least: int, rng: np.random.Generator
+    draws: Mixtures, rows: Array, at_least: int, rng: np.random.Generator
 ) -> Iterator[tuple[Labels, Labels, Array]]:
     """Yield some rows, the features that they miss, and draws of these, shape (T, n, missing).
 
@@ -167,9 +168,8 @@ def _drawn(
     """
     n_draws, n_components, n_dim = draws.means.shape
     repeats = -(-max(FEWEST, at_least) // n_draws)
-    rows = draws.rows(records)
     step = max(1, BLOCK_BYTES // (8 * n_draws * repeats * (4 * n_dim + n_components)))
-    for group in groups_of(rows, n_dim):
+    for group in groups_of(rows, n_dim, n_components):
         hidden = np.setdiff1d(np.arange(n_dim), group.seen)
         for start in range(0, len(group.members) if hidden.size else 0, step):
             members = group.members[start : start + step]

@@ -17,7 +17,8 @@ from bayesgmm import names
 RESERVED: Final = frozenset(
     {
         names.CHAIN, names.DRAW, names.COMPONENT, names.FEATURE, names.FEATURE2, names.OBS,
-        names.MODE, names.X, names.LABELS, names.CENTER, names.UNIT, *names.PARAMETER_DIMS,
+        names.MODE, names.X, names.LABELS, names.CENTER, names.UNIT, names.SAMPLE_WEIGHT,
+        names.ALLOWED, *names.PARAMETER_DIMS,
     }
 )  # fmt: skip
 """Names of a result that a coordinate of the user's data would collide with."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
@@ -119,13 +119,15 @@ class GaussianMixture:
         means, covariance = self.means, self.covariance
         return None not in (means.location, means.scale, covariance.scale, covariance.floor)
 
-    def resolve(self, values: ArrayLike) -> Self:
+    def resolve(self, values: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
         """Return the specification with every hyperparameter a number, taken from the data.
 
         Parameters
         ----------
         values : array of float, shape (n_obs, n_features)
             The data, in the user's units; no feature constant. NaN are left out.
+        sample_weight : array of float, shape (n_obs,), optional
+            How many rows each stands for, above 0.
 
         Returns
         -------
@@ -151,7 +153,7 @@ class GaussianMixture:
         return dataclasses.replace(
             self,
             means=NormalMeans(location, scale),
-            covariance=self.covariance.resolve(values),
+            covariance=self.covariance.resolve(values, sample_weight),
         )
 
     def to_dict(self) -> dict[str, Any]:

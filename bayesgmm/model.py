@@ -15,13 +15,16 @@ from pytensor.graph.basic import Constant
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare
+from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.op import correlation_factors, mixture_log_density
 
 type Array = NDArray[np.float64]
 
 
-def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
+def build_model(
+    spec: GaussianMixture | int, X: Any, *, sample_weight: Any = None, labels: Any = None
+) -> pm.Model:
     """Write a Gaussian mixture down as a PyMC model, ready to be drawn from, extended and fitted.
 
     Parameters
@@ -31,6 +34,10 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
     X : array, DataFrame, Series or DataArray
         Rows by features; one dimension is one feature. No cell may be missing: `fit` with a
         specification integrates missing cells out.
+    sample_weight : array or Series, shape (n_obs,), optional
+        How many rows each stands for, as `fit` takes them.
+    labels : array or Series, shape (n_obs,) or (n_obs, n_components), optional
+        What is known of the components of rows, as `fit` takes it.
 
     Returns
     -------
@@ -56,10 +63,11 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
 
         log sum_k weights[k] Normal(x | means[k], covariances[k])
 
-    and one evaluation costs O(N K D^2). What is free: ``weights`` (a constant if there is one
-    component), ``means``, ``scales`` (``shared_scales`` where components or features share
-    them), and ``partial_correlations_beta``, numbers b in (0, 1) such that 2 b - 1 are the
-    canonical partial correlations of an LKJ correlation matrix, independent Beta variables.
+    each term times the degree to which its label allows the component, if that is known, and the
+    whole times its weight; one evaluation costs O(N K D^2). What is free: ``weights`` (a constant
+    if there is one component), ``means``, ``scales`` (``shared_scales`` where components or
+    features share them), and ``partial_correlations_beta``, numbers b in (0, 1) such that 2 b - 1
+    are the canonical partial correlations of an LKJ correlation matrix, independent Beta variables.
     PyMC's own LKJ distributions are not used: their normalising constants are wrong.
 
     PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
@@ -85,7 +93,7 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
     ['weights', 'means', 'scales', 'partial_correlations_beta']
     """
     specification = _as_specification(spec)
-    data = prepare(X)
+    data = prepare(X, sample_weight=sample_weight)
     if not data.complete:
         i, j = divmod(int(np.isnan(data.values).argmax()), data.n_features)
         raise ValueError(
@@ -94,7 +102,8 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
             f"specification, bayesgmm.fit(X, spec), which integrates missing cells out."
         )
     check_enough_rows(data, specification.known_number)
-    resolved = specification.resolve(data.values)
+    data = with_labels(data, labels, specification.known_number)
+    resolved = specification.resolve(*data.counted)
     n_components, n_features = resolved.known_number, data.n_features
     with pm.Model(coords=_coords(n_components, data)) as model:
         weights = _weights(resolved)
@@ -131,6 +140,8 @@ def build_model(spec: GaussianMixture | int, X: Any) -> pm.Model:
             dims=(names.OBS, names.FEATURE),
         )
     setattr(model, names.SPECIFICATION, resolved)
+    setattr(model, names.SAMPLE_WEIGHT, data.sample_weight)
+    setattr(model, names.ALLOWED, data.allowed)
     return model
 
 
@@ -241,19 +252,29 @@ def lkj_factors(b: Any, n_features: int) -> Any:
 
 
 def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., Any]:
-    """Return the log density of rows, for which they are centred and scaled as these data are."""
-    center, unit = center_and_unit(data.values, specification.structure.common_scale)
+    """Return the log density of rows, for which they are centred and scaled as these data are.
+
+    If the rows of the data have weights and known labels, rows must be as many, and have the same.
+    """
+    values, counts = data.counted
+    center, unit = center_and_unit(values, specification.structure.common_scale, counts)
+    offsets = [] if data.allowed is None else [log_allowed(data.allowed)]
+    row_weights = data.sample_weight
     log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
 
     def log_density(value: Any, weights: Any, means: Any, cholesky: Any) -> Any:
         """Return the log density of every row, shape (obs,), in nats."""
         if isinstance(value, Constant):
-            rows = np.ascontiguousarray(((value.data - center) / unit).T)
+            rows = np.concatenate([((value.data - center) / unit).T, *offsets])
         else:
             rows = ((value - center) / unit).T
+            rows = pt.concatenate([rows, *offsets]) if offsets else rows
         standardised = (means - center) * per_unit
         factors = cholesky * per_unit[:, None]
-        return mixture_log_density(rows, pt.log(weights), standardised, factors) - log_volume
+        density = mixture_log_density(rows, pt.log(weights), standardised, factors) - log_volume
+        if row_weights is None:
+            return density
+        return pt.switch(pt.eq(row_weights, 0.0), 0.0, row_weights * density)
 
     return log_density
 

@@ -11,8 +11,8 @@ BLOCK: Final = 2**15
 """Rows that are worked on at once."""
 
 
-def standard_deviation(values: Array, center: Array) -> Array:
-    """Return the standard deviation of every column, dividing by their length.
+def standard_deviation(values: Array, center: Array, sample_weight: Array | None = None) -> Array:
+    """Return the standard deviation of every column, dividing by the number of rows.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ def standard_deviation(values: Array, center: Array) -> Array:
     center : array, shape (n_features,)
         Near the middle of every column: it is subtracted first, so that a large offset costs no
         digits.
+    sample_weight : array, shape (n_obs,), optional
+        How many rows each stands for.
 
     Returns
     -------
@@ -32,10 +34,23 @@ def standard_deviation(values: Array, center: Array) -> Array:
     array([1., 2.])
     """
     blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
+    if sample_weight is not None:
+        return _weighted(blocks, center, np.split(sample_weight, range(BLOCK, len(values), BLOCK)))
     n_obs = np.sum([np.count_nonzero(block == block, axis=0) for block in blocks], axis=0)
     mean = np.sum([np.nansum(block - center, axis=0) for block in blocks], axis=0) / n_obs
     squares = [np.nansum(np.square(block - center - mean), axis=0) for block in blocks]
     return np.asarray(np.sqrt(np.sum(squares, axis=0) / n_obs))
+
+
+def _weighted(blocks: list[Array], center: Array, sample_weight: list[Array]) -> Array:
+    """Return the standard deviation of every column, of blocks of rows and their weights."""
+    pairs = list(zip(blocks, sample_weight, strict=True))
+    total = np.sum([weights @ (block == block) for block, weights in pairs], axis=0)
+    sums = [weights @ np.nan_to_num(block - center) for block, weights in pairs]
+    mean = np.sum(sums, axis=0) / total
+    center = center + mean
+    squares = [weights @ np.nan_to_num(np.square(block - center)) for block, weights in pairs]
+    return np.asarray(np.sqrt(np.sum(squares, axis=0) / total))
 
 
 def column_ranges(values: Array) -> tuple[Array, Array]:

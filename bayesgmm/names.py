@@ -15,6 +15,7 @@ ITERATION: Final = "iteration"
 PAIR: Final = "pair"
 COMPONENT2: Final = "component2"
 CLUSTER: Final = "cluster"
+CLASS: Final = "class"
 N_CLUSTERS: Final = "n_clusters"
 STATISTIC: Final = "statistic"
 CI_BOUND: Final = "ci_bound"
@@ -55,6 +56,10 @@ GIVEN_NAME: Final = "given_name"
 CENTER: Final = "center"
 UNIT: Final = "unit"
 MEASUREMENT_ERROR: Final = "measurement_error"
+
+# And what is known of rows beside their cells
+SAMPLE_WEIGHT: Final = "sample_weight"
+ALLOWED: Final = "allowed"
 
 # Variables of ``sample_stats``
 LP: Final = "lp"
@@ -123,11 +128,11 @@ EPISTEMIC_ENTROPY: Final = "epistemic_entropy"
 EXEMPLAR: Final = "exemplar"
 WITH_EXEMPLAR: Final = "with_exemplar"
 CI_PROB: Final = "ci_prob"
+SD: Final = "sd"
 
 # Variables of what `impute` returns, beside `X`
 MISSING: Final = "missing"
 MEAN: Final = "mean"
-SD: Final = "sd"
 INTERVAL: Final = "interval"
 
 # Partitions, and how sure they are
@@ -172,6 +177,7 @@ PARETO_K: Final = "pareto_k"
 RESAMPLED: Final = "resampled"
 MODE_SHARE: Final = "mode_share"
 EXPECTED_LOSS: Final = "expected_loss"
+EFFECTIVE_ROWS: Final = "effective_rows"
 
 # Attributes of a partition, beside ``expected_loss`` and ``n_clusters``
 LOSS: Final = "loss"

@@ -30,7 +30,7 @@ class MixtureLogDensity(Op):
     """
 
     __props__ = ()
-    gufunc_signature = "(d,n),(k),(k,d),(k,d,d)->(n)"
+    gufunc_signature = "(l,n),(k),(k,d),(k,d,d)->(n)"
 
     def make_node(self, rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Apply:
         """Return the application of the Op to matrices and vectors of float64."""
@@ -63,7 +63,7 @@ class MixtureSlopes(Op):
     """
 
     __props__ = ()
-    gufunc_signature = "(d,n),(k),(k,d),(k,d,d),(n)->(k),(k,d),(k,d,d)"
+    gufunc_signature = "(l,n),(k),(k,d),(k,d,d),(n)->(k),(k,d),(k,d,d)"
 
     def make_node(
         self, rows: Any, log_weights: Any, means: Any, cholesky: Any, row_slopes: Any
@@ -164,8 +164,9 @@ def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) 
 
     Parameters
     ----------
-    rows : tensor_like, shape (D, N)
-        Feature by feature. Digits are kept best where they are centred and of order 1.
+    rows : tensor_like, shape (D, N) or (D + K, N)
+        Feature by feature, below them what is added to the log density of every component.
+        Digits are kept best where they are centred and of order 1.
     log_weights, means : tensor_like, shapes (K,) and (K, D)
     cholesky : tensor_like, shape (K, D, D)
         Lower Cholesky factors of the covariances; the upper triangles are not read.

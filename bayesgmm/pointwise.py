@@ -7,12 +7,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import Mixtures, mixtures
+from bayesgmm.prediction import Mixtures, fitted_rows, mixtures
 from bayesgmm.records import log_volumes
-from bayesgmm.tree import records
+from bayesgmm.sample_weights import weigh
 
 type Array = NDArray[np.float64]
 
@@ -33,23 +34,34 @@ def log_likelihood_blocks(tree: xr.DataTree) -> Iterator[tuple[slice, Array]]:
     rows : slice
         Which rows: all of them, in their order, come once.
     log_likelihood : array, shape (S, n_rows)
-        In nats, chains one after another; the reader may overwrite it.
+        In nats, chains one after another; the reader may overwrite it. Of weighted rows, weight
+        times log density.
 
     Notes
     -----
     O(S N K D^2) operations for S draws, in as many threads as there are cores; 64 MiB of memory.
     """
     draws = mixtures(tree)
-    values = records(tree)
-    n_draws, n_obs = len(draws.log_weights), len(values)
+    rows = fitted_rows(tree, draws)
+    weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
+    n_draws, n_obs = len(draws.log_weights), rows.shape[1]
     step = max(1, BLOCK_BYTES // (8 * n_draws))
     for start in range(0, n_obs, step):
         block = slice(start, min(start + step, n_obs))
-        yield block, _densities(draws, draws.rows(values[block]))
+        found = log_densities(draws, np.ascontiguousarray(rows[:, block]))
+        weigh(found, None if weights is None else weights.values[block])
+        yield block, found
 
 
-def _densities(draws: Mixtures, rows: Array) -> Array:
-    """Return the log density of standardised rows (D', n) under every draw, in the data's units."""
+def log_densities(draws: Mixtures, rows: Array) -> Array:
+    """Return the log density of rows under every draw, shape (S, n), in the data's units.
+
+    Parameters
+    ----------
+    draws : Mixtures
+    rows : array, shape (D', n)
+        As `Mixtures.rows` returns them.
+    """
     log_weights, means, cholesky, _, unit = draws
     result, volumes = np.empty((len(log_weights), rows.shape[1])), log_volumes(rows, unit)
 

@@ -133,4 +133,5 @@ def _stratified(
         taken = min(members.size, -(-n_rows // n_components))
         chosen.append(members[np.sort(rng.choice(members.size, taken, replace=False))])
         row_weights.append(np.full(taken, members.size / max(taken, 1)))
-    return np.concatenate(chosen), np.concatenate(row_weights)
+    every, times = np.concatenate(chosen), np.concatenate(row_weights)
+    return every, times * problem.row_weights[every] if problem.row_weights.size else times

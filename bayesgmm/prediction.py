@@ -13,7 +13,7 @@ from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
-from bayesgmm.records import log_volumes, standardised
+from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features, observed, parameters, require
 
@@ -43,9 +43,12 @@ class Mixtures(NamedTuple):
     center: Array
     unit: Array
 
-    def rows(self, records: Array) -> Array:
-        """Return standardised data, a column for each row, shape (D', N)."""
-        return standardised(records, self.center, self.unit)
+    def rows(
+        self, values: Array, errors: Array | None = None, allowed: Array | None = None
+    ) -> Array:
+        """Return rows as the kernels read them, shape (D', N); see `records.rows_of`."""
+        n_components = self.log_weights.shape[1]
+        return rows_of(values, errors, allowed, n_components, self.center, self.unit)
 
 
 def mixtures(tree: xr.DataTree) -> Mixtures:
@@ -68,7 +71,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order; by default the rows that were fitted, with what
+        is known of their labels: pass them as `X_new` to be told without.
 
     Returns
     -------
@@ -102,7 +106,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order; by default the rows that were fitted, with what
+        is known of their labels.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     Returns
     -------
     DataArray, dims (obs,)
-        In nats, of a density in the data's units.
+        In nats, of a density in the data's units; neither labels nor weights count.
 
     Raises
     ------
@@ -160,11 +165,11 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     """
     data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
-    records, n_draws = data.records, len(draws.log_weights)
+    every, n_draws = draws.rows(data.values, data.errors, data.allowed), len(draws.log_weights)
     result = np.empty(data.n_obs)
     chunk = max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, data.n_obs, chunk):
-        rows = draws.rows(records[start : start + chunk])
+        rows = np.ascontiguousarray(every[:, start : start + chunk])
         densities = np.empty((n_draws, rows.shape[1]))
         fill_draws(rows, *draws[:3], densities, NO_CUBE, NO_LABELS, NO_CUBE)
         peak = densities.max(axis=0)
@@ -260,14 +265,20 @@ def sample_posterior_predictive(
     )
 
 
+def fitted_rows(tree: xr.DataTree, draws: Mixtures) -> Array:
+    """Return the rows that were fitted as the kernels read them, with all that was said."""
+    return draws.rows(*observed(tree))
+
+
 def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
-    """Return the rows that a function is asked about."""
+    """Return the rows that a function is asked about; of the fitted ones labels may be known."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
-    fitted, errors = observed(tree)
-    data = prepare_new(fitted if X_new is None else X_new, features(tree))
-    if X_new is None and errors is not None:
-        data = replace(data, errors=errors.values)
+    rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
+    data = prepare_new(rows, features(tree))
+    if X_new is None:
+        _, errors, allowed = observed(tree)
+        data = replace(data, errors=errors, allowed=allowed)
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
@@ -284,7 +295,7 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
 def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     """Return the responsibilities averaged over the draws, labelled."""
     data = rows_asked(tree, X_new, function)
-    shares = _responsibilities(mixtures(tree), data.records)
+    shares = _responsibilities(mixtures(tree), data)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     coords = {**data.obs_coords, names.COMPONENT: component}
     return xr.DataArray(
@@ -292,9 +303,9 @@ def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
     )
 
 
-def _responsibilities(draws: Mixtures, records: Array) -> Array:
+def _responsibilities(draws: Mixtures, data: Data) -> Array:
     """Return the responsibilities averaged over the draws, shape (K, N)."""
-    rows = draws.rows(records)
+    rows = draws.rows(data.values, data.errors, data.allowed)
     n_draws, n_components = draws.log_weights.shape
     total = np.zeros((1, n_components, rows.shape[1]))
     fill_draws(rows, *draws[:3], NO_ARRAY, total, NO_LABELS, NO_CUBE)

@@ -197,10 +197,13 @@ class LKJCovariance:
                 value = value[0]
             object.__setattr__(self, name, value)
 
-    def resolve(self, values: NDArray[np.float64]) -> Self:
+    def resolve(
+        self, values: NDArray[np.float64], sample_weight: NDArray[np.float64] | None = None
+    ) -> Self:
         """Return the prior with numbers from the data, shape (n_obs, n_features)."""
         some = values[(values == values).argmax(axis=0), np.arange(values.shape[1])]
-        spread, grain = standard_deviation(values, some), rounding(values)
+        spread = standard_deviation(values, some, sample_weight)
+        grain = rounding(values, sample_weight)
         if not STRUCTURES[self.structure].common_scale:
             scale = resolved(self.scale, spread, "covariance.scale")
             floor = resolved(self.floor, np.minimum(grain, scale), "covariance.floor")
@@ -263,14 +266,22 @@ def shown(value: PerFeature, default: str) -> str:
     return f"{value:.4g}"
 
 
-def rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def rounding(
+    values: NDArray[np.float64], sample_weight: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return the largest rounding error of every feature, shape (n_features,).
 
     Half the median gap between neighbouring distinct values: half a step of the grid that values
-    were rounded to. 0 where no value repeats. O(N D log N).
+    were rounded to. 0 where no value repeats: none stands for two rows. O(N D log N).
     """
     result = np.zeros(values.shape[1])
     for j in range(values.shape[1]):
+        if sample_weight is not None:
+            there = values[:, j] == values[:, j]
+            distinct, which = np.unique(values[there, j], return_inverse=True)
+            if np.bincount(which, sample_weight[there]).max() >= 2.0:
+                result[j] = 0.5 * np.median(np.diff(distinct))
+            continue
         column = np.sort(values[:, j])  # missing cells come last
         column = column[: np.count_nonzero(column == column)]
         rises = column[1:] != column[:-1]

@@ -8,14 +8,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesgmm.data import Data, center_and_unit, prepare
+from bayesgmm.data import Data, center_and_unit
+from bayesgmm.exchangeability import groups_of
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
+from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
-from bayesgmm.records import log_volumes, standardised
-from bayesgmm.tree import Parameters, observed, specification
+from bayesgmm.records import log_volumes, rows_of
+from bayesgmm.tree import Parameters, fitted_data, specification
 
 type Array = NDArray[np.float64]
 
@@ -57,27 +59,30 @@ class Problem:
     @classmethod
     def make(cls, specification: GaussianMixture, data: Data) -> Self:
         """Resolve the specification and standardise the data; costs O(N D)."""
-        resolved = specification.resolve(data.values)
-        center, unit = center_and_unit(
-            data.values, common_unit=specification.structure.common_scale
-        )
+        values, weights = data.counted
+        resolved = specification.resolve(values, weights)
+        common_unit = specification.structure.common_scale
+        center, unit = center_and_unit(values, common_unit, weights)
         layout = layout_of(specification, data.n_features)
         floor = np.broadcast_to(np.asarray(resolved.covariance.floor), unit.shape) / unit
         floor = floor[: layout.scale_columns].copy()
         bare = cls(resolved, data, center, unit, layout, floor, np.empty(0))
         if not data.complete:
-            return replace(bare, flat=bare.pack(bare.rows, np.empty(0)))
-        room = np.broadcast_to(0.0, (data.n_features, data.n_obs))
-        problem = replace(bare, flat=bare.pack(room, np.empty(0)))
-        for d, row in enumerate(problem.rows):  # in place: there may be many rows
-            np.subtract(data.values[:, d], center[d], out=row)
-            row /= unit[d]
+            return replace(bare, flat=bare.pack(bare.rows, bare.row_weights))
+        room = np.broadcast_to(0.0, (bare.n_lines, data.n_obs))
+        problem = replace(bare, flat=bare.pack(room, bare.row_weights))
+        rows = problem.rows
+        for d in range(data.n_features):  # in place: there may be many rows
+            np.subtract(data.values[:, d], center[d], out=rows[d])
+            rows[d] /= unit[d]
+        if data.allowed is not None:
+            rows[data.n_features :] = log_allowed(data.allowed)
         return problem
 
     @classmethod
     def of_tree(cls, tree: xr.DataTree) -> Self:
         """Return the problem that a fit has solved."""
-        return cls.make(specification(tree), prepare(*observed(tree)))
+        return cls.make(specification(tree), fitted_data(tree))
 
     def pack(self, rows: Array, row_weights: Array) -> Array:
         """Return what `kernels.posterior.log_posterior` reads, of some rows.
@@ -85,7 +90,7 @@ class Problem:
         Parameters
         ----------
         rows : array, shape (D', n)
-            As `rows` has them.
+            As the property has them.
         row_weights : array, shape (n,) or (0,)
             How many rows each stands for; empty for one.
         """
@@ -111,25 +116,57 @@ class Problem:
         return int(offsets(self.layout)[3])
 
     @property
-    def rows(self) -> Array:
-        """The standardised data: a view of `flat`, shape (D, N), if they are complete.
+    def n_lines(self) -> int:
+        """Lines of `rows`: one for every feature, and if labels are known for every component."""
+        allowed = self.data.allowed
+        return self.data.n_features + (0 if allowed is None else allowed.shape[1])
 
-        Else an array of their records, shape (D', N), as `records.standardised` returns it.
+    @property
+    def rows(self) -> Array:
+        """The standardised data, shape (D', N), as `kernels.patterns` has them.
+
+        A view of `flat`, shape (D, N) or (D + K, N), if they are complete.
         """
         if not self.data.complete:
-            return self._records
-        return self.flat[self.flat.size - self.data.values.size :].reshape(
-            self.data.n_features, self.data.n_obs
-        )
+            return self._incomplete
+        size = self.n_lines * self.data.n_obs
+        return self.flat[self.flat.size - size :].reshape(self.n_lines, self.data.n_obs)
 
     @cached_property
-    def _records(self) -> Array:
-        return standardised(self.data.records, self.center, self.unit)
+    def _incomplete(self) -> Array:
+        data = self.data
+        return rows_of(
+            data.values, data.errors, data.allowed, self.layout.n_components,
+            self.center, self.unit,
+        )  # fmt: skip
+
+    @property
+    def row_weights(self) -> Array:
+        """How many rows each stands for, shape (N,), or (0,) where it is one."""
+        weights = self.data.sample_weight
+        return np.empty(0) if weights is None else weights
+
+    @property
+    def n_counted(self) -> float:
+        """Number of rows that the rows stand for."""
+        weights = self.data.sample_weight
+        return float(self.data.n_obs if weights is None else weights.sum())
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """A number for every component, shape (K,), the same for those that may swap names."""
+        return groups_of(self.specification, self.data.allowed)
 
     @cached_property
     def log_volumes(self) -> Array:
         """What the log density of each row, shape (N,), is less than that of the standardised."""
         return log_volumes(self.rows, self.unit)
+
+    @property
+    def log_volume(self) -> float:
+        """What the log density of all rows is less than that of the standardised."""
+        weights = self.row_weights
+        return float(self.log_volumes @ weights if weights.size else self.log_volumes.sum())
 
     @cached_property
     def middle(self) -> Array:
@@ -137,10 +174,12 @@ class Problem:
 
         Of more than 10,000 rows, that of as many, evenly spaced.
         """
-        cells = self.rows[: self.data.n_features]
-        if self.data.complete:
-            cells = cells[:, :: -(-self.data.n_obs // MEDIAN_ROWS)]
-        return np.nanmedian(cells, axis=1)
+        some = slice(None, None, -(-self.data.n_obs // MEDIAN_ROWS) if self.data.complete else 1)
+        cells, weights = self.rows[: self.data.n_features, some], self.row_weights[some]
+        if not weights.any():
+            return np.nanmedian(cells, axis=1)
+        weights = np.broadcast_to(weights, cells.shape)
+        return np.nanquantile(cells, 0.5, axis=1, weights=weights, method="inverted_cdf")
 
     def log_posterior(self, vector: Array) -> tuple[float, Array]:
         """Return the log posterior density at an unconstrained vector, and its gradient."""

@@ -1,61 +1,57 @@
-"""Rows as the passes read them: their cells, NaN where missing, and then their errors.
-
-A record holds D cells; then nothing, or the D standard deviations of their measurement errors, or
-the lower triangle of a Cholesky factor of the errors' covariance, row by row.
-"""
+"""Rows as the passes read them: cells, what is known of their labels, and their errors."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.known_labels import log_allowed
+
 type Array = NDArray[np.float64]
 
 
-def records_of(values: Array, errors: Array | None) -> Array:
-    """Return the records of some rows.
+def rows_of(
+    values: Array,
+    errors: Array | None,
+    allowed: Array | None,
+    n_components: int,
+    center: Array,
+    unit: Array,
+) -> Array:
+    """Return what the kernels read, a column for each row, shape (D', n_obs).
 
     Parameters
     ----------
     values : array, shape (n_obs, n_features)
-        With NaN where cells are missing.
+        In the user's units, with NaN where cells are missing.
     errors : array, shape (n_obs, n_features) or (n_obs, n_features, n_features), or None
         Standard deviations of measurement errors, or their covariance matrices, as
         `measurement.read_errors` returns them.
+    allowed : array, shape (n_obs, n_components), or None
+        What is known of the labels, as `Data` has it.
+    n_components : int
+    center, unit : arrays, shape (n_features,)
+        Cells become (x - center) / unit.
 
     Returns
     -------
-    array, shape (n_obs, D), (n_obs, 2 D) or (n_obs, D + D (D + 1) / 2)
-        `values` itself where there are no errors.
+    array
+        Lines as `kernels.patterns` describes them: D, D + K, or more where there are errors.
     """
+    cells = np.ascontiguousarray(((values - center) / unit).T)
     if errors is None:
-        return values
+        return cells if allowed is None else np.concatenate([cells, log_allowed(allowed)])
+    known = np.zeros((n_components, len(values))) if allowed is None else log_allowed(allowed)
+    return np.concatenate([cells, known, _error_lines(errors, unit)])
+
+
+def _error_lines(errors: Array, unit: Array) -> Array:
+    """Return standardised errors, shape (D, n_obs) or (D (D + 1) / 2, n_obs)."""
     if errors.ndim == 2:
-        return np.concatenate([values, errors], axis=1)
-    n_features = values.shape[1]
+        return np.asarray((errors / unit).T)
     exact = np.diagonal(errors, axis1=1, axis2=2) == 0.0
-    factors = np.linalg.cholesky(errors + exact[:, :, None] * np.eye(n_features))
+    factors = np.linalg.cholesky(errors + exact[:, :, None] * np.eye(unit.size))
     factors[exact] = 0.0
-    lower = np.tril_indices(n_features)
-    return np.concatenate([values, factors[:, *lower]], axis=1)
-
-
-def standardised(records: Array, center: Array, unit: Array) -> Array:
-    """Return what the kernels read, a column for each record, shape (D', n_obs).
-
-    Parameters
-    ----------
-    records : array, shape (n_obs, D')
-        In the user's units.
-    center, unit : arrays, shape (n_features,)
-        Cells become (x - center) / unit.
-    """
-    n_features, length = unit.size, records.shape[1]
-    cells = (records[:, :n_features] - center) / unit
-    if length > n_features:
-        places = np.arange(n_features)
-        if length > 2 * n_features or n_features == 1:
-            places = np.tril_indices(n_features)[0]
-        cells = np.concatenate([cells, records[:, n_features:] / unit[places]], axis=1)
-    return np.ascontiguousarray(cells.T)
+    lower = np.tril_indices(unit.size)
+    return np.asarray((factors[:, *lower] / unit[lower[0]]).T)
 
 
 def log_volumes(rows: Array, unit: Array) -> Array:
@@ -64,7 +60,7 @@ def log_volumes(rows: Array, unit: Array) -> Array:
     Parameters
     ----------
     rows : array, shape (D', n_obs)
-        As `standardised` returns them.
+        As `rows_of` returns them.
     unit : array, shape (n_features,)
 
     Returns
@@ -86,7 +82,7 @@ def filled(rows: Array, n_features: int) -> Array:
     Parameters
     ----------
     rows : array, shape (D', n_obs)
-        As `standardised` returns them.
+        As `rows_of` returns them.
     n_features : int
 
     Returns

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.cholesky import Layout, offsets
 from bayesgmm.kernels.stephens import match_each
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.mixture import GaussianMixture
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -20,12 +19,6 @@ ROUNDS: Final = 30
 """Times that draws are matched to what they have in common, at the most."""
 RIDGE: Final = 1e-9
 """Share of its variance that is added to every parameter's, lest a matrix be singular."""
-
-
-def groups_of(spec: GaussianMixture) -> Labels:
-    """Return a number for every component, shape (K,), the same for those with equal priors."""
-    concentration = spec.weights.per_component(spec.known_number)
-    return np.unique(concentration, return_inverse=True)[1].astype(np.int64)
 
 
 def log_copies(groups: Labels) -> float:
@@ -68,7 +61,7 @@ class Domain:
         ----------
         layout : Layout
         groups : array of int, shape (K,)
-            As `groups_of` returns them.
+            As `exchangeability.groups_of` returns them.
         vectors : array, shape (S, P)
         first : int
             The draw to begin with.

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.kernels.clarity import shared, vacancies
 from bayesgmm.pointwise import log_likelihood_blocks
-from bayesgmm.prediction import mixtures
+from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import of_number
-from bayesgmm.tree import records, specification
+from bayesgmm.tree import specification
 
 type Array = NDArray[np.float64]
 
@@ -67,14 +67,15 @@ def _allocations(tree: xr.DataTree, shape: tuple[int, ...]) -> tuple[list[str], 
     given the draw.
     """
     rows, draws = tree[names.OBSERVED_DATA].dataset[names.OBS].values, mixtures(tree)
-    data = records(tree)
+    every = fitted_rows(tree, draws)
     labels = ["number of occupied components"]
-    some = data[:: -(-len(rows) // COUNTED_ROWS)]
-    values = [(1.0 - vacancies(draws.rows(some), draws[:3])).sum(axis=1)]
+    some = np.ascontiguousarray(every[:, :: -(-len(rows) // COUNTED_ROWS)])
+    values = [(1.0 - vacancies(some, draws[:3])).sum(axis=1)]
     if len(rows) > 1:
         pairs = _pairs(len(rows))
         labels += [f"co-clustering of rows {a!r} and {b!r}" for a, b in rows[pairs].tolist()]
-        values += list(shared(draws.rows(data[pairs.ravel()]), draws[:3]).T)
+        paired = np.ascontiguousarray(every[:, pairs.ravel()])
+        values += list(shared(paired, draws[:3]).T)
     found = np.stack(values).reshape(-1, *shape)
     varying = np.ptp(found, axis=(1, 2)) > ROUNDING
     return [label for label, kept in zip(labels, varying, strict=True) if kept], found[varying]
@@ -128,7 +129,8 @@ def at_floor(tree: xr.DataTree) -> tuple[float, Any]:
     scales = posterior[names.SCALES]
     near = NEAR_FLOOR * np.broadcast_to(floor, scales.sizes[names.FEATURE])
     narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
-    n_rows = tree[names.OBSERVED_DATA].sizes[names.OBS]
+    weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
+    n_rows = tree[names.OBSERVED_DATA].sizes[names.OBS] if weights is None else float(weights.sum())
     narrow &= posterior[names.WEIGHTS] * n_rows >= 1.0  # what has no row sits on none
     shares = narrow.any(names.COMPONENT).mean((names.CHAIN, names.DRAW))
     return float(shares.max()), shares[names.FEATURE].values.tolist()[int(shares.values.argmax())]

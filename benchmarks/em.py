@@ -71,9 +71,10 @@ def _ours(values: NDArray[np.float64], k: int, n_passes: int, alone: bool) -> Ca
     from bayesgmm.problem import Problem
 
     problem = Problem.make(GaussianMixture(k), prepare(values))
-    labels = kmeans_labels(problem.rows, np.random.default_rng(1).random(k), 1)
-    _, start = vector_from_labels(problem.layout, problem.penalty(1.0), problem.rows, labels)
     penalty, none = problem.penalty(1.0), np.empty(0)
+    uniforms = np.random.default_rng(1).random(k)
+    labels = kmeans_labels(problem.rows, np.empty((0, 0)), none, uniforms, 1)
+    _, start = vector_from_labels(problem.layout, penalty, problem.rows, none, labels)
 
     def passes() -> None:
         # tolerance -inf: every pass is made

@@ -20,6 +20,7 @@ SPECIFICATIONS = {
     "Dirichlet": ("concentration",),
     "NormalMeans": ("location", "scale"),
     "LKJCovariance": ("eta", "scale", "structure", "floor"),
+    "MixtureClassifier": ("spec", "concentration"),
     "PriorOnComponents": ("family", "parameters", "concentration", "dynamic"),
 }
 """The frozen dataclasses and their fields, in order."""

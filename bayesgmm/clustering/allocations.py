@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.data import Data
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.partition_loss import compacted
@@ -79,7 +80,7 @@ def sample_allocations(
             f"the draws, tree.isel(draw=slice(None, None, 10)), or pass some of the rows as "
             f"`X_new`."
         )
-    labels = _sampled(draws, data.records, np.random.default_rng(random_seed))
+    labels = _sampled(draws, data, np.random.default_rng(random_seed))
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
@@ -166,13 +167,14 @@ def rows_in_a_block(draws: Mixtures) -> int:
     return max(1, BLOCK_BYTES // (8 * draws.log_weights.size))
 
 
-def _sampled(draws: Mixtures, values: Array, rng: np.random.Generator) -> NDArray[np.int32]:
+def _sampled(draws: Mixtures, data: Data, rng: np.random.Generator) -> NDArray[np.int32]:
     """Return one allocation for every draw and row, shape (S, N)."""
     n_draws, n_components = draws.log_weights.shape
-    labels = np.zeros((n_draws, len(values)), dtype=np.int32)
+    labels = np.zeros((n_draws, data.n_obs), dtype=np.int32)
     step = rows_in_a_block(draws)
-    for start in range(0, len(values), step):
-        shares = shares_of(draws, draws.rows(values[start : start + step]))
+    rows = draws.rows(data.values, data.allowed)
+    for start in range(0, data.n_obs, step):
+        shares = shares_of(draws, np.ascontiguousarray(rows[:, start : start + step]))
         uniform = rng.random((shares.shape[2], n_draws))  # whatever the step, the same
         bound = np.cumsum(shares, axis=1, out=shares)
         drawn = uniform.T * bound[:, -1]

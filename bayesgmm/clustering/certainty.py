@@ -12,8 +12,7 @@ from bayesgmm import names
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import Mixtures, mixtures, predict_proba, rows_asked
-from bayesgmm.tree import records
+from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, predict_proba, rows_asked
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -94,14 +93,19 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     data = rows_asked(tree, X_new, "uncertainty")
     ci_prob = float(rcParams["stats.ci_prob"])
     draws = mixtures(tree)
-    fitted, labels = records(tree), tree[names.OBSERVED_DATA].dataset[names.OBS]
+    labels = tree[names.OBSERVED_DATA].dataset[names.OBS]
     of_fitted = predict_proba(tree)
-    exemplars = _exemplars(draws, fitted, of_fitted.values)
+    rows = fitted_rows(tree, draws)
+    exemplars = _exemplars(draws, rows, of_fitted.values)
     probability = of_fitted if X_new is None else predict_proba(tree, X_new)
     cluster = probability.values.argmax(axis=1)
     mine = exemplars[cluster]
     aleatoric, interval, shared = _summarise(
-        draws, data.records, fitted[exemplars], cluster, ci_prob
+        draws,
+        draws.rows(data.values, data.errors, data.allowed),
+        rows[:, exemplars],
+        cluster,
+        ci_prob,
     )
     if X_new is None:
         shared[mine == np.arange(data.n_obs)] = 1.0
@@ -134,20 +138,19 @@ def error_probability(probability: Array) -> Array:
     return np.asarray(1.0 - probability.max(axis=1))
 
 
-def _exemplars(draws: Mixtures, values: Array, probability: Array) -> Labels:
+def _exemplars(draws: Mixtures, rows: Array, probability: Array) -> Labels:
     """Return the row that stands for each component, shape (K,).
 
     Parameters
     ----------
     draws : Mixtures
-    values : array, shape (n_obs, D')
-        The rows that were fitted, with their errors.
+    rows : array, shape (D', n_obs)
+        Those that were fitted.
     probability : array, shape (n_obs, K)
         Of each component.
     """
     n_draws, n_components = draws.log_weights.shape
     cluster = probability.argmax(axis=1)
-    rows = draws.rows(values)
     sums = np.empty((n_draws, n_components, n_components))
 
     def add(part: slice) -> None:
@@ -157,13 +160,13 @@ def _exemplars(draws: Mixtures, values: Array, probability: Array) -> Labels:
         )  # fmt: skip
 
     over_draws(add, n_draws)
-    similarity = np.empty(len(values))
+    similarity = np.empty(rows.shape[1])
 
     def compare(block: slice, shares: Array) -> None:
         squares = np.einsum("an,an->n", shares, shares)
         similarity[block] = _of_own(sums, shares, cluster[block]) - squares
 
-    _over_rows(draws, values, compare)
+    _over_rows(draws, rows, compare)
     chosen = probability.argmax(axis=0)
     for k in np.unique(cluster):
         mine = np.flatnonzero(cluster == k)
@@ -172,15 +175,15 @@ def _exemplars(draws: Mixtures, values: Array, probability: Array) -> Labels:
 
 
 def _summarise(
-    draws: Mixtures, values: Array, exemplars: Array, cluster: Labels, ci_prob: float
+    draws: Mixtures, rows: Array, exemplars: Array, cluster: Labels, ci_prob: float
 ) -> tuple[Array, Array, Array]:
     """Return what is to be said of responsibilities beyond their mean.
 
     Parameters
     ----------
     draws : Mixtures
-    values : array, shape (n_obs, D')
-    exemplars : array, shape (K, D')
+    rows : array, shape (D', n_obs)
+    exemplars : array, shape (D', K)
         The row that stands for each component.
     cluster : array of int, shape (n_obs,)
         The component that each row is compared with the exemplar of.
@@ -197,10 +200,11 @@ def _summarise(
     """
     n_draws, n_components = draws.log_weights.shape
     theirs = np.zeros((n_draws, n_components, n_components))
-    fill_draws(draws.rows(exemplars), *draws[:3], NO_ARRAY, theirs, NO_LABELS, NO_CUBE)
+    fill_draws(np.ascontiguousarray(exemplars), *draws[:3], NO_ARRAY, theirs, NO_LABELS, NO_CUBE)
     tails = np.array([0.5 - 0.5 * ci_prob, 0.5 + 0.5 * ci_prob])
-    entropy, shared = np.empty(len(values)), np.empty(len(values))
-    interval = np.empty((len(values), n_components, 2))
+    n_obs = rows.shape[1]
+    entropy, shared = np.empty(n_obs), np.empty(n_obs)
+    interval = np.empty((n_obs, n_components, 2))
 
     def summarise(block: slice, shares: Array) -> None:
         entropy[block] = entr(shares).sum(axis=0) / n_draws
@@ -208,7 +212,7 @@ def _summarise(
         interval[block] = quantiles.T
         shared[block] = _of_own(theirs, shares, cluster[block]) / n_draws
 
-    _over_rows(draws, values, summarise)
+    _over_rows(draws, rows, summarise)
     return entropy, interval, shared
 
 
@@ -236,7 +240,7 @@ def _of_own(others: Array, shares: Array, cluster: Labels) -> Array:
     return np.asarray(np.einsum("an,an->n", own, shares))  # not BLAS, which has threads of its own
 
 
-def _over_rows(draws: Mixtures, values: Array, use: Callable[[slice, Array], None]) -> None:
+def _over_rows(draws: Mixtures, rows: Array, use: Callable[[slice, Array], None]) -> None:
     """Compute the responsibilities of some rows at a time, shape (S K, n), and use them."""
     n_draws, n_components = draws.log_weights.shape
     step = max(1, BLOCK_BYTES // (8 * n_draws * n_components))
@@ -244,9 +248,9 @@ def _over_rows(draws: Mixtures, values: Array, use: Callable[[slice, Array], Non
     def run(part: slice) -> None:
         for start in range(part.start, part.stop, step):
             block = slice(start, min(start + step, part.stop))
-            rows = draws.rows(values[block])
-            shares = np.zeros((n_draws, n_components, rows.shape[1]))
-            fill_draws(rows, *draws[:3], NO_ARRAY, shares, NO_LABELS, NO_CUBE)
+            some = np.ascontiguousarray(rows[:, block])
+            shares = np.zeros((n_draws, n_components, some.shape[1]))
+            fill_draws(some, *draws[:3], NO_ARRAY, shares, NO_LABELS, NO_CUBE)
             use(block, shares.reshape(n_draws * n_components, -1))
 
-    over_draws(run, len(values))
+    over_draws(run, rows.shape[1])

@@ -11,8 +11,8 @@ from bayesgmm.clustering.allocations import BLOCK_BYTES, label_draws, shares_of
 from bayesgmm.errors import check_choice
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.labels import listed
-from bayesgmm.prediction import LARGEST_RESULT, Mixtures, mixtures
-from bayesgmm.tree import records, require
+from bayesgmm.prediction import LARGEST_RESULT, Mixtures, fitted_rows, mixtures
+from bayesgmm.tree import require
 
 type Array = NDArray[np.float64]
 
@@ -93,7 +93,8 @@ def similarity(
         )  # fmt: skip
         obs = source[names.OBSERVED_DATA].dataset[names.OBS].variable
         chosen = _chosen(obs, rows)
-        values = _products(mixtures(source), records(source), chosen, whole=rows is None)
+        mixture = mixtures(source)
+        values = _products(mixture, fitted_rows(source, mixture), chosen, whole=rows is None)
     values[np.arange(len(chosen)), chosen] = 1.0
     return xr.DataArray(
         values, dims=(names.OBS, names.OBS2), name="similarity",
@@ -186,11 +187,10 @@ def _chosen(obs: xr.Variable, rows: Any) -> NDArray[np.int64]:
     return np.asarray(places, dtype=np.int64)
 
 
-def _products(draws: Mixtures, X: Array, chosen: NDArray[np.int64], *, whole: bool) -> Array:
+def _products(draws: Mixtures, rows: Array, chosen: NDArray[np.int64], *, whole: bool) -> Array:
     """Return the products of responsibilities averaged over the draws, shape (n_rows, N)."""
     from scipy.linalg.blas import dsyrk
 
-    rows = draws.rows(X)
     n_draws, n_components = draws.log_weights.shape
     n = rows.shape[1]
     total = np.zeros((len(chosen), n), order="F" if whole else "C")

@@ -11,9 +11,9 @@ from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.merging import fill_paths, merge_path
 from bayesgmm.kernels.stephens import responsibilities
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import mixtures, predict_proba
+from bayesgmm.prediction import fitted_rows, mixtures, predict_proba
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import records, require
+from bayesgmm.tree import require
 
 CRITERIA: Final = (names.ENTROPY, names.MISCLASSIFICATION)
 
@@ -143,7 +143,7 @@ def _paths(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return clusters, gains, entropies and numbers of clusters of all draws."""
     draws = mixtures(tree)
-    rows = draws.rows(records(tree))
+    rows = fitted_rows(tree, draws)
     n_draws, n_components = draws.log_weights.shape
     clusters = np.empty((n_draws, n_components, n_components), dtype=np.int64)
     values, entropies = (np.empty((n_draws, n_components)) for _ in range(2))

@@ -19,9 +19,10 @@ from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
-from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_of
+from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.problem import Problem
+from bayesgmm.sample_weights import weigh
 from bayesgmm.tree import Parameters, build
 
 type Array = NDArray[np.float64]
@@ -171,7 +172,7 @@ def _permuted(variable: xr.Variable, permutation: NDArray[np.int64]) -> xr.Varia
 
 
 def _log_likelihood(problem: Problem, mixtures: tuple[Array, Array, Array]) -> Array:
-    """Return the log density of every row under every draw, shape (S, N), in the data's units."""
+    """Return the log-likelihood of every row under every draw, (S, N), in the data's units."""
     log_weights, means, cholesky = mixtures
     result = np.empty((len(log_weights), problem.data.n_obs))
 
@@ -181,6 +182,7 @@ def _log_likelihood(problem: Problem, mixtures: tuple[Array, Array, Array]) -> A
             result[part], NO_CUBE, NO_LABELS, NO_CUBE,
         )  # fmt: skip
         result[part] -= problem.log_volumes
+        weigh(result[part], problem.data.sample_weight)
 
     over_draws(fill, len(result))
     return result
@@ -194,10 +196,14 @@ def _align(
     n_draws, n_components = mixtures[0].shape
     pivot = int(np.argmax(log_posterior))
     method = DEFAULT if problem.specification.weights.exchangeable else "none"
+    if n_components > 1 and np.unique(problem.groups).size == n_components:
+        method = "none"  # labels name every component
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method != "none":
-        permutation, margin = match_draws(problem.rows, mixtures, pivot, method)
+        permutation, margin = match_draws(
+            problem.rows, mixtures, pivot, method, groups=problem.groups
+        )
     if isinstance(problem.specification.n_components, PriorOnComponents):
         permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)
@@ -213,7 +219,7 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     parameters = Parameters(*map(np.concatenate, zip(*(m.parameters for m in modes), strict=True)))
     order = np.tile(np.arange(problem.layout.n_components), (len(modes), 1))
     if problem.specification.weights.exchangeable:
-        order = np.stack([order_of(means) for means in parameters.means])
+        order = np.stack([order_within(problem.groups, means) for means in parameters.means])
     which = np.arange(len(modes))[:, None]
     return {
         names.OBJECTIVE: np.array([mode.objective for mode in modes]),

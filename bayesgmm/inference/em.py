@@ -14,24 +14,19 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.errors import FitError
+from bayesgmm.inference.starts import SCREENED_ROWS, Sample, screened_rows, starting_labels
 from bayesgmm.kernels.cholesky import offsets, standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import run_em
 from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
-from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
+from bayesgmm.kernels.seeding import vector_from_labels
 from bayesgmm.problem import Problem
 from bayesgmm.records import filled
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
 
-SCREENED_ROWS = 5000
-"""Starts are compared on at most this many rows, drawn at random; the best go on to them all."""
-HIERARCHICAL_ROWS = 1000
-"""Up to this many rows one start comes from Ward's hierarchical clustering."""
-LLOYD_SWEEPS = 3
-"""Iterations of k-means before EM takes over."""
 LOOSE, TIGHT = 1e-3, 1e-9
 """Gains in nats under which EM stops: while starts are compared, and at the end."""
 MAX_PASSES = 3000
@@ -147,20 +142,16 @@ def find_modes(
     same for each of the best three on all rows. With more than 10,000 rows modes that those 5,000
     tell to be lower, by five standard errors, are not climbed to the top, and left out.
     """
-    rows = problem.rows
-    screened = rows
-    if problem.data.n_obs > 2 * SCREENED_ROWS:
-        chosen = rng.choice(problem.data.n_obs, SCREENED_ROWS, replace=False)
-        screened = np.ascontiguousarray(rows[:, np.sort(chosen)])
-    cells = filled(screened, problem.data.n_features)
+    many = problem.data.n_obs > 2 * SCREENED_ROWS
+    screened = screened_rows(problem, rng) if many else Sample.whole(problem)
     reached = []
     for start in range(n_starts):
-        labels = _labels(problem, cells, rng, start, hierarchical)
+        labels = starting_labels(problem, screened, rng, start, hierarchical)
         climbed = climb(problem, target, screened, labels)
         if climbed is not None:
             reached.append(climbed)
     kept = distinct(reached)
-    if screened is not rows:
+    if many:
         kept = _contenders(problem, screened, kept[:SCREENED_MODES])
     finished = [finish(problem, target, mode) for mode in kept]
     whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
@@ -172,56 +163,40 @@ def find_modes(
     return EMResult(tuple(distinct(whole)), n_starts - len(reached) + collapsed)
 
 
-def _contenders(problem: Problem, rows: Array, modes: list[Mode]) -> list[Mode]:
+def _contenders(problem: Problem, sample: Sample, modes: list[Mode]) -> list[Mode]:
     """Return the modes of some rows, best first, that may be the best of all rows."""
     if len(modes) < 2:
         return modes
     parts = zip(*(mode.parameters for mode in modes), strict=True)
     weights, means, scales, correlations, _ = map(np.concatenate, parts)
     mixtures = standardise(weights, means, scales, correlations, problem.center, problem.unit)
-    densities = np.empty((len(modes), rows.shape[1]))
-    fill_draws(rows, *mixtures, densities, NO_CUBE, NO_LABELS, NO_CUBE)
+    densities = np.empty((len(modes), sample.rows.shape[1]))
+    fill_draws(sample.rows, *mixtures, densities, NO_CUBE, NO_LABELS, NO_CUBE)
     behind = densities[0] - densities
-    error = behind.std(axis=1) * rows.shape[1] ** 0.5
+    if sample.weights.size:
+        behind *= sample.weights
+    error = behind.std(axis=1) * behind.shape[1] ** 0.5
     return [
         mode for mode, gap, width in zip(modes, behind.sum(axis=1), error, strict=True)
         if gap <= TOLD_APART * width
     ]  # fmt: skip
 
 
-def _labels(
-    problem: Problem,
-    rows: Array,
-    rng: np.random.Generator,
-    start: int,
-    hierarchical: bool,
-) -> NDArray[np.int64]:
-    """Return the labels that a start begins with."""
-    n_components, n_rows = problem.layout.n_components, rows.shape[1]
-    if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
-        from scipy.cluster.hierarchy import cut_tree, linkage
-
-        tree = cut_tree(linkage(rows.T, method="ward"), n_clusters=n_components)
-        return np.asarray(tree[:, 0], dtype=np.int64)
-    if start % 3 == 2:
-        return rng.integers(n_components, size=(n_rows,), dtype=np.int64)
-    labels: NDArray[np.int64] = kmeans_labels(rows, rng.random(n_components), LLOYD_SWEEPS)
-    return labels
-
-
 def _em(
-    problem: Problem, strength: float, rows: Array, vector: Array, tolerance: float
+    problem: Problem, strength: float, sample: Sample, vector: Array, tolerance: float
 ) -> tuple[int, Array, Array]:
     """Run EM with the conjugate penalty of the given strength; see `kernels.mstep.run_em`."""
-    n_dim, groups = problem.data.n_features, NO_GROUPS
-    if not is_complete(rows, n_dim):
-        order, n_complete, groups = pack_groups(rows, n_dim)
-        rows = np.ascontiguousarray(rows[:n_dim, order[:n_complete]])
+    rows, weights = sample
+    n_dim, n_components, groups = problem.data.n_features, problem.layout.n_components, NO_GROUPS
+    if not is_complete(rows, n_dim, n_components):
+        order, n_complete, groups = pack_groups(rows, n_dim, n_components)
+        rows = np.ascontiguousarray(rows[: n_dim + n_components, order[:n_complete]])
+        weights = weights[order] if weights.size else weights
     return run_em(
         problem.layout,
         problem.penalty(strength),
         rows,
-        np.empty(0),
+        weights,
         groups,
         vector,
         MAX_PASSES,
@@ -229,15 +204,19 @@ def _em(
     )
 
 
-def climb(problem: Problem, target: Target, rows: Array, labels: NDArray[np.int64]) -> Mode | None:
+def climb(
+    problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
+) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
-    cells = filled(rows, problem.data.n_features)
-    ok, vector = vector_from_labels(problem.layout, problem.penalty(1.0), cells, labels)
+    ok, vector = vector_from_labels(
+        problem.layout, problem.penalty(1.0), filled(sample.rows, problem.data.n_features),
+        sample.weights, labels,
+    )  # fmt: skip
     if not ok:
         return None
-    status, vector, trace = _em(problem, 1.0, rows, vector, LOOSE)
+    status, vector, trace = _em(problem, 1.0, sample, vector, LOOSE)
     if status != 2 and target is Target.ML:
-        status, vector, trace = _em(problem, 0.0, rows, vector, LOOSE)
+        status, vector, trace = _em(problem, 0.0, sample, vector, LOOSE)
     if status == 2:
         return None
     return Mode(vector, _of_em(problem, vector), float(trace[-1]), 1, trace, status == 0)
@@ -247,8 +226,8 @@ def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     """Climb from a mode to the very top, on all rows and on the exact target."""
     strength = 1.0 if target is Target.MAP else 0.0
     tolerance = LOOSE if target is Target.MAP else TIGHT
-    status, vector, trace = _em(problem, strength, problem.rows, mode.vector, tolerance)
-    objective = float(trace[-1] - problem.log_volumes.sum())
+    status, vector, trace = _em(problem, strength, Sample.whole(problem), mode.vector, tolerance)
+    objective = float(trace[-1]) - problem.log_volume
     if status == 2:
         objective = np.nan  # it collapsed on the way
     parameters, converged = _of_em(problem, vector), status == 0
@@ -269,7 +248,7 @@ def _unpolished(problem: Problem, mode: Mode) -> Mode:
 def _on_prior_scale(problem: Problem, vector: Array) -> Array:
     """Return a vector of EM under the floor of the prior, components where they suit it best."""
     weights = problem.specification.weights
-    if weights.exchangeable:
+    if weights.exchangeable or problem.data.allowed is not None:  # labels name the components
         return problem.on_prior_scale(vector)
     # the larger the concentration, the larger the weight
     parameters = _of_em(problem, vector)
@@ -312,7 +291,7 @@ def polish(problem: Problem, vector: Array) -> tuple[Array, float, bool]:
     mode = moved(found.x)
     value, gradient = problem.log_posterior(mode)
     slope = float(np.abs(gradient * problem.units_of(mode)).max())
-    return mode, value, slope < 1e-3 * max(1.0, problem.data.n_obs**0.5)
+    return mode, value, slope < 1e-3 * max(1.0, problem.n_counted**0.5)
 
 
 def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
@@ -327,7 +306,7 @@ def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
     parameters = problem.constrain(vector[None])[:4]
     mixtures = standardise(*parameters, problem.center, problem.unit)
     log_weights, means, cholesky = (array[0] for array in mixtures)
-    total = problem.data.n_obs
+    total = problem.n_counted
     rows = 1.0 + total * np.exp(log_weights)
     sizes = np.empty(length)
     sizes[: len(means) - 1] = rows[:-1] ** -0.5
@@ -366,14 +345,14 @@ def is_degenerate(problem: Problem, target: Target, mode: Mode) -> bool:
         return False
     needed = layout.n_features + 1 if layout.correlation_sets > 1 else 2
     if target is Target.ML:
-        rows = parameters.weights[0] * problem.data.n_obs
+        rows = parameters.weights[0] * problem.n_counted
         covariances = parameters.covariances[0] / np.multiply.outer(problem.unit, problem.unit)
         thin = np.linalg.eigvalsh(covariances)[:, 0] < NARROW**2
         return bool(((rows < needed) | (thin & (rows < FEW * needed))).any())
     if mode.converged:
         return False  # on one row the density is flat as a scale of its own goes to 0
     concentration = problem.specification.weights.per_component(layout.n_components)
-    rows = parameters.weights[0] * (problem.data.n_obs + concentration.sum()) - concentration
+    rows = parameters.weights[0] * (problem.n_counted + concentration.sum()) - concentration
     return bool(((rows < needed) & (scales < NARROW)).any())
 
 

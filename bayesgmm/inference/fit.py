@@ -20,8 +20,10 @@ from bayesgmm.inference.crew import crew
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
+from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
+from bayesgmm.sample_weights import effective_rows
 
 if TYPE_CHECKING:
     import pymc
@@ -40,6 +42,8 @@ def fit(
     spec: "GaussianMixture | int | pymc.Model",
     *,
     measurement_error: Any = None,
+    sample_weight: Any = None,
+    labels: Any = None,
     method: str = "nuts",
     engine: str = "auto",
     draws: int = 1000,
@@ -64,6 +68,16 @@ def fit(
         Of the cells, in the units of `X`: standard deviations, shape (n_obs, n_features), or a
         covariance matrix for every row, shape (n_obs, n_features, n_features). 0 is a cell without
         error. What is fitted is then the mixture that the rows come from before errors are added.
+    sample_weight : array or Series, shape (n_obs,), optional
+        How many rows each stands for, at least 0: weight 2 is the row twice, 0 a row that is
+        only predicted. Their sum is the number of rows, so weights that only say how rows are to
+        be balanced should be scaled to sum to the number they are worth, ``sum(w)**2 / sum(w**2)``:
+        the attribute ``effective_rows``.
+    labels : array or Series, shape (n_obs,) or (n_obs, n_components), optional
+        The component of every row, 0 to K - 1, and -1 or missing where it is not known. Or for
+        every component whether a row may belong to it, True or False; or to what degree a, in
+        [0, 1], for soft labels: the density of the row is
+        ``sum_k weights[k] a[k] Normal(x | means[k], covariances[k])``.
     method : str, default "nuts"
         ``"nuts"``: draws of the posterior (by the telescoping sampler instead where the number of
         components is a `PriorOnComponents`). ``"laplace"``: of the Normal distribution around its
@@ -167,14 +181,17 @@ def fit(
         random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
-    data = prepare(X, measurement_error)
+    if model is not None:
+        sample_weight, labels = of_model(model, sample_weight, labels)
+    data = prepare(X, measurement_error, sample_weight)
     number = specification.n_components
     if not data.complete:
         _refuse_incomplete(number, model is not None or engine == "pymc")
     if isinstance(number, PriorOnComponents):
+        _refuse_unlearnt(sample_weight, labels)
         return _learnt(specification, number, data, options, progressbar)
     check_enough_rows(data, number)
-    problem = Problem.make(specification, data)
+    problem = Problem.make(specification, with_labels(data, labels, number))
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1
     with at_work(progressbar) as progress, crew(problem, n_masters):
@@ -205,7 +222,10 @@ def provenance(
     problem: Problem, options: Options, method: str, engine: str, began: float
 ) -> dict[str, str | int | float]:
     """Return the attributes of a fit that no method knows."""
+    weights = problem.data.sample_weight
+    weighted = {} if weights is None else {names.EFFECTIVE_ROWS: effective_rows(weights)}
     return {
+        **weighted,
         names.METHOD: method,
         names.ENGINE: engine,
         names.RANDOM_SEED: options.random_seed,
@@ -252,6 +272,29 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
         f"`spec` must be a GaussianMixture, a number of components or a PyMC model; got {spec!r} "
         f"of type {type(spec).__name__}. Write bg.fit(X, 3)."
     )
+
+
+def of_model(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, Any]:
+    """Return the weights and labels that a PyMC model was built with, refusing any others."""
+    given = {"sample_weight": sample_weight, "labels": labels}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be left out where `spec` is a PyMC model, which holds them; got an "
+                f"object of type {type(value).__name__}. Pass them to bg.build_model."
+            )
+    return getattr(model, names.SAMPLE_WEIGHT, None), getattr(model, names.ALLOWED, None)
+
+
+def _refuse_unlearnt(sample_weight: Any, labels: Any) -> None:
+    """Refuse what the telescoping sampler does not know of."""
+    for name, value in (("sample_weight", sample_weight), ("labels", labels)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be left out where the number of components has a prior: every row "
+                f"is one, and no component has a name; got an object of type "
+                f"{type(value).__name__}. Fit a known number."
+            )
 
 
 def _learnt(

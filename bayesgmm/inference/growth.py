@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.inference.em import (
-    SCREENED_ROWS,
     Mode,
     Target,
     climb,
@@ -14,6 +13,7 @@ from bayesgmm.inference.em import (
     finish,
     is_degenerate,
 )
+from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
@@ -46,11 +46,12 @@ def grow(problem: Problem, mode: Mode) -> tuple[Mode, ...]:
     -----
     O(N K^2 D^2) operations, on at most 5,000 rows, evenly spaced, but for the last climb.
     """
-    rows = np.ascontiguousarray(problem.rows[:, :: -(-problem.data.n_obs // SCREENED_ROWS)])
+    every = slice(None, None, -(-problem.data.n_obs // SCREENED_ROWS))
+    sample = Sample.whole(problem).some(every)
     log_weights, means, cholesky = standardise(*mode.parameters[:4], problem.center, problem.unit)
     climbed = [
-        climb(problem, Target.MAP, rows, labels)
-        for labels in _cuts(rows, log_weights, means, cholesky)
+        climb(problem, Target.MAP, sample, labels)
+        for labels in _cuts(sample.rows, log_weights, means, cholesky)
     ]
     best = distinct(one for one in climbed if one is not None)[:1]
     finished = [finish(problem, Target.MAP, one) for one in best]

@@ -177,7 +177,11 @@ def make_ready(problem: Problem, model: pm.Model | None, progress: Progress) -> 
         If the model was built for other data, or its variables have other shapes.
     """
     if model is None:
-        model = build_model(problem.specification, problem.data.labelled(problem.data.values))
+        data = problem.data
+        model = build_model(
+            problem.specification, data.labelled(data.values),
+            sample_weight=data.sample_weight, labels=data.allowed,
+        )  # fmt: skip
     _check_data(model, problem)
     stored, others = _stored(model, problem.data.n_obs)
     added = [variable.name for variable in model.free_RVs if variable.name not in OURS]

@@ -1,6 +1,7 @@
 """The pass, stopped half-way, for many draws of the parameters at once.
 
-All functions take the data feature by feature, shape (D, N), and S mixtures: log-weights (S, K),
+All functions take the data feature by feature, shape (D, N), or (D + K, N) with what is known of
+their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
 means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D). Costs are
 O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is the result.
 """
@@ -8,8 +9,9 @@ O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is th
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, copy_block, fill_whiteners
+from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
 from bayesgmm.kernels.marginal import marginal_factors
 from bayesgmm.kernels.patterns import groups_of, is_complete
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
@@ -32,9 +34,9 @@ def fill_draws(
 
     Parameters
     ----------
-    rows : array, shape (D, N)
-        With NaN where cells are missing, and more rows where there are measurement errors, as
-        `kernels.patterns` has it: what is written is then that of what is seen.
+    rows : array, shape (D', N)
+        As `kernels.patterns` has it, with NaN where cells are missing: what is written is then
+        that of what is seen.
     log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
     densities : array, shape (S, N) or (0, 0)
         Log densities, in nats.
@@ -46,18 +48,19 @@ def fill_draws(
         For every draw, the sum of component k's responsibilities over the rows labelled l.
     """
     n_dim = means.shape[2]
-    if is_complete(rows, n_dim):
+    if is_complete(rows, n_dim, means.shape[1]):
         fill_complete(
             rows, log_weights, means, cholesky, densities, responsibilities, labels, confusion
         )
         return
     confusion[:] = 0.0
-    for members, seen, errors in groups_of(rows, n_dim):
+    for members, seen, errors, lines in groups_of(rows, n_dim, means.shape[1]):
         drawn = np.empty((len(densities), members.size if densities.size else 0))
-        shares = np.zeros((*responsibilities.shape[:2], members.size if responsibilities.size else 0))
+        n_shared = members.size if responsibilities.size else 0
+        shares = np.zeros((*responsibilities.shape[:2], n_shared))
         confused = np.empty(confusion.shape)
         fill_complete(
-            np.ascontiguousarray(rows[np.ix_(seen, members)]), log_weights,
+            np.ascontiguousarray(rows[np.ix_(lines, members)]), log_weights,
             np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip
@@ -98,7 +101,7 @@ def fill_complete(
             n = min(size, n_rows - start)
             direct = n == size and n_dim <= FEW
             if not direct:
-                copy_block(rows, start, n, size, copied)
+                copy_block(rows, start, n, size, n_dim, copied)
             padded = (n + PADDING - 1) // PADDING * PADDING
             for k in range(n_components):
                 constant = log_weights[s, k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
@@ -107,6 +110,8 @@ def fill_complete(
                     n_rows if direct else size, means[s, k], whiteners[k], constant,
                     y, size, lp[k * size :], padded,
                 )  # fmt: skip
+            if rows.shape[0] > n_dim:
+                add_offsets(rows, start, n, size, n_dim, lp)
             softmax_block(lp, size, n_components, ones, density, padded)
             if densities.size > 0:
                 for i in range(n):

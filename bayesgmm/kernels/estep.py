@@ -6,6 +6,8 @@ of the covariance ("whitener") give, with y = W_k (x - mu_k),
     lp_ik = log weight_k + log Normal(x_i | mu_k, Sigma_k) = c_k - |y|^2 / 2
     r_ik = softmax over k of lp_ik          log density_i = logsumexp over k of lp_ik
 
+(with what is known of row i's label, a number a_ik in [0, 1], log a_ik added to lp_ik)
+
 and the moments n_k = sum r, s_k = sum r y, S_k = sum r y y'. These are the E-step of EM, and by
 Fisher's identity all that the gradient needs.
 
@@ -24,6 +26,7 @@ import numpy as np
 from numba import carray, types
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.blocks import add_offsets, copy_block, gather
 from bayesgmm.kernels.compiled import callback, kernel, linked
 from bayesgmm.kernels.crew import (
     BOARD,
@@ -40,7 +43,7 @@ from bayesgmm.kernels.crew import (
     take_board,
     write,
 )
-from bayesgmm.kernels.lanes import LANES, floats_at, integers_at
+from bayesgmm.kernels.lanes import floats_at, integers_at
 from bayesgmm.kernels.tiles import (
     PADDING,
     add_moments,
@@ -50,7 +53,6 @@ from bayesgmm.kernels.tiles import (
 )
 
 type Array = NDArray[np.float64]
-type Labels = NDArray[np.int64]
 
 BLOCK: Final = 256
 """Rows worked on at a time, at most."""
@@ -70,9 +72,6 @@ ways would push each other out: they are copied, block by block.
 
 NEGLIGIBLE: Final = 1e-30
 """Responsibility whose part in the moments of a million rows is below their rounding."""
-
-GATHERED: Final = 4
-"""One row in so many, or fewer, are worth a copy of their own."""
 
 WORTH: Final = 1 << 21
 """Size of a part in multiplications or so: some tens of microseconds."""
@@ -125,60 +124,6 @@ def block_size(n_rows: int, n_components: int, n_dim: int) -> int:
 
 
 @kernel
-def copy_block(rows: Array, start: int, n: int, size: int, x: Array) -> None:
-    """Copy n rows from `start` on to x, shape (D, size), and zeros beyond them."""
-    for d in range(rows.shape[0]):
-        for i in range(n):
-            x[d * size + i] = rows[d, start + i]
-        for i in range(n, size):
-            x[d * size + i] = 0.0
-
-
-@kernel
-def _gather(
-    y: Array, stride: int, r: Array, negligible: float, n: int, n_dim: int, index: Labels,
-    gathered: Array,
-) -> int:  # fmt: skip
-    """Copy the rows of a block whose share in a component matters, if they are few.
-
-    Parameters
-    ----------
-    y, stride, r
-        As `add_moments` takes them.
-    negligible : float
-        Shares up to this size do not matter.
-    n, n_dim : int
-    index : array of int, shape (n,)
-        For work.
-    gathered : array
-        Overwritten with r, and then y, of those rows.
-
-    Returns
-    -------
-    int
-        Their number, with zeros added up to a multiple of `LANES`; -1 if they are too many for
-        the copy to pay.
-    """
-    kept = 0
-    for i in range(n):
-        index[kept] = i
-        kept += 1 if abs(r[i]) > negligible else 0
-    if kept * GATHERED > n:
-        return -1
-    padded = (kept + LANES - 1) // LANES * LANES
-    for j in range(kept):
-        gathered[j] = r[index[j]]
-    gathered[kept:padded] = 0.0
-    for d in range(n_dim):
-        start = d * stride
-        out = start + stride
-        for j in range(kept):
-            gathered[out + j] = y[start + index[j]]
-        gathered[out + kept : out + padded] = 0.0
-    return padded
-
-
-@kernel
 def _pass(
     rows: Array,
     row_weights: Array,
@@ -193,8 +138,8 @@ def _pass(
     second: Array,
 ) -> float:
     """Do what `e_step` says for the rows from `begin` to `end`, lower triangles alone."""
-    n_dim, n_rows = rows.shape
-    n_components = means.shape[0]
+    n_rows = rows.shape[1]
+    n_components, n_dim = means.shape
     size = block_size(end - begin, n_components, n_dim)
     flat = rows.ravel()
     buffer = np.empty((2 * n_dim + n_components * (n_dim + 1) + 3) * size)
@@ -212,7 +157,7 @@ def _pass(
         n = min(size, end - start)
         direct = n == size and n_dim <= FEW
         if not direct:
-            copy_block(rows, start, n, size, copied)
+            copy_block(rows, start, n, size, n_dim, copied)
         padded = (n + PADDING - 1) // PADDING * PADDING
         for k in range(n_components):
             constant = log_weights[k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
@@ -221,6 +166,8 @@ def _pass(
                 means[k], whiteners[k], constant,
                 y[k * n_dim * size :], size, lp[k * size :], padded,
             )  # fmt: skip
+        if rows.shape[0] > n_dim:
+            add_offsets(rows, start, n, size, n_dim, lp)
         largest = 1.0
         if weighted:
             largest = 0.0
@@ -234,7 +181,7 @@ def _pass(
         for k in range(n_components):
             of_y, r, used = y[k * n_dim * size :], lp[k * size :], padded
             if n_dim > FEW:
-                kept = _gather(of_y, size, r, NEGLIGIBLE * largest, n, n_dim, index, gathered)
+                kept = gather(of_y, size, r, NEGLIGIBLE * largest, n, n_dim, index, gathered)
                 if kept >= 0:
                     of_y, r, used = gathered[size:], gathered, kept
             add_moments(of_y, size, r, counts[k:], first[k], second[k], used)
@@ -245,7 +192,8 @@ def _pass(
 N_DIM, N_ROWS, N_WEIGHTS, N_COMPONENTS, N_PARTS = 0, 1, 2, 3, 4
 ROWS, ROW_WEIGHTS, LOG_WEIGHTS, MEANS, WHITENERS, LOG_DETERMINANTS = 5, 6, 7, 8, 9, 10
 RESULTS: Final = 11
-JOB_SIZE: Final = 12
+N_LINES: Final = 12
+JOB_SIZE: Final = 13
 
 _SIGNATURE: Final = types.void(types.int64, types.int64)
 
@@ -263,7 +211,7 @@ def _part_c(job_address, part):  # type: ignore[no-untyped-def]
     sums = 1 + k
     products = sums + k * n_dim
     result[0] = _pass(
-        carray(floats_at(job[ROWS]), (n_dim, n_rows)),
+        carray(floats_at(job[ROWS]), (job[N_LINES], n_rows)),
         carray(floats_at(job[ROW_WEIGHTS]), job[N_WEIGHTS]),
         begin,
         end,
@@ -343,8 +291,9 @@ def e_step(
 
     Parameters
     ----------
-    rows : array, shape (D, N)
-        The data, feature by feature. This and all other arrays are C-contiguous.
+    rows : array, shape (D, N) or (D + K, N)
+        The data, feature by feature; below them, if labels are known, what is added to the log
+        densities of the components, -inf forbids one. This and all other arrays are C-contiguous.
     row_weights : array, shape (N,) or (0,)
         Multiply each row's part of the log-likelihood and of the statistics; empty for 1.
     log_weights, means : arrays, shapes (K,) and (K, D)
@@ -364,8 +313,8 @@ def e_step(
     each of at most 256 rows. Divided into up to 16 parts, by its size alone, which threads of a
     `crew` may do: the result is the same to the last bit.
     """
-    n_dim, n_rows = rows.shape
-    n_components = log_weights.size
+    n_rows = rows.shape[1]
+    n_components, n_dim = means.shape
     count = n_parts(n_rows, n_components, n_dim)
     width = result_size(n_components, n_dim)
     results = np.empty((count, width))
@@ -375,7 +324,7 @@ def e_step(
     job[ROWS], job[ROW_WEIGHTS] = rows.ctypes.data, row_weights.ctypes.data
     job[LOG_WEIGHTS], job[MEANS] = log_weights.ctypes.data, means.ctypes.data
     job[WHITENERS], job[LOG_DETERMINANTS] = whiteners.ctypes.data, log_determinants.ctypes.data
-    job[RESULTS] = results.ctypes.data
+    job[RESULTS], job[N_LINES] = results.ctypes.data, rows.shape[0]
     _do_parts(job.ctypes.data, count)
     total = results[0]
     for part in range(1, count):

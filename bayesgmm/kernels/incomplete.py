@@ -115,6 +115,8 @@ def few_rows(
                 total += entry * entry
                 determinant += math.log(cholesky[k, d, d])
             lp[k] = log_weights[k] - determinant - 0.5 * total
+            if rows.shape[0] > n_dim:
+                lp[k] += rows[n_dim + k, i]
             peak = max(peak, lp[k])
         mass = 0.0
         for k in range(k_all):
@@ -151,7 +153,7 @@ def expected_moments(
 
     Parameters
     ----------
-    rows : array, shape (D, N)
+    rows : array, shape (D, N) or (D + K, N)
         The complete rows.
     row_weights : array, shape (N + M,) or (0,)
         Of these, and then of the others.
@@ -211,14 +213,15 @@ def expected_moments(
             moments = work[p + 2 * size : p + 3 * size].reshape(k_all, d, d)
             p += 3 * size
             bases = work[p : p + k_all * d * (n_dim + width)].reshape(k_all, d, n_dim + width)
-        at += 3
+        n_lines = int(groups[at + 3])
+        at += 4
         for i in range(d):
             seen[i] = int(groups[at + i])
         at += d
         errors = groups[at : at + d * width]
         at += d * width
-        cells = groups[at : at + d * n].reshape(d, n)
-        at += d * n
+        cells = groups[at : at + n_lines * n].reshape(n_lines, n)
+        at += n_lines * n
         for k in range(k_all):
             for i in range(d):
                 their_means[k, i] = means[k, seen[i]]
@@ -238,7 +241,5 @@ def expected_moments(
         done += n
         for k in range(k_all):
             counts[k] += their_counts[k]
-            add_expected(
-                bases[k], their_counts[k], sums[k], moments[k], row, first[k], second[k]
-            )
+            add_expected(bases[k], their_counts[k], sums[k], moments[k], row, first[k], second[k])
     return value

@@ -26,11 +26,12 @@ _DOUBLES: Final = types.CPointer(types.float64)
 def _refuse_mismatch(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> None:
     """Refuse shapes that do not belong together, before memory is read that is not theirs."""
     n_components, n_dim = means.shape
-    wrong = rows.shape[0] != n_dim or rows.shape[1] == 0 or log_weights.size != n_components
+    wrong = rows.shape[0] != n_dim and rows.shape[0] != n_dim + n_components
+    wrong |= rows.shape[1] == 0 or log_weights.size != n_components
     if wrong or cholesky.shape != (n_components, n_dim, n_dim):
         raise ValueError(
-            "rows, log_weights, means and cholesky must have shapes (D, N), (K,), (K, D) and "
-            "(K, D, D) with the same D and K, and N at least 1."
+            "rows, log_weights, means and cholesky must have shapes (D, N) or (D + K, N), (K,), "
+            "(K, D) and (K, D, D) with the same D and K, and N at least 1."
         )
 
 
@@ -40,7 +41,7 @@ def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array
 
     Parameters
     ----------
-    rows : array, shape (D, N)
+    rows : array, shape (D, N) or (D + K, N)
     log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
 
     Returns
@@ -72,7 +73,7 @@ def density_slopes(
 
     Parameters
     ----------
-    rows : array, shape (D, N)
+    rows : array, shape (D, N) or (D + K, N)
     log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
     row_slopes : array, shape (N,)
         Of any sign.
@@ -111,15 +112,15 @@ def write(values: Array, out: Array) -> None:
         out[i] = values[i]
 
 
-_DENSITIES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 5)
-_SLOPES: Final = types.void(_SIZE, _SIZE, _SIZE, *[_DOUBLES] * 8)
+_DENSITIES: Final = types.void(*[_SIZE] * 4, *[_DOUBLES] * 5)
+_SLOPES: Final = types.void(*[_SIZE] * 4, *[_DOUBLES] * 8)
 
 
 @callback(_DENSITIES)
-def _log_densities_c(n_dim, n_rows, k, rows, log_weights, means, cholesky, out):  # type: ignore[no-untyped-def]
+def _log_densities_c(n_lines, n_rows, n_dim, k, rows, log_weights, means, cholesky, out):  # type: ignore[no-untyped-def]
     """Write what `log_densities` returns."""
     densities = log_densities(
-        carray(rows, (n_dim, n_rows)),
+        carray(rows, (n_lines, n_rows)),
         carray(log_weights, (k,)),
         carray(means, (k, n_dim)),
         carray(cholesky, (k, n_dim, n_dim)),
@@ -129,11 +130,22 @@ def _log_densities_c(n_dim, n_rows, k, rows, log_weights, means, cholesky, out):
 
 @callback(_SLOPES)
 def _density_slopes_c(  # type: ignore[no-untyped-def]
-    n_dim, n_rows, k, rows, log_weights, means, cholesky, row_slopes, out, out_means, out_cholesky
+    n_lines,
+    n_rows,
+    n_dim,
+    k,
+    rows,
+    log_weights,
+    means,
+    cholesky,
+    row_slopes,
+    out,
+    out_means,
+    out_cholesky,
 ):
     """Write what `density_slopes` returns."""
     by_log_weights, by_means, by_cholesky = density_slopes(
-        carray(rows, (n_dim, n_rows)),
+        carray(rows, (n_lines, n_rows)),
         carray(log_weights, (k,)),
         carray(means, (k, n_dim)),
         carray(cholesky, (k, n_dim, n_dim)),
@@ -158,7 +170,7 @@ def linked_log_densities(rows, log_weights, means, cholesky):  # type: ignore[no
     cholesky = np.ascontiguousarray(cholesky)
     result = np.empty(rows.shape[1])
     _log_densities_x(
-        rows.shape[0], rows.shape[1], log_weights.size,
+        rows.shape[0], rows.shape[1], means.shape[1], log_weights.size,
         rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, result.ctypes,
     )  # fmt: skip
     return result
@@ -176,7 +188,7 @@ def linked_density_slopes(rows, log_weights, means, cholesky, row_slopes):  # ty
     by_means = np.empty(means.shape)
     by_cholesky = np.empty(cholesky.shape)
     _density_slopes_x(
-        rows.shape[0], rows.shape[1], log_weights.size,
+        rows.shape[0], rows.shape[1], means.shape[1], log_weights.size,
         rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, row_slopes.ctypes,
         result.ctypes, by_means.ctypes, by_cholesky.ctypes,
     )  # fmt: skip

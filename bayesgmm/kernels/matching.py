@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.likeness import fill_affinities
-from bayesgmm.kernels.relabel import order_of, partition_of
+from bayesgmm.kernels.relabel import order_within, partition_of
 from bayesgmm.kernels.stephens import Mixtures, confusions, leads, match_each, relabel
 from bayesgmm.kernels.threads import over_draws
 
@@ -25,13 +25,18 @@ def every_so_many(n_obs: int) -> int:
 
 
 def match_draws(
-    rows: Array, mixtures: Mixtures, pivot: int, method: str, partition: Labels | None = None
+    rows: Array,
+    mixtures: Mixtures,
+    pivot: int,
+    method: str,
+    partition: Labels | None = None,
+    groups: Labels | None = None,
 ) -> tuple[Labels, Array]:
     """Match the components of all draws to one another, and order them.
 
     Parameters
     ----------
-    rows : array, shape (D, N)
+    rows : array, shape (D, N) or (D + K, N)
         Standardised data.
     mixtures : tuple of arrays
         Shapes (S, K), (S, K, D), (S, K, D, D).
@@ -42,13 +47,15 @@ def match_draws(
     partition : array of int, shape (N,), optional
         To begin with in place of the pivot's: labels 0 .. K - 1; for ``"labels"``, -1 of rows
         whose label is not known.
+    groups : array of int, shape (K,), optional
+        Components with the same number may swap names; by default all.
 
     Returns
     -------
     permutation : array of int, shape (S, K)
         ``aligned[s, j] = raw[s, permutation[s, j]]``. Components are in the order of their
-        aligned means in the first feature; with ``"labels"``, component j is label j, and those
-        without a label are in that order.
+        aligned means in the first feature, those of every group in its places; with ``"labels"``,
+        component j is label j, and those without a label are in that order.
     margin : array, shape (S,)
         Share of the rows, in [0, 1], by which the matching beats the best other one; 1 if there
         is only one component.
@@ -59,8 +66,11 @@ def match_draws(
     """
     log_weights, means, cholesky = mixtures
     n_draws, n_components = log_weights.shape
-    if n_components == 1:
-        return np.zeros((n_draws, 1), dtype=np.int64), np.ones(n_draws)
+    if groups is None:
+        groups = np.zeros(n_components, dtype=np.int64)
+    alike = groups[:, None] == groups
+    if np.unique(groups).size == n_components:  # there is but one naming
+        return np.tile(np.arange(n_components), (n_draws, 1)), np.ones(n_draws)
     known = np.zeros(n_components, dtype=bool)
     some = slice(None, None, every_so_many(rows.shape[1]))
     if method == "labels" and partition is not None:
@@ -72,20 +82,22 @@ def match_draws(
     else:
         labels = partition[some]
     if method == "parameters":
-        permutation = _alike(mixtures, pivot)
-        lead = leads(confusions(some_rows, mixtures, labels), permutation)
+        permutation = _most_alike(mixtures, pivot, alike)
+        confusion = confusions(some_rows, mixtures, labels)
+        confusion[:, ~alike] = -np.inf
+        lead = leads(confusion, permutation)
     else:
         rule = "ecr" if method == "labels" else method
-        permutation, lead = relabel(some_rows, mixtures, labels, rule)
+        permutation, lead = relabel(some_rows, mixtures, labels, rule, alike)
     which = np.arange(n_draws)[:, None]
     average = means[which, permutation].mean(axis=0)
-    order = np.arange(n_components)
-    order[~known] = order[~known][order_of(average[~known])]
+    named = np.where(known, groups.max() + 1 + np.arange(n_components), groups)
+    order = order_within(named, average)
     margin = np.minimum(lead.min(axis=1) / some_rows.shape[1], 1.0)
     return np.ascontiguousarray(permutation[:, order]), margin
 
 
-def _alike(mixtures: Mixtures, pivot: int) -> Labels:
+def _most_alike(mixtures: Mixtures, pivot: int, alike: NDArray[np.bool_]) -> Labels:
     """Return the matching of all draws to one that makes components most alike."""
     log_weights, means, cholesky = mixtures
     permutation = np.empty(log_weights.shape, dtype=np.int64)
@@ -93,6 +105,7 @@ def _alike(mixtures: Mixtures, pivot: int) -> Labels:
     def do(part: slice) -> None:
         gains = np.empty((part.stop - part.start, *2 * log_weights.shape[1:]))
         fill_affinities(means[part], cholesky[part], means[pivot], cholesky[pivot], gains)
+        gains[:, ~alike] = -np.inf
         match_each(gains, permutation[part], np.empty(len(gains)))
 
     over_draws(do, len(permutation))

@@ -1,8 +1,9 @@
 """Rows by what is seen of them: which cells are missing, and the errors of the others.
 
-Rows are the columns of an array of shape (D, N), (2 D, N) or (D + D (D + 1) / 2, N): D
-cells, NaN where missing; then nothing, or the standard deviations of their errors, or the lower
-triangle of the Cholesky factor of the errors' covariance, row by row.
+Rows are the columns of an array of shape (D', N): D cells, NaN where missing; then nothing, or K
+logarithms of what is known of the label (`kernels.estep.e_step`); and then nothing, or the standard
+deviations of the cells' errors, or the lower triangle of a Cholesky factor of the errors'
+covariance, row by row. Where there are errors there are labels, be it zeros for an unknown one.
 """
 
 from collections.abc import Iterator
@@ -29,33 +30,37 @@ class Group(NamedTuple):
         Which features are not missing.
     errors : array, shape (d, W)
         A factor E_o of the covariance of their errors; W = 0 if there are none.
+    lines : array of int, shape (d,) or (d + K,)
+        Where the cells that are seen stand, and what is known of the labels.
     """
 
     members: Labels
     seen: Labels
     errors: Array
+    lines: Labels
 
 
-def is_complete(rows: Array, n_dim: int) -> bool:
+def is_complete(rows: Array, n_dim: int, n_components: int) -> bool:
     """Tell whether no cell of some rows is missing or measured with error."""
-    return rows.shape[0] == n_dim and not np.isnan(rows).any()
+    return rows.shape[0] <= n_dim + n_components and not np.isnan(rows[:n_dim]).any()
 
 
-def groups_of(rows: Array, n_dim: int) -> Iterator[Group]:
+def groups_of(rows: Array, n_dim: int, n_components: int) -> Iterator[Group]:
     """Yield the rows of which the same is seen, complete ones first.
 
     Parameters
     ----------
-    rows : array, shape (D, N), (2 D, N) or (D + D (D + 1) / 2, N)
-    n_dim : int
-        D.
+    rows : array, shape (D', N)
+    n_dim, n_components : int
+        D and K.
 
     Notes
     -----
     O(N D log N) operations; O(N D^2 log N) where errors are correlated.
     """
     there = ~np.isnan(rows[:n_dim])
-    errors = rows[n_dim:] + 0.0  # of missing cells they do not matter; -0 is 0
+    n_known = min(n_dim + n_components, rows.shape[0])
+    errors = rows[n_known:] + 0.0  # of missing cells they do not matter; -0 is 0
     if len(errors) == n_dim:
         errors[~there] = 0.0
     keys = np.ascontiguousarray(np.concatenate([~there, errors]).T)
@@ -65,7 +70,8 @@ def groups_of(rows: Array, n_dim: int) -> Iterator[Group]:
     for members in np.split(order, edges):
         key = keys[members[0]]
         seen = np.flatnonzero(key[:n_dim] == 0.0)
-        yield Group(np.sort(members), seen, _factor_of(key[n_dim:], n_dim)[seen])
+        lines = np.concatenate((seen, np.arange(n_dim, n_known)))
+        yield Group(np.sort(members), seen, _factor_of(key[n_dim:], n_dim)[seen], lines)
 
 
 def _factor_of(errors: Array, n_dim: int) -> Array:
@@ -79,14 +85,14 @@ def _factor_of(errors: Array, n_dim: int) -> Array:
     return factor
 
 
-def pack_groups(rows: Array, n_dim: int) -> tuple[Labels, int, Array]:
+def pack_groups(rows: Array, n_dim: int, n_components: int) -> tuple[Labels, int, Array]:
     """Return rows as `expected_moments` reads them.
 
     Parameters
     ----------
-    rows : array, shape (D, N), (2 D, N) or (D + D (D + 1) / 2, N)
-    n_dim : int
-        D.
+    rows : array, shape (D', N)
+    n_dim, n_components : int
+        D and K.
 
     Returns
     -------
@@ -95,16 +101,16 @@ def pack_groups(rows: Array, n_dim: int) -> tuple[Labels, int, Array]:
     n_complete : int
         How many come first that are complete.
     groups : array
-        The others, one group after another: n, d, W, seen (d), errors (d x W), cells (d x n).
+        The others, one group after another: n, d, W, l, seen (d), errors (d x W), lines (l x n).
     """
     order, n_complete, parts = [], 0, [NO_GROUPS]
-    for group in groups_of(rows, n_dim):
+    for group in groups_of(rows, n_dim, n_components):
         order.append(group.members)
         if group.seen.size == n_dim and group.errors.size == 0:
             n_complete += group.members.size
             continue
-        sizes = (group.members.size, *group.errors.shape)
-        cells = rows[np.ix_(group.seen, group.members)]
+        sizes = (group.members.size, *group.errors.shape, group.lines.size)
+        lines = rows[np.ix_(group.lines, group.members)]
         parts += [np.array(sizes, float), group.seen.astype(float), group.errors.ravel()]
-        parts.append(cells.ravel())
+        parts.append(lines.ravel())
     return np.concatenate(order), n_complete, np.concatenate(parts)

@@ -5,7 +5,8 @@ depends on nothing and it is compiled once per machine:
 
     header | concentration (K) | location (D) | 1 / scale (D) | 1 / tau (C) | floor (C)
            | Beta shapes of the partial correlations (D (D - 1) / 2)
-           | row weights (N or 0) | complete rows (D x N') | other rows (as `pack_groups` has them)
+           | row weights (N or 0) | complete rows (D x N', or (D + K) x N' where labels are known)
+           | other rows (as `pack_groups` has them)
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.
@@ -40,7 +41,8 @@ LAYOUT: Final = 2  # five entries
 CONSTANT: Final = 7
 PRIOR: Final = 8
 N_WEIGHTS: Final = 9
-HEADER: Final = 10
+N_OFFSETS: Final = 10
+HEADER: Final = 11
 
 
 def pack_problem(
@@ -62,9 +64,8 @@ def pack_problem(
     Parameters
     ----------
     layout : Layout
-    rows : array, shape (D, N)
-        Standardised data, feature by feature; with NaN where cells are missing, and more rows
-        where there are measurement errors, as `kernels.patterns` has it.
+    rows : array, shape (D', N)
+        Standardised data, as `kernels.patterns` has it.
     concentration, location, scale : arrays, shapes (K,), (D,), (D,)
         Hyperparameters of weights and means; the latter of the standardised data.
     tau : array, shape (C,)
@@ -81,17 +82,18 @@ def pack_problem(
 
     Returns
     -------
-    array, shape (10 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N),) if all rows are complete
+    array, shape (11 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N) (+ N K),) if all rows are complete
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
     constant = -n_eff * float(np.log(unit).sum())
     groups = NO_GROUPS
-    if not is_complete(rows, n_dim):
+    if not is_complete(rows, n_dim, layout.n_components):
         missing = np.isnan(rows[:n_dim])
-        constant += float(np.log(unit) @ (missing @ row_weights if row_weights.size else missing.sum(axis=1)))
-        order, n_rows, groups = pack_groups(rows, n_dim)
-        rows = rows[:n_dim, order[:n_rows]]
+        times = missing @ row_weights if row_weights.size else missing.sum(axis=1)
+        constant += float(np.log(unit) @ times)
+        order, n_rows, groups = pack_groups(rows, n_dim, layout.n_components)
+        rows = rows[: n_dim + layout.n_components, order[:n_rows]]
         row_weights = row_weights[order] if row_weights.size else row_weights
     if prior:
         constant += prior_constant(layout, concentration, scale * unit, tau, floor, eta)
@@ -100,6 +102,7 @@ def pack_problem(
     header[LAYOUT : LAYOUT + 5] = layout
     header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
+    header[N_OFFSETS] = rows.shape[0] - n_dim
     columns = np.array([column for row in range(n_dim) for column in range(row)], dtype=float)
     shapes = eta + 0.5 * (n_dim - 2 - columns)
     parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes)
@@ -107,7 +110,8 @@ def pack_problem(
     complete = head.size + rows.size
     problem = np.empty(complete + groups.size)
     problem[: head.size], problem[complete:] = head, groups
-    problem[head.size : complete].reshape(rows.shape)[:] = rows  # the only copy of what may be large
+    lines = problem[head.size : complete].reshape(rows.shape)
+    lines[:] = rows  # the only copy of what may be large
     problem[LENGTH] = problem.size
     return problem
 
@@ -239,8 +243,9 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     n_weights = int(problem[N_WEIGHTS])
     row_weights = problem[at : at + n_weights]
     at += n_weights
-    rows = problem[at : at + n_dim * n_rows].reshape(n_dim, n_rows)
-    groups = problem[at + n_dim * n_rows :]
+    n_lines = n_dim + int(problem[N_OFFSETS])
+    rows = problem[at : at + n_lines * n_rows].reshape(n_lines, n_rows)
+    groups = problem[at + n_lines * n_rows :]
 
     # views of few arrays: to allocate one costs as much as a small product
     vectors = np.empty((3, k_all))

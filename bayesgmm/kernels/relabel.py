@@ -43,3 +43,12 @@ def order_of(means: Array) -> Labels:
         Increasing in the first feature; ties are broken by the next.
     """
     return np.asarray(np.lexsort(means.T[::-1]), dtype=np.int64)
+
+
+def order_within(groups: Labels, means: Array) -> Labels:
+    """Return the order of components, shape (K,), those of every group in its own places."""
+    order = np.arange(len(means))
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        order[places] = places[order_of(means[places])]
+    return order

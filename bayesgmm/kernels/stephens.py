@@ -52,7 +52,13 @@ class Relabelled(NamedTuple):
     lead: Array
 
 
-def relabel(rows: Array, mixtures: Mixtures, labels: Labels, rule: str) -> Relabelled:
+def relabel(
+    rows: Array,
+    mixtures: Mixtures,
+    labels: Labels,
+    rule: str,
+    alike: NDArray[np.bool_] | None = None,
+) -> Relabelled:
     """Match the components of all draws to one another.
 
     Parameters
@@ -65,6 +71,8 @@ def relabel(rows: Array, mixtures: Mixtures, labels: Labels, rule: str) -> Relab
         The partition to begin with, values in 0 .. K - 1.
     rule : str
         ``"ecr"``, ``"ecr_iterative"`` or ``"stephens"``.
+    alike : array of bool, shape (K, K), optional
+        Pairs of components that may swap names; by default all.
 
     Returns
     -------
@@ -76,13 +84,13 @@ def relabel(rows: Array, mixtures: Mixtures, labels: Labels, rule: str) -> Relab
     at the least for the others, five or so where components overlap. S K^4 in the end. In as many
     threads as there are cores; memory O(S K^2 + K N).
     """
-    current = _match(rows, mixtures, labels, None)
+    current = _match(rows, mixtures, labels, None, alike)
     confusion = current.confusion
     reached = -np.inf if rule == "stephens" else current.gain
     for _ in range(0 if rule == "ecr" else PASSES):
         partition = np.asarray(current.mean.argmax(axis=0), dtype=np.int64)
         targets = np.log(np.maximum(current.mean, LEAST)) if rule == "stephens" else None
-        following = _match(rows, mixtures, partition, targets)
+        following = _match(rows, mixtures, partition, targets, alike)
         confusion = following.confusion
         if np.array_equal(
             following.permutation, current.permutation
@@ -166,7 +174,13 @@ class _Matched(NamedTuple):
     mean: Array
 
 
-def _match(rows: Array, mixtures: Mixtures, labels: Labels, targets: Array | None) -> _Matched:
+def _match(
+    rows: Array,
+    mixtures: Mixtures,
+    labels: Labels,
+    targets: Array | None,
+    alike: NDArray[np.bool_] | None,
+) -> _Matched:
     """Match all draws to targets, shape (K, N), or else to a partition, and average them."""
     n_draws, n_components = mixtures[0].shape
     confusion = np.empty((n_draws, n_components, n_components))
@@ -181,6 +195,9 @@ def _match(rows: Array, mixtures: Mixtures, labels: Labels, targets: Array | Non
             if targets is not None:
                 gains = np.empty_like(gains)
                 fill_gains(shares, targets, gains)
+            if alike is not None:
+                confusion[some][:, ~alike] = -np.inf
+                gains[:, ~alike] = -np.inf
             match_each(gains, permutation[some], gain[some])
             add_relabelled(shares, permutation[some], total)
         return total

@@ -12,10 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.data import Data
+from bayesgmm.data import Data, prepare
+from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.records import records_of
 from bayesgmm.tree import schema, storage
+
+type Array = NDArray[np.float64]
 
 _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
 """Whose versions are noted, if they are loaded when the tree is built."""
@@ -99,12 +101,8 @@ def build(
     groups: dict[str, Mapping[str, Any]] = {
         names.POSTERIOR: posterior,
         names.SAMPLE_STATS: sample_stats,
-        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit},
+        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit, **_said(data)},
     }
-    if data.errors is not None:
-        dims = (names.OBS, names.FEATURE, names.FEATURE2)[: data.errors.ndim]
-        errors = xr.Variable(dims, data.errors)
-        groups[names.CONSTANT_DATA] = {**groups[names.CONSTANT_DATA], names.MEASUREMENT_ERROR: errors}
     if log_likelihood is not None:
         groups[names.LOG_LIKELIHOOD] = {names.X: log_likelihood}
     if alignment is not None:
@@ -308,19 +306,37 @@ def features(tree: xr.DataTree) -> list[Any]:
     return labels
 
 
-def observed(tree: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Return the data of a fit, dims (obs, feature), and their measurement errors, or None."""
+def observed(tree: xr.DataTree) -> tuple[Array, Array | None, Array | None]:
+    """Return the rows of a fit, their measurement errors, and what is known of their labels.
+
+    Arrays along ``obs`` first, as `Data` has them; None where nothing was said.
+    """
     X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
     constant = tree[names.CONSTANT_DATA].dataset
-    if names.MEASUREMENT_ERROR not in constant:
-        return X, None
-    return X, constant[names.MEASUREMENT_ERROR].transpose(names.OBS, names.FEATURE, ...)
+    errors, allowed = (constant.get(name) for name in (names.MEASUREMENT_ERROR, names.ALLOWED))
+    if errors is not None:
+        errors = errors.transpose(names.OBS, names.FEATURE, ...).values
+    if allowed is not None:
+        allowed = allowed.transpose(names.OBS, names.COMPONENT).values
+    return X.values, errors, allowed
 
 
-def records(tree: xr.DataTree) -> NDArray[np.float64]:
-    """Return the rows of a fit with their measurement errors, shape (n_obs, D')."""
-    X, errors = observed(tree)
-    return records_of(X.values, None if errors is None else errors.values)
+def fitted_data(tree: xr.DataTree) -> Data:
+    """Return the rows that were fitted, with all that was said of them."""
+    X = tree[names.OBSERVED_DATA].dataset[names.X]
+    _, errors, allowed = observed(tree)
+    weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
+    data = prepare(X, errors, weights)
+    return with_labels(data, allowed, tree[names.POSTERIOR].sizes[names.COMPONENT])
+
+
+def _said(data: Data) -> dict[str, Any]:
+    """Return what was said of the rows beside their cells."""
+    said: dict[str, Any] = {names.SAMPLE_WEIGHT: data.sample_weight, names.ALLOWED: data.allowed}
+    if data.errors is not None:
+        dims = (names.OBS, names.FEATURE, names.FEATURE2)[: data.errors.ndim]
+        said[names.MEASUREMENT_ERROR] = xr.Variable(dims, data.errors)
+    return {name: values for name, values in said.items() if values is not None}
 
 
 def _dataset(
@@ -333,7 +349,8 @@ def _dataset(
             variables[name] = array
             continue
         further = (f"{name}_dim_{i}" for i in range(np.ndim(array) - len(schema.SAMPLE)))
-        due = schema.SCHEMA[group].get(name, schema.Due((*schema.SAMPLE, *further)))
+        usual = schema.Due((*schema.SAMPLE, *further))
+        due = (schema.SCHEMA[group] | schema.OPTIONAL.get(group, {})).get(name, usual)
         variables[name] = xr.Variable(due.dims, array)
     used = {dim for variable in variables.values() for dim in variable.dims}
     return xr.Dataset(

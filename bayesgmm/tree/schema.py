@@ -52,6 +52,14 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 }
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 
+OPTIONAL: Final[dict[str, dict[str, Due]]] = {
+    names.CONSTANT_DATA: {
+        names.SAMPLE_WEIGHT: Due((names.OBS,)),
+        names.ALLOWED: Due((names.OBS, names.COMPONENT)),
+    },
+}
+"""The same of variables that fits may have."""
+
 REQUIRED: Final = (
     names.POSTERIOR, names.SAMPLE_STATS, names.OBSERVED_DATA, names.CONSTANT_DATA
 )  # fmt: skip
@@ -117,7 +125,11 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
 def _faults_of_group(tree: xr.DataTree, group: str) -> Iterator[str]:
     """Yield what is wrong with one group: variables first, then labels."""
     dataset = tree[group].to_dataset()
-    for name, due in SCHEMA[group].items():
+    there = {
+        name: due for name, due in OPTIONAL.get(group, {}).items() if name in dataset.data_vars
+    }
+    dues = SCHEMA[group] | there
+    for name, due in dues.items():
         if name not in dataset.data_vars:
             yield f"without the variable {name!r} in the group {group!r}"
             return
@@ -128,7 +140,7 @@ def _faults_of_group(tree: xr.DataTree, group: str) -> Iterator[str]:
                 f"{got.dtype}, where {due.dims} and {due.dtype} are due"
             )
             return
-    dims = {dim: None for due in SCHEMA[group].values() for dim in due.dims}
+    dims = {dim: None for due in dues.values() for dim in due.dims}
     yield from (
         f"without labels of {dim!r} in the group {group!r}"
         for dim in dims

@@ -24,6 +24,7 @@ from bayesgmm.inference.em import (
     is_degenerate,
     polish,
 )
+from bayesgmm.inference.starts import Sample
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
@@ -336,7 +337,7 @@ def test_of_many_rows_only_modes_that_may_be_the_best_are_climbed() -> None:
     assert len(found.modes) == 1
     assert found.best.converged
     again = problem_of(values, 3)
-    kept = em._contenders(again, again.rows[:, :SCREENED_ROWS].copy(), list(few.modes))
+    kept = em._contenders(again, Sample.whole(again).some(slice(SCREENED_ROWS)), list(few.modes))
     assert kept == [few.best]
 
 
@@ -345,5 +346,5 @@ def test_modes_that_rows_cannot_tell_apart_all_go_on(rng: np.random.Generator) -
     best = search(problem, Target.MAP).best
     other = best.vector + 0.02 * rng.normal(size=best.vector.size)
     close = replace(best, vector=other, parameters=problem.constrain(other[None]))
-    assert em._contenders(problem, problem.rows, [best, close]) == [best, close]
-    assert em._contenders(problem, problem.rows, [best]) == [best]
+    assert em._contenders(problem, Sample.whole(problem), [best, close]) == [best, close]
+    assert em._contenders(problem, Sample.whole(problem), [best]) == [best]

@@ -6,7 +6,7 @@ import pytest
 import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import growth
-from bayesgmm.inference.em import Mode, Target, find_modes
+from bayesgmm.inference.em import Mode, Sample, Target, find_modes
 from bayesgmm.inference.growth import grow
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.relabel import partition_of
@@ -48,9 +48,9 @@ def test_many_rows_are_searched_by_some_and_climbed_by_all(
     of, smaller = problem(X, 3), best(problem(X, 2))
     seen, climb = [], growth.climb
 
-    def spy(problem: Problem, target: Target, rows: np.ndarray, labels: np.ndarray) -> Mode | None:
-        seen.append(rows.shape[1])
-        return climb(problem, target, rows, labels)
+    def spy(problem: Problem, target: Target, sample: Sample, labels: np.ndarray) -> Mode | None:
+        seen.append(sample.rows.shape[1])
+        return climb(problem, target, sample, labels)
 
     monkeypatch.setattr(growth, "climb", spy)
     monkeypatch.setattr(growth, "SCREENED_ROWS", 40)

@@ -13,6 +13,14 @@ from tests.kernels.test_mstep import parameters
 type Array = np.ndarray
 
 
+NOTHING, UNWEIGHTED = np.empty((0, 0)), np.empty(0)
+
+
+def plain_labels(rows: Array, uniforms: Array, sweeps: int) -> Array:
+    """Return labels of rows that have no weights, and of which nothing is known."""
+    return kmeans_labels(rows, NOTHING, UNWEIGHTED, uniforms, sweeps)
+
+
 def naive_labels(rows: Array, uniforms: Array, sweeps: int) -> Array:
     """Return k-means labels as the papers say, in rows and columns of NumPy."""
     X = rows.T
@@ -38,7 +46,7 @@ def test_labels_are_those_of_the_papers(
 ) -> None:
     for _ in range(10):
         rows, uniforms = rng.normal(size=(n_features, 60)), rng.random(n_components)
-        got = kmeans_labels(rows, uniforms, sweeps)
+        got = plain_labels(rows, uniforms, sweeps)
         assert got.dtype == np.int64
         np.testing.assert_array_equal(got, naive_labels(rows, uniforms, sweeps))
 
@@ -47,7 +55,7 @@ def test_a_centre_is_drawn_in_proportion_to_the_squared_distance() -> None:
     """Rows 0, 1 and 3: seen from the first, the squares are 0, 1 and 9."""
     rows = np.array([[0.0, 1.0, 3.0]])
     for u in np.linspace(0.0, 0.999, 200):
-        labels = kmeans_labels(rows, np.array([0.0, u]), 0)
+        labels = plain_labels(rows, np.array([0.0, u]), 0)
         second = 1 if u < 0.1 else 2
         wanted = [0, 1, 1] if second == 1 else [0, 0, 1]
         assert labels.tolist() == wanted
@@ -66,14 +74,14 @@ def test_clusters_far_apart_are_found_whatever_the_numbers(
     centres = 1e6 * np.array([[0.0, 1.0, 2.0], [0.0, 1.0, -1.0]])
     rows = centres[:, truth] + rng.normal(size=(2, 30))
     # numbers so near to 0 or 1 that they draw within the cluster of a centre prove nothing
-    labels = kmeans_labels(rows, np.clip(uniforms, 1e-9, 1.0 - 1e-9), 2)
+    labels = plain_labels(rows, np.clip(uniforms, 1e-9, 1.0 - 1e-9), 2)
     assert len(set(zip(truth.tolist(), labels.tolist(), strict=True))) == 3
 
 
 def test_equal_rows_and_more_centres_than_rows_are_no_error() -> None:
     last = np.nextafter(1.0, 0.0)
-    assert kmeans_labels(np.ones((2, 5)), np.full(3, last), 3).tolist() == [0] * 5
-    labels = kmeans_labels(np.array([[0.0, 1.0]]), np.array([0.0, 0.5, 0.5, last]), 3)
+    assert plain_labels(np.ones((2, 5)), np.full(3, last), 3).tolist() == [0] * 5
+    labels = plain_labels(np.array([[0.0, 1.0]]), np.array([0.0, 0.5, 0.5, last]), 3)
     assert sorted(labels.tolist()) == [0, 1]
 
 
@@ -85,7 +93,7 @@ def test_parameters_follow_from_labels(structure: str, rng: np.random.Generator)
     labels[:2] = [0, 1]
     kappa, nu, psi = 0.3, 2.0, np.array([0.4, 0.1])
     penalty = Penalty(np.array([1.0, 2.0, 3.0]), np.array([0.5, -0.5]), kappa, psi, nu)
-    ok, vector = vector_from_labels(which, penalty, rows, labels)
+    ok, vector = vector_from_labels(which, penalty, rows, UNWEIGHTED, labels)
     assert ok
     mixture = parameters(which, vector)
     counts = np.bincount(labels, minlength=3)
@@ -113,6 +121,34 @@ def test_parameters_follow_from_labels(structure: str, rng: np.random.Generator)
 def test_without_a_penalty_an_empty_component_has_no_parameters(rng: np.random.Generator) -> None:
     which = layout("full", 2, 2)
     nothing = Penalty(np.zeros(2), np.zeros(2), 0.0, np.zeros(2), 0.0)
-    ok, vector = vector_from_labels(which, nothing, rng.normal(size=(2, 9)), np.zeros(9, dtype=int))
+    rows, labels = rng.normal(size=(2, 9)), np.zeros(9, dtype=int)
+    ok, vector = vector_from_labels(which, nothing, rows, UNWEIGHTED, labels)
     assert not ok
     assert vector.size == 0
+
+
+def test_weights_count_rows_as_often(rng: np.random.Generator) -> None:
+    rows, times = rng.normal(size=(2, 30)), rng.integers(1, 4, size=30)
+    again = np.repeat(rows, times, axis=1)
+    uniforms = np.array([0.3, 0.8, 0.1])
+    weighted = kmeans_labels(rows, NOTHING, times.astype(float), uniforms, 3)
+    repeated = plain_labels(again, uniforms, 3)
+    np.testing.assert_array_equal(np.repeat(weighted, times), repeated)
+    which, penalty = layout("full", 3, 2), Penalty(np.ones(3), np.zeros(2), 1.0, np.ones(2), 1.0)
+    _, one = vector_from_labels(which, penalty, rows, times.astype(float), weighted)
+    _, other = vector_from_labels(which, penalty, again, UNWEIGHTED, repeated)
+    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_labels_that_are_known_name_the_clusters_and_are_kept(rng: np.random.Generator) -> None:
+    rows = rng.normal(size=(1, 90)) + np.repeat([0.0, 10.0, 20.0], 30)
+    offsets = np.zeros((3, 90))
+    offsets[:, 35] = [-np.inf, -np.inf, 0.0]  # of the middle cluster, and so is the last component
+    offsets[:, 65] = np.log([0.9, 0.05, 0.05])  # of the right one, and most likely component 0
+    offsets[:, 5] = [-np.inf, 0.0, -np.inf]
+    offsets[:, 80] = [-np.inf, 0.0, 0.0]
+    for _ in range(10):
+        labels = kmeans_labels(rows, offsets, UNWEIGHTED, rng.random(3), 3)
+        wanted = np.repeat([1, 2, 0], 30)
+        assert labels[80] == 2  # the nearest that is allowed
+        np.testing.assert_array_equal(np.delete(labels, 80), np.delete(wanted, 80))

@@ -1,0 +1,86 @@
+"""Where EM starts: labels of the rows, of so many of them as tell starts apart."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm.kernels.seeding import kmeans_labels
+from bayesgmm.problem import Problem
+from bayesgmm.records import filled
+
+type Array = NDArray[np.float64]
+
+SCREENED_ROWS = 5000
+"""Starts are compared on at most this many rows, drawn at random; the best go on to them all."""
+HIERARCHICAL_ROWS = 1000
+"""Up to this many rows one start comes from Ward's hierarchical clustering."""
+LLOYD_SWEEPS = 3
+"""Iterations of k-means before EM takes over."""
+
+
+class Sample(NamedTuple):
+    """Some of the rows of a problem, shape (D', n), and how many each stands for.
+
+    Weights of shape (0,) are all 1.
+    """
+
+    rows: Array
+    weights: Array
+
+    @classmethod
+    def whole(cls, problem: Problem) -> Self:
+        """Return all rows."""
+        return cls(problem.rows, problem.row_weights)
+
+    def some(self, chosen: Any) -> Self:
+        """Return those of some places."""
+        weights = self.weights[chosen] if self.weights.size else self.weights
+        return self._replace(rows=np.ascontiguousarray(self.rows[:, chosen]), weights=weights)
+
+
+def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
+    """Return rows that stand for all, half of them such as are labelled, if there are so many."""
+    every = Sample.whole(problem)
+    counted: Any = problem.data.n_obs
+    if every.weights.size:
+        counted = np.flatnonzero(every.weights)
+    if problem.data.allowed is None:
+        n_rows = min(SCREENED_ROWS, np.size(counted) if np.ndim(counted) else counted)
+        return every.some(np.sort(rng.choice(counted, n_rows, replace=False)))
+    told = (problem.data.allowed != problem.data.allowed[:, :1]).any(axis=1)
+    parts = []
+    for members in (np.flatnonzero(told), np.flatnonzero(~told)):
+        members = np.intersect1d(members, counted) if np.ndim(counted) else members
+        chosen = rng.choice(members, min(SCREENED_ROWS // 2, members.size), replace=False)
+        part = every.some(np.sort(chosen))
+        times = np.full(chosen.size, members.size / max(chosen.size, 1))
+        parts.append(part._replace(weights=times * part.weights if part.weights.size else times))
+    rows, weights = (np.concatenate(both, axis=-1) for both in zip(*parts, strict=True))
+    return Sample(rows, weights)
+
+
+def starting_labels(
+    problem: Problem,
+    sample: Sample,
+    rng: np.random.Generator,
+    start: int,
+    hierarchical: bool,
+) -> NDArray[np.int64]:
+    """Return the labels that a start begins with."""
+    n_components, n_rows = problem.layout.n_components, sample.rows.shape[1]
+    n_features = problem.layout.n_features
+    rows, offsets = filled(sample.rows, n_features), sample.rows[n_features:][:n_components]
+    hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
+    if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
+        from scipy.cluster.hierarchy import cut_tree, linkage
+
+        tree = cut_tree(linkage(rows.T, method="ward"), n_clusters=n_components)
+        return np.asarray(tree[:, 0], dtype=np.int64)
+    if start % 3 == 2 and offsets.size:
+        return np.asarray((offsets + rng.gumbel(size=offsets.shape)).argmax(axis=0))
+    if start % 3 == 2:
+        return rng.integers(n_components, size=(n_rows,), dtype=np.int64)
+    uniforms = rng.random(n_components)
+    labels: NDArray[np.int64] = kmeans_labels(rows, offsets, sample.weights, uniforms, LLOYD_SWEEPS)
+    return labels

@@ -1,0 +1,87 @@
+"""Some rows at a time: copied out of the data, or out of the block, and told their labels."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.lanes import LANES
+
+type Array = NDArray[np.float64]
+type Labels = NDArray[np.int64]
+
+GATHERED: Final = 4
+"""One row in so many, or fewer, are worth a copy of their own."""
+
+
+@kernel
+def copy_block(rows: Array, start: int, n: int, size: int, n_dim: int, x: Array) -> None:
+    """Copy n rows from `start` on to x, shape (D, size), and zeros beyond them."""
+    for d in range(n_dim):
+        for i in range(n):
+            x[d * size + i] = rows[d, start + i]
+        for i in range(n, size):
+            x[d * size + i] = 0.0
+
+
+@kernel
+def add_offsets(rows: Array, start: int, n: int, size: int, n_dim: int, lp: Array) -> None:
+    """Add the lines of rows below their features to the log densities of a block.
+
+    Parameters
+    ----------
+    rows : array, shape (D + K, N)
+    start, n : int
+        The first row of the block, and how many.
+    size, n_dim : int
+    lp : array
+        Component k of row i of the block at ``k * size + i``.
+    """
+    for k in range(rows.shape[0] - n_dim):
+        for i in range(n):
+            lp[k * size + i] += rows[n_dim + k, start + i]
+
+
+@kernel
+def gather(
+    y: Array, stride: int, r: Array, negligible: float, n: int, n_dim: int, index: Labels,
+    gathered: Array,
+) -> int:  # fmt: skip
+    """Copy the rows of a block whose share in a component matters, if they are few.
+
+    Parameters
+    ----------
+    y, stride, r
+        As `add_moments` takes them.
+    negligible : float
+        Shares up to this size do not matter.
+    n, n_dim : int
+    index : array of int, shape (n,)
+        For work.
+    gathered : array
+        Overwritten with r, and then y, of those rows.
+
+    Returns
+    -------
+    int
+        Their number, with zeros added up to a multiple of `LANES`; -1 if they are too many for
+        the copy to pay.
+    """
+    kept = 0
+    for i in range(n):
+        index[kept] = i
+        kept += 1 if abs(r[i]) > negligible else 0
+    if kept * GATHERED > n:
+        return -1
+    padded = (kept + LANES - 1) // LANES * LANES
+    for j in range(kept):
+        gathered[j] = r[index[j]]
+    gathered[kept:padded] = 0.0
+    for d in range(n_dim):
+        start = d * stride
+        out = start + stride
+        for j in range(kept):
+            gathered[out + j] = y[start + index[j]]
+        gathered[out + kept : out + padded] = 0.0
+    return padded

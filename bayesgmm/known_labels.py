@@ -1,0 +1,132 @@
+"""What is known of the components that rows belong to."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesgmm.data import Data
+from bayesgmm.sample_weights import per_row, row_named
+
+type Array = NDArray[np.float64]
+
+UNKNOWN = -1
+"""Label of a row of which nothing is known."""
+
+
+def with_labels(data: Data, labels: Any, n_components: int) -> Data:
+    """Return data with what is known of the labels of their rows.
+
+    Parameters
+    ----------
+    data : Data
+    labels : array or Series, shape (n_obs,) or (n_obs, n_components), or None
+        The component of every row, -1 or missing where it is not known; or for every component
+        whether a row may belong to it, True or False, or to what degree, in [0, 1].
+    n_components : int
+
+    Returns
+    -------
+    Data
+        As it was, if nothing is known of any row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `labels` are of another kind or shape, name a component that there is not, or allow a
+        row none.
+    """
+    if labels is None:
+        return data
+    found = per_row(labels, "labels", data.obs)
+    if found.ndim == 1:
+        allowed = _one_hot(found, data.obs, n_components)
+    else:
+        allowed = _shares(found, data.obs, n_components)
+    return data if (allowed == 1.0).all() else replace(data, allowed=allowed)
+
+
+def _one_hot(found: NDArray[Any], obs: NDArray[Any], n_components: int) -> Array:
+    """Return what single labels allow, shape (n_obs, n_components)."""
+    numbers = _numbers(found, obs)
+    wrong = (numbers < UNKNOWN) | (numbers >= n_components)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(
+            f"`labels` must lie in 0 to {n_components - 1}, or be -1 or missing where nothing is "
+            f"known; got {numbers[i]} at {row_named(obs, i)}. Number the components from 0, or "
+            f"fit more of them."
+        )
+    unknown = (numbers == UNKNOWN)[:, None]
+    return np.where(unknown, 1.0, numbers[:, None] == np.arange(n_components))
+
+
+def _numbers(found: NDArray[Any], obs: NDArray[Any]) -> NDArray[np.int64]:
+    """Return labels as integers, -1 where they are missing."""
+    if found.dtype.kind in "iu":
+        return found.astype(np.int64)
+    cells = found.astype(object)
+    missing = np.asarray(pd.isna(cells))
+    for i in np.flatnonzero(~missing):
+        value = cells[i]
+        number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+        if not number or not (isinstance(value, Integral) or float(value).is_integer()):
+            raise TypeError(
+                f"`labels` must hold integers, -1 or missing where nothing is known; got {value!r} "
+                f"of type {type(value).__name__} at {row_named(obs, int(i))}. Number classes: "
+                f"names, labels = np.unique(values, return_inverse=True)."
+            )
+    return np.where(missing, UNKNOWN, cells).astype(np.int64)
+
+
+def _shares(found: NDArray[Any], obs: NDArray[Any], n_components: int) -> Array:
+    """Return what sets of components or soft labels allow, refusing what are neither."""
+    if found.shape != (len(obs), n_components):
+        raise ValueError(
+            f"`labels` must have shape ({len(obs)},), or ({len(obs)}, {n_components}) for a column "
+            f"per component; got {found.shape}. Give a label for every row."
+        )
+    if found.dtype.kind not in "biuf":
+        raise TypeError(
+            f"`labels` must be True or False, or numbers in [0, 1], for every row and component; "
+            f"got {found.dtype}. Convert them."
+        )
+    allowed = found.astype(np.float64)
+    wrong = ~((allowed >= 0.0) & (allowed <= 1.0))
+    if wrong.any():
+        i, k = divmod(int(wrong.argmax()), n_components)
+        raise ValueError(
+            f"`labels` must lie in [0, 1] for every row and component; got {allowed[i, k]} at "
+            f"{row_named(obs, i)}, component {k}. Give 1 for all where nothing is known."
+        )
+    none = ~allowed.any(axis=1)
+    if none.any():
+        raise ValueError(
+            f"`labels` must allow every row a component; got none for "
+            f"{row_named(obs, int(none.argmax()))}. Give True for all where nothing is known."
+        )
+    return allowed
+
+
+def log_allowed(allowed: Array) -> Array:
+    """Return the logarithms (K, N) of what labels allow, (N, K): -inf where they forbid."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.ascontiguousarray(allowed.T)))
+
+
+def told(data: Data) -> NDArray[Any]:
+    """Return known labels as single ones, shape (n_obs,), -1 where unknown; else what they allow.
+
+    Single labels mean the same whatever the number of components.
+    """
+    if data.allowed is None:
+        return np.full(data.n_obs, UNKNOWN)
+    ones, zeros = ((data.allowed == value).sum(axis=1) for value in (1.0, 0.0))
+    n_components = data.allowed.shape[1]
+    unknown = ones == n_components
+    if not (unknown | ((ones == 1) & (zeros == n_components - 1))).all():
+        return data.allowed
+    return np.where(unknown, UNKNOWN, data.allowed.argmax(axis=1))

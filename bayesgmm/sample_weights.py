@@ -1,0 +1,125 @@
+"""How many rows each row stands for."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesgmm import names
+
+type Array = NDArray[np.float64]
+
+
+def read_weights(sample_weight: Any, obs: NDArray[Any]) -> Array:
+    """Return the weights of rows, refusing what are none.
+
+    Parameters
+    ----------
+    sample_weight : array, Series or DataArray, shape (n_obs,)
+        At least 0, not all of them 0.
+    obs : array, shape (n_obs,)
+        Labels of the rows.
+
+    Returns
+    -------
+    array of float64, shape (n_obs,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not numbers, as many as there are rows, finite and at least 0; or fewer than
+        two are positive.
+    """
+    found = per_row(sample_weight, names.SAMPLE_WEIGHT, obs)
+    if found.dtype.kind not in "iuf":
+        raise TypeError(
+            f"`sample_weight` must hold numbers; got {found.dtype}. Give one for every row: how "
+            f"many it stands for."
+        )
+    if found.ndim != 1:
+        raise ValueError(
+            f"`sample_weight` must hold one number for each of the {len(obs)} rows; got shape "
+            f"{found.shape}. Give one dimension."
+        )
+    weights = found.astype(np.float64)
+    wrong = ~(np.isfinite(weights) & (weights >= 0.0))
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(
+            f"`sample_weight` must be finite and at least 0; got {weights[i]} at "
+            f"{row_named(obs, i)}. Give 0 to a row that is only to be predicted."
+        )
+    if np.count_nonzero(weights) < 2:
+        raise ValueError(
+            f"`sample_weight` must be positive for two rows at least; got "
+            f"{np.count_nonzero(weights)} of {len(weights)}. A spread cannot be seen in fewer."
+        )
+    return weights
+
+
+def effective_rows(weights: Array) -> float:
+    """Return how many rows of equal weight tell as much: Kish's (sum w)^2 / sum w^2."""
+    return float(weights.sum() ** 2 / np.square(weights).sum())
+
+
+def per_row(values: Any, name: str, obs: NDArray[Any]) -> NDArray[Any]:
+    """Return what is given for every row as an array, refusing what is given for other rows.
+
+    Parameters
+    ----------
+    values : array, Series, DataFrame or DataArray, shape (n_obs, ...)
+        If it has labels of its own, in the order of the data.
+    name : str
+        What it is called in messages.
+    obs : array, shape (n_obs,)
+        Labels of the rows of the data.
+    """
+    theirs = None
+    if isinstance(values, pd.Series | pd.DataFrame):
+        theirs = values.index
+    elif isinstance(values, xr.DataArray):
+        theirs = values.indexes.get(names.OBS)
+        if values.ndim == 2 and names.OBS in values.dims:
+            values = values.transpose(names.OBS, ...)
+    found = np.asarray(values)
+    if found.ndim == 0 or len(found) != len(obs):
+        raise ValueError(
+            f"`{name}` must have an entry for each of the {len(obs)} rows of `X`; got shape "
+            f"{found.shape}. Give as many."
+        )
+    if theirs is not None:
+        ours = pd.Index(obs)
+        unnamed = ours.equals(pd.RangeIndex(len(obs)))
+        # rows without names of their own are taken as they come
+        if not ours.equals(theirs) and not (unnamed and len(ours.symmetric_difference(theirs))):
+            place = int(np.argmax(ours.to_numpy() != theirs.to_numpy()))
+            raise ValueError(
+                f"`{name}` must have the labels of the rows of `X`, in their order; got "
+                f"{theirs[place]!r} at place {place}, where `X` has {ours[place]!r}. Reorder it, "
+                f"or pass its values."
+            )
+    return found
+
+
+def row_named(obs: NDArray[Any], i: int) -> str:
+    """Return the label of row `i` as it is written in a message."""
+    if obs.dtype.kind in "mM":
+        return f"row {obs[i]}"
+    return f"row {obs[i : i + 1].tolist()[0]!r}"
+
+
+def weigh(log_densities: Array, weights: Array | None) -> None:
+    """Multiply log densities, shape (S, N), in place by the weights of the rows.
+
+    Rows of weight 0 count 0, whatever their density.
+    """
+    if weights is not None:
+        log_densities *= weights
+        log_densities[:, weights == 0.0] = 0.0
+
+
+def one_each(weights: Array | None, n_obs: int) -> Array:
+    """Return weights, 1 where there are none."""
+    return np.ones(n_obs) if weights is None else weights
