@@ -172,7 +172,7 @@ def _sampled(draws: Mixtures, data: Data, rng: np.random.Generator) -> NDArray[n
     n_draws, n_components = draws.log_weights.shape
     labels = np.zeros((n_draws, data.n_obs), dtype=np.int32)
     step = rows_in_a_block(draws)
-    rows = draws.rows(data.values, data.allowed)
+    rows = draws.rows(data.values, data.errors, data.allowed)
     for start in range(0, data.n_obs, step):
         shares = shares_of(draws, np.ascontiguousarray(rows[:, start : start + step]))
         uniform = rng.random((shares.shape[2], n_draws))  # whatever the step, the same
