@@ -55,6 +55,8 @@ if TYPE_CHECKING:
         sample_posterior_predictive,
         score_samples,
     )
+    from bayesgmm.overfitted import Gamma, SparseDirichlet, StickBreaking
+    from bayesgmm.partition_prior import prior_clusters
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
     from bayesgmm.selection import select
     from bayesgmm.summaries import summary
@@ -68,6 +70,10 @@ __all__ = [
     "NormalMeans",
     "LKJCovariance",
     "PriorOnComponents",
+    "SparseDirichlet",
+    "StickBreaking",
+    "Gamma",
+    "prior_clusters",
     "build_model",
     "fit",
     "save",
@@ -121,6 +127,8 @@ _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
     "bayesgmm.component_prior": ("PriorOnComponents",),
+    "bayesgmm.overfitted": ("SparseDirichlet", "StickBreaking", "Gamma"),
+    "bayesgmm.partition_prior": ("prior_clusters",),
     "bayesgmm.model": ("build_model",),
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),

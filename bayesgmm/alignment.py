@@ -132,7 +132,7 @@ def align(
 def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> str:
     """Return the method that is asked for, refusing what does not go with it."""
     if method is None:
-        method = DEFAULT if specification(tree).weights.exchangeable else "none"
+        method = "none" if specification(tree).weights.naming else DEFAULT
         if pivot is not None:
             method = "ecr"
         if labels is not None:

@@ -14,7 +14,7 @@ from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, u
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.packing import layout_of
+from bayesgmm.packing import layout_of, packed
 from bayesgmm.tree import Parameters, specification
 
 type Array = NDArray[np.float64]
@@ -88,11 +88,13 @@ class Problem:
             How many rows each stands for; empty for one.
         """
         prior, unit = self.specification, self.unit
+        concentration, sticks = packed(prior.weights, prior.known_number)
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
         return pack_problem(
             self.layout,
             rows,
-            concentration=prior.weights.per_component(prior.known_number),
+            concentration=concentration,
+            sticks=sticks,
             location=(np.asarray(prior.means.location) - self.center) / unit,
             scale=np.asarray(prior.means.scale) / unit,
             tau=tau[: self.layout.scale_columns],

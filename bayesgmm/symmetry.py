@@ -12,6 +12,7 @@ from bayesgmm.kernels.cholesky import Layout, offsets
 from bayesgmm.kernels.stephens import match_each
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import StickBreaking
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -24,6 +25,8 @@ RIDGE: Final = 1e-9
 
 def groups_of(spec: GaussianMixture) -> Labels:
     """Return a number for every component, shape (K,), the same for those with equal priors."""
+    if isinstance(spec.weights, StickBreaking):
+        return np.arange(spec.known_number)
     concentration = spec.weights.per_component(spec.known_number)
     return np.unique(concentration, return_inverse=True)[1].astype(np.int64)
 

@@ -21,6 +21,7 @@ from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.problem import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ ENGINES: Final = ("auto", "fused", "pymc")
 OF_MODELS: Final = ("nuts", "fullrank_advi", "advi", "laplace")
 """Methods that PyMC's engine has."""
 LEARNING: Final = (("nuts", "auto"), ("nuts", "fused"))
-"""Methods and engines that go with a prior on the number of components."""
+"""Methods and engines that allocate rows where components may be empty."""
 N_STARTS: Final = 20
 """EM runs of ``method="map"`` and ``"ml"``."""
 
@@ -59,8 +60,9 @@ def fit(
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
     method : str, default "nuts"
-        ``"nuts"``: draws of the posterior (by the telescoping sampler instead where the number of
-        components is a `PriorOnComponents`). ``"laplace"``: of the Normal distribution around its
+        ``"nuts"``: draws of the posterior (by allocating rows to components instead where these
+        may be empty: the telescoping sampler if the number of components is a `PriorOnComponents`,
+        a Gibbs sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of the Normal distribution around its
         mode, on the unconstrained scale of log scales and log-odds. ``"fullrank_advi"`` and
         ``"advi"``: of the Normal distribution nearest to it, with any covariance or with a
         diagonal one. These three are quick; ``check`` tells whether to believe them. ``"map"``:
@@ -150,10 +152,13 @@ def fit(
     )
     specification, model = _specification(spec, method, engine)
     data = prepare(X)
-    number = specification.n_components
-    if isinstance(number, PriorOnComponents):
-        return _learnt(specification, number, data, options, progressbar)
-    check_enough_rows(data, number)
+    if isinstance(specification.n_components, PriorOnComponents):
+        return _allocated(specification, telescoping.METHOD, data, options, progressbar)
+    check_enough_rows(data, specification.n_components)
+    overfitted = isinstance(specification.weights, SparseDirichlet | StickBreaking)
+    if overfitted and model is None and (method, engine) in LEARNING:
+        _refuse_what_is_shared(specification)
+        return _allocated(specification, telescoping.OVERFITTED, data, options, progressbar)
     problem = Problem.make(specification, data)
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1
@@ -219,22 +224,34 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     )
 
 
-def _learnt(
+def _refuse_what_is_shared(specification: GaussianMixture) -> None:
+    """Refuse a structure that components cannot be drawn one by one with."""
+    structure = specification.structure
+    if structure.shared_scales or structure.correlations == "shared":
+        raise ValueError(
+            f"`structure` must share nothing between components where `weights` is a "
+            f"{type(specification.weights).__name__} and method 'nuts'; got "
+            f"{specification.covariance.structure!r}. Choose 'full', 'diag' or 'spherical', or "
+            f"Dirichlet weights."
+        )
+
+
+def _allocated(
     specification: GaussianMixture,
-    number: PriorOnComponents,
+    method: str,
     data: Data,
     options: Options,
     progressbar: bool,
 ) -> xr.DataTree:
-    """Fit a mixture whose number of components has a prior."""
+    """Fit a mixture in which components may be empty, by allocating rows to components."""
     began = time.perf_counter()
     with at_work(progressbar) as progress:
-        learnt = telescoping.Learnt.make(specification, number, data)
+        learnt = telescoping.Learnt.make(specification, data)
         drawn, interrupted = telescoping.sample(learnt, options, progress)
     if interrupted:
         _warn_interrupted(drawn.statistics[names.LP].shape[1], options)
-    attrs = provenance(learnt.problem, options, telescoping.METHOD, "fused", began)
-    del attrs["n_parameters"]  # it varies
+    attrs = provenance(learnt.problem, options, method, "fused", began)
+    del attrs["n_parameters"]  # it varies, or is that of one component
     return assemble(learnt.problem, drawn, attrs, sharing=1)
 
 
