@@ -85,6 +85,7 @@ STACKING_WEIGHT: Final = "stacking_weight"
 
 # What is said about numbers of components
 PRIOR_PROBABILITY: Final = "prior_probability"
+TRUNCATION_ERROR: Final = "truncation_error"
 PROBABILITY: Final = "probability"
 PROBABILITY_ERROR: Final = "probability_error"
 LOG_EVIDENCE: Final = "log_evidence"

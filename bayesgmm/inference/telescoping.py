@@ -242,7 +242,7 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
     if not learnt.components.known:
         attrs["pooled_weight"] = pooled
     elif isinstance(weights, StickBreaking):
-        attrs["truncation_error"] = weights.truncation_error(learnt.problem.data.n_obs)
+        attrs[names.TRUNCATION_ERROR] = weights.truncation_error(learnt.problem.data.n_obs)
     drawn = Draws(
         parameters=parameters,
         statistics={names.LP: lp},
