@@ -40,6 +40,9 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
 N_COMPONENTS: Final = "n_components"
 CONCENTRATION: Final = "concentration"
 
+# Variable of the posterior where weights may be too small to be kept
+LOG_WEIGHTS: Final = "log_weights"
+
 # Free variables of PyMC's model that are not variables of the posterior
 SHARED_SCALES: Final = "shared_scales"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"

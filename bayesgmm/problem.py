@@ -170,10 +170,14 @@ class Problem:
         ).ravel()
         return units
 
-    def vectors(self, parameters: Parameters) -> Array:
-        """Return the vectors, shape (S, P), that draws stand for, however near the floor."""
+    def vectors(self, parameters: Parameters, log_weights: Array | None = None) -> Array:
+        """Return the vectors, shape (S, P), that draws stand for, however near the floor.
+
+        Logarithms of weights, shape (S, K), are needed where weights are too small to be kept.
+        """
         layout = self.layout
-        mixtures = standardise(*parameters[:4], self.center, self.unit)
+        logs, *others = standardise(*parameters[:4], self.center, self.unit)
+        mixtures = logs if log_weights is None else log_weights, *others
         result: Array = np.stack(
             [unconstrain(layout, self.floor, *one) for one in zip(*mixtures, strict=True)]
         )

@@ -251,7 +251,7 @@ def _allocated(
     if interrupted:
         _warn_interrupted(drawn.statistics[names.LP].shape[1], options)
     attrs = provenance(learnt.problem, options, method, "fused", began)
-    del attrs["n_parameters"]  # it varies, or is that of one component
+    del attrs["n_parameters"]  # they are those of one component
     return assemble(learnt.problem, drawn, attrs, sharing=1)
 
 

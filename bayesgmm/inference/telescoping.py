@@ -226,11 +226,6 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
         )
     numbers = np.array([chain.numbers[:length] for chain in chains])
     parameters, pooled = _stored(learnt, chains, length, last)
-    if learnt.components.known:
-        lp = _log_posterior(learnt, chains, length)
-    else:
-        log_unit = float(np.log(learnt.problem.unit).sum())
-        lp = numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit
     attrs: dict[str, str | int | float] = {
         "tuning_steps": tune,
         "sweeps": SWEEPS,
@@ -238,20 +233,23 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
         "scales_and_correlations": "slice steps on the half-normal and LKJ priors",
         names.INTERRUPTED: int(interrupted),
     }
-    weights = learnt.problem.specification.weights
-    if not learnt.components.known:
+    others = {
+        name: xr.Variable((names.CHAIN, names.DRAW), numbers[..., place].astype(kind))
+        for name, (place, kind) in learnt.stored.items()
+    }
+    if learnt.components.known:
+        lp, known, others[names.LOG_WEIGHTS] = _of_known(learnt, chains, length)
+        attrs |= known
+    else:
+        log_unit = float(np.log(learnt.problem.unit).sum())
+        lp = numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit
         attrs["pooled_weight"] = pooled
-    elif isinstance(weights, StickBreaking):
-        attrs[names.TRUNCATION_ERROR] = weights.truncation_error(learnt.problem.data.n_obs)
     drawn = Draws(
         parameters=parameters,
         statistics={names.LP: lp},
         modes=(),
         attrs=attrs,
-        others={
-            name: xr.Variable((names.CHAIN, names.DRAW), numbers[..., place].astype(kind))
-            for name, (place, kind) in learnt.stored.items()
-        },
+        others=others,
     )
     return drawn, interrupted
 
@@ -275,23 +273,36 @@ def _run(chains: list[Chain], tune: int, draws: int, progress: Progress) -> bool
     return False
 
 
-def _log_posterior(learnt: Learnt, chains: list[Chain], length: int) -> Array:
-    """Return the log posterior density, shape (chains, draws), as every other method has it.
+def _of_known(
+    learnt: Learnt, chains: list[Chain], length: int
+) -> tuple[Array, dict[str, float], xr.Variable]:
+    """Return what draws of a known number of components have that others have not.
 
-    The vector holds all log-weights less their mean, but the last, then all means, all scales and
-    all correlations. A concentration is integrated out.
+    Returns
+    -------
+    lp : array, shape (chains, draws)
+        The log posterior density of unconstrained vectors, as every other method has it: all
+        log-weights less their mean, but the last, then all means, scales and correlations. A
+        concentration is integrated out.
+    attrs : dict
+    log_weights : Variable, dimensions (chain, draw, component)
     """
-    problem = Problem.make(learnt.problem.specification, learnt.problem.data)
     log_weights, of_each = (
         np.array([one for chain in chains for one in getattr(chain, name)[:length]])
         for name in ("log_weights", "vectors")
     )
-    n_dim, n_scales = learnt.normal.layout.n_features, learnt.normal.tau.size
-    parts = np.split(of_each, [n_dim, n_dim + n_scales], axis=2)
-    free = log_weights - log_weights.mean(axis=1, keepdims=True)
-    vectors = [free[:, :-1], *(part.reshape(len(free), -1) for part in parts)]
-    values, _ = whole(problem)(np.concatenate(vectors, axis=1))
-    return values.reshape(len(chains), length)
+    prior, data = learnt.problem.specification, learnt.problem.data
+    n_dim, shape = data.n_features, (len(chains), length, -1)
+    parts = np.split(of_each, [n_dim, n_dim + learnt.normal.tau.size], axis=2)
+    free = (log_weights - log_weights.mean(axis=1, keepdims=True))[:, :-1]
+    flat = [free, *(part.reshape(len(free), -1) for part in parts)]
+    vectors = np.concatenate(flat, axis=1)
+    attrs: dict[str, float] = {"n_parameters": vectors.shape[1]}
+    if isinstance(prior.weights, StickBreaking):
+        attrs[names.TRUNCATION_ERROR] = prior.weights.truncation_error(data.n_obs)
+    lp = whole(Problem.make(prior, data))(vectors)[0].reshape(shape[:2])
+    dims = (names.CHAIN, names.DRAW, names.COMPONENT)
+    return lp, attrs, xr.Variable(dims, log_weights.reshape(shape))
 
 
 def _stored(

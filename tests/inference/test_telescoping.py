@@ -106,7 +106,7 @@ def test_what_the_tree_is_used_for(tree: xr.DataTree, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # there are but few draws
         assert np.isfinite(bg.loo(tree).elpd)
-    with pytest.raises(ValueError, match=r"known number of components for `mode_audit`"):
+    with pytest.raises(ValueError, match=r"known number of clusters for `mode_audit`"):
         bg.mode_audit(tree)
 
 

@@ -34,7 +34,7 @@ from tests.kernels.test_telescoping import ROWS, log_evidence, nodes, normal_pri
 type Array = NDArray[np.float64]
 type Labels = tuple[int, ...]
 
-CHAINS, DRAWS = 4, 4000
+CHAINS, DRAWS = 4, 2000
 
 
 def log_density(weights: Array, alpha: float) -> float:
@@ -281,7 +281,7 @@ def test_splits_merges_and_swaps_alone_have_the_exact_posterior(name: str) -> No
         state = start(case, rng)
         put_occupied_first(state)
         for draw in range(-100, DRAWS):
-            for _ in range(8):
+            for _ in range(5):
                 split_or_merge(rows, state, normal, components, rng)
             counts = cluster_sizes(state)
             if components.sticks:
