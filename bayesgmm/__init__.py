@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from bayesgmm.model import build_model
     from bayesgmm.model_probabilities import posterior_over_components
     from bayesgmm.modes import mode_audit
+    from bayesgmm.overfitted import Gamma, SparseDirichlet, StickBreaking
+    from bayesgmm.partition_prior import prior_clusters
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.clusters import plot_partition
@@ -70,6 +72,10 @@ __all__ = [
     "LKJCovariance",
     "PriorOnComponents",
     "MixtureClassifier",
+    "SparseDirichlet",
+    "StickBreaking",
+    "Gamma",
+    "prior_clusters",
     "build_model",
     "fit",
     "save",
@@ -125,6 +131,8 @@ _HOMES = {
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.classifier": ("MixtureClassifier",),
+    "bayesgmm.overfitted": ("SparseDirichlet", "StickBreaking", "Gamma"),
+    "bayesgmm.partition_prior": ("prior_clusters",),
     "bayesgmm.model": ("build_model",),
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.tree": ("save", "load"),

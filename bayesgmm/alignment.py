@@ -135,7 +135,7 @@ def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> s
     """Return the method that is asked for, refusing what does not go with it."""
     if method is None:
         apart = named_apart(observed(tree)[2], _n_components(tree))
-        method = DEFAULT if specification(tree).weights.exchangeable else "none"
+        method = "none" if specification(tree).weights.naming else DEFAULT
         if apart.size > 1 and np.unique(apart).size == apart.size:
             method = "none"
         if pivot is not None:

@@ -16,13 +16,14 @@ from bayesgmm.crossvalidation import check_draws
 from bayesgmm.data import Data
 from bayesgmm.errors import ConvergenceWarning, check_integer
 from bayesgmm.known_labels import told
+from bayesgmm.overfitted import StickBreaking
 from bayesgmm.posterior_density import Density, curvature, whole
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import one_each
 from bayesgmm.summaries import require_draws
 from bayesgmm.symmetry import Domain, log_copies
 from bayesgmm.symptoms import never_moved
-from bayesgmm.tree import Parameters, parameters, require
+from bayesgmm.tree import Parameters, parameters, require, specification
 
 type Array = NDArray[np.float64]
 
@@ -172,6 +173,12 @@ def check_posterior(tree: Any, argument: str, function: str) -> None:
             f"which it has a prior. Its posterior is in `posterior['n_components']`; for the "
             f"evidence of each number, fit it alone."
         )
+    if isinstance(specification(tree).weights, StickBreaking):
+        raise ValueError(
+            f"`{argument}` must have Dirichlet weights for `{function}`; got StickBreaking, under "
+            f"which renaming components changes their prior: the copies of the posterior are not "
+            f"alike. Take SparseDirichlet, or PriorOnComponents."
+        )
     if not tree.attrs.get(names.RESAMPLED, 1):
         raise ValueError(
             f"`{argument}` must hold draws of the posterior for `{function}`; got those of the "
@@ -191,8 +198,13 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
     """Return the evidence of a fit that was checked."""
     problem = Problem.of_tree(tree)
     density = whole(problem)
-    vectors = problem.vectors(parameters(tree))
-    sizes = tree[names.POSTERIOR].sizes
+    posterior = tree[names.POSTERIOR].dataset
+    log_weights = None
+    if names.LOG_WEIGHTS in posterior:
+        kept = posterior[names.LOG_WEIGHTS].transpose(names.CHAIN, names.DRAW, names.COMPONENT)
+        log_weights = kept.values.reshape(-1, kept.sizes[names.COMPONENT])
+    vectors = problem.vectors(parameters(tree), log_weights)
+    sizes = posterior.sizes
     shape = (sizes[names.CHAIN], sizes[names.DRAW])
     if len(vectors) < DRAWS_PER_PARAMETER * problem.n_parameters:
         raise ValueError(
@@ -243,7 +255,7 @@ def _refuse_infinite(vectors: Array, argument: str, shape: tuple[int, int]) -> N
         raise ValueError(
             f"`{argument}` must hold weights and scales above 0, and correlations within -1 and 1; "
             f"got others at chain {chain}, draw {draw}, where a number was too small to be kept. "
-            f"Fit with a larger `concentration`, or fewer components."
+            f"Fit with a larger `concentration`, or weights=bg.SparseDirichlet(...)."
         )
 
 

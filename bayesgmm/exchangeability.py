@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import StickBreaking
 
 type Labels = NDArray[np.int64]
 
@@ -19,6 +20,8 @@ def groups_of(spec: GaussianMixture, allowed: NDArray[np.float64] | None = None)
         What is known of the labels of the rows.
     """
     groups = named_apart(allowed, spec.known_number)
+    if isinstance(spec.weights, StickBreaking):
+        return np.arange(spec.known_number)
     both = np.column_stack([groups, spec.weights.per_component(spec.known_number)])
     return np.unique(both, axis=0, return_inverse=True)[1].astype(np.int64)
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
 from bayesgmm.moments import column_ranges
+from bayesgmm.overfitted import StickBreaking, weights_from_dict, weights_to_dict
 from bayesgmm.priors import (
     STRUCTURES,
     Dirichlet,
@@ -30,7 +31,7 @@ class GaussianMixture:
     ----------
     n_components : int or PriorOnComponents
         Number of components, at least 1; or its prior, if it is to be learnt.
-    weights : Dirichlet, optional
+    weights : Dirichlet, SparseDirichlet or StickBreaking, optional
         Prior of the weights; uniform if left out. A `PriorOnComponents` holds its own.
     means : NormalMeans, optional
         Prior of the means; scaled to the data if left out.
@@ -55,7 +56,7 @@ class GaussianMixture:
     """
 
     n_components: int | PriorOnComponents
-    weights: Dirichlet = field(default_factory=Dirichlet)
+    weights: Dirichlet | StickBreaking = field(default_factory=Dirichlet)
     means: NormalMeans = field(default_factory=NormalMeans)
     covariance: LKJCovariance = field(default_factory=LKJCovariance)
 
@@ -69,13 +70,16 @@ class GaussianMixture:
             ("weights", Dirichlet), ("means", NormalMeans), ("covariance", LKJCovariance)
         ):  # fmt: skip
             value = getattr(self, name)
-            if not isinstance(value, kind):
+            if not isinstance(value, kind if name != "weights" else (kind, StickBreaking)):
                 raise TypeError(
                     f"`{name}` must be a {kind.__name__}; got {value!r} of type "
                     f"{type(value).__name__}. Write {name}=bg.{kind.__name__}(...)."
                 )
         if isinstance(self.n_components, PriorOnComponents):
             self._refuse_what_cannot_vary()
+            return
+        if isinstance(self.weights, StickBreaking):
+            object.__setattr__(self, "weights", self.weights.cut(n))
             return
         concentration = self.weights.concentration
         if isinstance(concentration, tuple) and len(concentration) != n:
@@ -158,7 +162,7 @@ class GaussianMixture:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as nested dictionaries of plain Python values."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"weights": weights_to_dict(self.weights)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -166,7 +170,7 @@ class GaussianMixture:
         n = fields["n_components"]
         return cls(
             n_components=PriorOnComponents(**n) if isinstance(n, Mapping) else n,
-            weights=Dirichlet(**fields["weights"]),
+            weights=weights_from_dict(fields["weights"]),
             means=NormalMeans(**fields["means"]),
             covariance=LKJCovariance(**fields["covariance"]),
         )
@@ -207,5 +211,8 @@ class GaussianMixture:
         n = self.n_components
         if isinstance(n, PriorOnComponents):
             return f"K components, {n}", n.shown_weights
-        concentration = shown(self.weights.concentration, "")
-        return f"{n} component{'s' * (n != 1)}", f"Dirichlet({concentration})"
+        number = f"{n} component{'s' * (n != 1)}"
+        if isinstance(self.weights, StickBreaking):
+            return number, str(self.weights)
+        name = type(self.weights).__name__
+        return number, f"{name}({shown(self.weights.concentration, '')})"

@@ -11,6 +11,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pymc.distributions.transforms import simplex
 from pytensor.graph.basic import Constant
 
 from bayesgmm import names
@@ -18,6 +19,7 @@ from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare
 from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.op import correlation_factors, mixture_log_density
+from bayesgmm.overfitted import Gamma, StickBreaking
 
 type Array = NDArray[np.float64]
 
@@ -182,8 +184,42 @@ def _weights(specification: GaussianMixture) -> Any:
     """Return the weights: nothing is free about a single one."""
     if specification.known_number == 1:
         return pm.Deterministic(names.WEIGHTS, pt.ones(1), dims=names.COMPONENT)
-    concentration = specification.weights.per_component(specification.known_number)
+    prior = specification.weights
+    if isinstance(prior, StickBreaking):
+        return _broken_off(prior)
+    concentration = prior.per_component(specification.known_number)
     return pm.Dirichlet(names.WEIGHTS, a=concentration, dims=names.COMPONENT)
+
+
+def _broken_off(prior: StickBreaking) -> Any:
+    """Return weights that are broken off a stick, their concentration integrated out."""
+    broken, alpha = prior.known_truncation - 1, prior.concentration
+    learnt = isinstance(alpha, Gamma)
+    parameters = (alpha.shape, alpha.rate) if learnt else (alpha,)
+
+    def random(*given: Any) -> Any:
+        concentration = pm.Gamma.dist(*given[:2]) if learnt else given[0]
+        pieces = pm.Beta.dist(1.0, concentration, shape=(broken,))
+        rest = pt.cumprod(1.0 - pieces)
+        return pt.concatenate([pieces[:1], pieces[1:] * rest[:-1], rest[-1:]])
+
+    def log_density(value: Any, a: Any, b: Any = None) -> Any:
+        last = pt.log(value[-1])
+        result = -pt.log(pt.cumsum(value[::-1])[1:-1]).sum() - last
+        if not learnt:
+            return result + broken * pt.log(a) + a * last
+        constant = pt.gammaln(a + broken) - pt.gammaln(a) + a * pt.log(b)
+        return result + constant - (a + broken) * pt.log(b - last)
+
+    return pm.CustomDist(
+        names.WEIGHTS,
+        *parameters,
+        dist=random,
+        logp=log_density,
+        signature=f"{','.join('()' for _ in parameters)}->(k)",
+        transform=simplex,
+        dims=names.COMPONENT,
+    )
 
 
 def _scales(specification: GaussianMixture, n_features: int) -> Any:

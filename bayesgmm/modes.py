@@ -95,11 +95,11 @@ def mode_audit(tree: xr.DataTree) -> xr.Dataset:
     require_draws(tree, names.POSTERIOR, names.SAMPLE_STATS, function="mode_audit")
     require(tree, names.OBSERVED_DATA, names.CONSTANT_DATA, function="mode_audit")
     check_draws(tree, "tree", "mode_audit")
-    if names.N_COMPONENTS in tree[names.POSTERIOR].dataset:
+    if names.N_CLUSTERS in tree[names.POSTERIOR].dataset:
         raise ValueError(
-            "`tree` must have a known number of components for `mode_audit`; got a fit in which it "
-            "has a prior, whose draws have different numbers of parameters: no mode has a mass. "
-            "See bayesgmm.check(tree), or fit each number alone."
+            "`tree` must have a known number of clusters for `mode_audit`; got a fit whose draws "
+            "have different numbers of them, and so of parameters: no mode has a mass. "
+            "See bayesgmm.check(tree), or fit each number alone with Dirichlet weights."
         )
     stuck = never_moved(tree[names.SAMPLE_STATS].dataset)
     if stuck:

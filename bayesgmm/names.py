@@ -42,6 +42,9 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
 N_COMPONENTS: Final = "n_components"
 CONCENTRATION: Final = "concentration"
 
+# Variable of the posterior where weights may be too small to be kept
+LOG_WEIGHTS: Final = "log_weights"
+
 # Free variables of PyMC's model that are not variables of the posterior
 SHARED_SCALES: Final = "shared_scales"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
@@ -92,6 +95,7 @@ STACKING_WEIGHT: Final = "stacking_weight"
 
 # What is said about numbers of components
 PRIOR_PROBABILITY: Final = "prior_probability"
+TRUNCATION_ERROR: Final = "truncation_error"
 PROBABILITY: Final = "probability"
 PROBABILITY_ERROR: Final = "probability_error"
 LOG_EVIDENCE: Final = "log_evidence"

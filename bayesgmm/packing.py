@@ -1,7 +1,12 @@
-"""How the parameters of a specification lie in the unconstrained vector."""
+"""How a specification is handed to the kernels: where parameters lie, and concentrations."""
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import Gamma, StickBreaking
+from bayesgmm.priors import Dirichlet
 
 
 def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
@@ -16,3 +21,14 @@ def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
         scale_columns=1 if structure.common_scale else n_features,
         correlation_sets=sets if n_features > 1 else 0,
     )
+
+
+def packed(
+    weights: Dirichlet | StickBreaking, n_components: int
+) -> tuple[NDArray[np.float64], bool]:
+    """Return the concentrations that `pack_problem` takes, and whether they are of a stick."""
+    if not isinstance(weights, StickBreaking):
+        return weights.per_component(n_components), False
+    alpha, result = weights.concentration, np.zeros(n_components)
+    result[:2] = (alpha.shape, alpha.rate) if isinstance(alpha, Gamma) else (alpha, 0.0)
+    return result, True

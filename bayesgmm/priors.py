@@ -91,6 +91,11 @@ class Dirichlet:
         """Whether the prior treats all components alike."""
         return np.unique(np.asarray(self.concentration)).size == 1
 
+    @property
+    def naming(self) -> bool:
+        """Whether the prior gives components their names."""
+        return not self.exchangeable
+
 
 @dataclass(frozen=True)
 class NormalMeans:

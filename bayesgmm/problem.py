@@ -15,7 +15,7 @@ from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.packing import layout_of
+from bayesgmm.packing import layout_of, packed
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.tree import Parameters, fitted_data, specification
 
@@ -95,11 +95,13 @@ class Problem:
             How many rows each stands for; empty for one.
         """
         prior, unit = self.specification, self.unit
+        concentration, sticks = packed(prior.weights, prior.known_number)
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
         return pack_problem(
             self.layout,
             rows,
-            concentration=prior.weights.per_component(prior.known_number),
+            concentration=concentration,
+            sticks=sticks,
             location=(np.asarray(prior.means.location) - self.center) / unit,
             scale=np.asarray(prior.means.scale) / unit,
             tau=tau[: self.layout.scale_columns],
@@ -226,10 +228,14 @@ class Problem:
         ).ravel()
         return units
 
-    def vectors(self, parameters: Parameters) -> Array:
-        """Return the vectors, shape (S, P), that draws stand for, however near the floor."""
+    def vectors(self, parameters: Parameters, log_weights: Array | None = None) -> Array:
+        """Return the vectors, shape (S, P), that draws stand for, however near the floor.
+
+        Logarithms of weights, shape (S, K), are needed where weights are too small to be kept.
+        """
         layout = self.layout
-        mixtures = standardise(*parameters[:4], self.center, self.unit)
+        logs, *others = standardise(*parameters[:4], self.center, self.unit)
+        mixtures = logs if log_weights is None else log_weights, *others
         result: Array = np.stack(
             [unconstrain(layout, self.floor, *one) for one in zip(*mixtures, strict=True)]
         )

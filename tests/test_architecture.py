@@ -38,8 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "component_prior priors mixture packing data columns labels known_labels sample_weights "
-        "exchangeability dependence moments datasets",
+        "component_prior overfitted priors mixture partition_prior packing data columns labels "
+        "known_labels sample_weights exchangeability dependence moments datasets",
         "xarray pandas",
         "0 1",
     ),

@@ -7,10 +7,12 @@ import xarray as xr
 
 from bayesgmm import names
 from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.partition_prior import prior_clusters
+from bayesgmm.tree import specification
 
 
 def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
-    """Return the posterior of the number of clusters: of components that hold a row.
+    """Return the posterior of the number of clusters, components that hold a row, and its prior.
 
     A mixture of K components may describe fewer clusters, for a component may be empty. That is
     a statement about the rows that were seen; how many components the population has is another
@@ -27,7 +29,9 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
     -------
     Dataset
         ``probability`` (n_clusters,) of 1 to K clusters, for labels to the largest number in a
-        draw, and ``occupied`` (draw,), the number in each draw, chains one after another.
+        draw, and ``occupied`` (draw,), the number in each draw, chains one after another. Of a fit
+        also ``prior_probability`` (n_clusters,): what the prior of the weights alone says of as
+        many rows, by `prior_clusters`.
 
     Raises
     ------
@@ -38,7 +42,8 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
     -----
     Counted, not computed: the rows of a fit are allocated once for each draw of its parameters,
     as `sample_allocations` does, so the probabilities are shares of draws of the exact posterior.
-    O(S N K D^2) operations for a fit with S draws, O(S N) for labels; memory O(S N).
+    O(S N K D^2) operations for a fit with S draws, O(S N) for labels; memory O(S N). The prior
+    besides takes what `prior_clusters` takes.
 
     Examples
     --------
@@ -49,14 +54,19 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
     draws = label_draws(source, random_seed=random_seed, function="n_clusters")
     occupied = draws.values.max(axis=1).astype(np.int64) + 1
     most = int(occupied.max())
+    prior = {}
     if isinstance(source, xr.DataTree):
         most = source[names.POSTERIOR].sizes[names.COMPONENT]
+        expected = prior_clusters(specification(source), draws.sizes[names.OBS])
+        known = expected.values[:most]
+        prior[names.PRIOR_PROBABILITY] = names.N_CLUSTERS, np.pad(known, (0, most - known.size))
     return xr.Dataset(
         {
             names.PROBABILITY: (
                 names.N_CLUSTERS,
                 np.bincount(occupied, minlength=most + 1)[1:] / len(occupied),
             ),
+            **prior,
             names.OCCUPIED: (names.DRAW, occupied),
         },
         coords={names.N_CLUSTERS: np.arange(1, most + 1)},

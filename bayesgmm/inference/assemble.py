@@ -12,8 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer, check_positive
+from bayesgmm.exchangeability import named_apart
 from bayesgmm.inference.em import Mode
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
@@ -128,7 +128,8 @@ def assemble(
     """
     shape = drawn.statistics[names.LP].shape
     mixtures = standardise(*drawn.parameters[:4], problem.center, problem.unit)
-    permutation, alignment = _align(problem, mixtures, drawn.statistics[names.LP])
+    overfitted = names.N_CLUSTERS in drawn.others
+    permutation, alignment = _align(problem, mixtures, drawn.statistics[names.LP], overfitted)
     which = np.arange(len(permutation))[:, None]
     posterior = {
         name: values[which, permutation].reshape(*shape, *values.shape[1:])
@@ -189,22 +190,26 @@ def _log_likelihood(problem: Problem, mixtures: tuple[Array, Array, Array]) -> A
 
 
 def _align(
-    problem: Problem, mixtures: tuple[Array, Array, Array], log_posterior: Array
+    problem: Problem, mixtures: tuple[Array, Array, Array], log_posterior: Array, overfitted: bool
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Return the permutation of every draw, shape (S, K), and the group ``alignment``."""
+    """Return the permutation of every draw, shape (S, K), and the group ``alignment``.
+
+    Of an overfitted mixture components that expect a row come first.
+    """
     shape = log_posterior.shape
     n_draws, n_components = mixtures[0].shape
     pivot = int(np.argmax(log_posterior))
-    method = DEFAULT if problem.specification.weights.exchangeable else "none"
-    if n_components > 1 and np.unique(problem.groups).size == n_components:
+    method = "none" if problem.specification.weights.naming else DEFAULT
+    apart = named_apart(problem.data.allowed, n_components)
+    if n_components > 1 and np.unique(apart).size == n_components:
         method = "none"  # labels name every component
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method != "none":
         permutation, margin = match_draws(
-            problem.rows, mixtures, pivot, method, groups=problem.groups
+            problem.rows, mixtures, pivot, method, groups=apart
         )
-    if isinstance(problem.specification.n_components, PriorOnComponents):
+    if overfitted:
         permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)
     return permutation, {
@@ -218,8 +223,9 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     """Return the variables of the group ``modes``."""
     parameters = Parameters(*map(np.concatenate, zip(*(m.parameters for m in modes), strict=True)))
     order = np.tile(np.arange(problem.layout.n_components), (len(modes), 1))
-    if problem.specification.weights.exchangeable:
-        order = np.stack([order_within(problem.groups, means) for means in parameters.means])
+    if not problem.specification.weights.naming:
+        apart = named_apart(problem.data.allowed, problem.layout.n_components)
+        order = np.stack([order_within(apart, means) for means in parameters.means])
     which = np.arange(len(modes))[:, None]
     return {
         names.OBJECTIVE: np.array([mode.objective for mode in modes]),

@@ -308,7 +308,7 @@ def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
     log_weights, means, cholesky = (array[0] for array in mixtures)
     total = problem.n_counted
     rows = 1.0 + total * np.exp(log_weights)
-    sizes = np.empty(length)
+    sizes = np.ones(length)  # those of the means are in the factors
     sizes[: len(means) - 1] = rows[:-1] ** -0.5
     for start, end, sets, size in (
         (scales, correlations, layout.scale_rows, 0.5**0.5),

@@ -22,6 +22,7 @@ from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import effective_rows
 
@@ -32,7 +33,7 @@ ENGINES: Final = ("auto", "fused", "pymc")
 OF_MODELS: Final = ("nuts", "fullrank_advi", "advi", "laplace")
 """Methods that PyMC's engine has."""
 LEARNING: Final = (("nuts", "auto"), ("nuts", "fused"))
-"""Methods and engines that go with a prior on the number of components."""
+"""Methods and engines that allocate rows where components may be empty."""
 N_STARTS: Final = 20
 """EM runs of ``method="map"`` and ``"ml"``."""
 
@@ -79,8 +80,9 @@ def fit(
         [0, 1], for soft labels: the density of the row is
         ``sum_k weights[k] a[k] Normal(x | means[k], covariances[k])``.
     method : str, default "nuts"
-        ``"nuts"``: draws of the posterior (by the telescoping sampler instead where the number of
-        components is a `PriorOnComponents`). ``"laplace"``: of the Normal distribution around its
+        ``"nuts"``: draws of the posterior (by allocating rows to components instead where these
+        may be empty: the telescoping sampler if the number of components is a `PriorOnComponents`,
+        a Gibbs sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of the Normal distribution around its
         mode, on the unconstrained scale of log scales and log-odds. ``"fullrank_advi"`` and
         ``"advi"``: of the Normal distribution nearest to it, with any covariance or with a
         diagonal one. These three are quick; ``check`` tells whether to believe them. ``"map"``:
@@ -184,13 +186,20 @@ def fit(
     if model is not None:
         sample_weight, labels = of_model(model, sample_weight, labels)
     data = prepare(X, measurement_error, sample_weight)
-    number = specification.n_components
-    if not data.complete:
-        _refuse_incomplete(number, model is not None or engine == "pymc")
+    number, weights = specification.n_components, specification.weights
+    overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
+    overfitted = overfitted and model is None and (method, engine) in LEARNING
+    if isinstance(number, PriorOnComponents) or overfitted:
+        what = number if isinstance(number, PriorOnComponents) else weights
+        _refuse_unallocated(what, data, labels)
     if isinstance(number, PriorOnComponents):
-        _refuse_unlearnt(sample_weight, labels)
-        return _learnt(specification, number, data, options, progressbar)
+        return _allocated(specification, telescoping.METHOD, data, options, progressbar)
+    if not data.complete and (model is not None or engine == "pymc"):
+        _refuse_incomplete()
     check_enough_rows(data, number)
+    if overfitted:
+        _refuse_what_is_shared(specification)
+        return _allocated(specification, telescoping.OVERFITTED, data, options, progressbar)
     problem = Problem.make(specification, with_labels(data, labels, number))
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1
@@ -203,19 +212,13 @@ def fit(
     return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
 
 
-def _refuse_incomplete(number: int | PriorOnComponents, pymc: bool) -> None:
+def _refuse_incomplete() -> None:
     """Refuse missing cells and measurement errors where they cannot be integrated out."""
-    what = "with missing cells (NaN) or `measurement_error`"
-    if isinstance(number, PriorOnComponents):
-        raise ValueError(
-            f"`spec` must have a number of components for data {what}; got {number!r}. Give a "
-            f"number, or let bayesgmm.select compare several."
-        )
-    if pymc:
-        raise ValueError(
-            f"`engine` must be 'auto' or 'fused', and `spec` no PyMC model, for data {what}; got "
-            f"PyMC's engine, which would need a parameter for each. Use engine='auto'."
-        )
+    raise ValueError(
+        "`engine` must be 'auto' or 'fused', and `spec` no PyMC model, for data with missing cells "
+        "(NaN) or `measurement_error`; got PyMC's engine, which would need a parameter for each. "
+        "Use engine='auto'."
+    )
 
 
 def provenance(
@@ -286,33 +289,54 @@ def of_model(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any,
     return getattr(model, names.SAMPLE_WEIGHT, None), getattr(model, names.ALLOWED, None)
 
 
-def _refuse_unlearnt(sample_weight: Any, labels: Any) -> None:
-    """Refuse what the telescoping sampler does not know of."""
-    for name, value in (("sample_weight", sample_weight), ("labels", labels)):
+def _refuse_unallocated(prior: Any, data: Data, labels: Any) -> None:
+    """Refuse what the samplers that allocate rows to components do not know of."""
+    what = f"where components may be empty by their prior, {prior!r}: every row is one and whole"
+    for name, value in (
+        ("sample_weight", data.sample_weight), ("labels", labels),
+        ("measurement_error", data.errors),
+    ):  # fmt: skip
         if value is not None:
             raise ValueError(
-                f"`{name}` must be left out where the number of components has a prior: every row "
-                f"is one, and no component has a name; got an object of type "
-                f"{type(value).__name__}. Fit a known number."
+                f"`{name}` must be left out {what}; got an object of type "
+                f"{type(value).__name__}. Fit a number of components with Dirichlet weights."
             )
+    if not data.complete:
+        raise ValueError(
+            f"`X` must have a number in every cell {what}; got {np.isnan(data.values).sum()} "
+            f"missing. Fit a number of components with Dirichlet weights, which integrates them "
+            f"out; or let bayesgmm.select compare several."
+        )
 
 
-def _learnt(
+def _refuse_what_is_shared(specification: GaussianMixture) -> None:
+    """Refuse a structure that components cannot be drawn one by one with."""
+    structure = specification.structure
+    if structure.shared_scales or structure.correlations == "shared":
+        raise ValueError(
+            f"`structure` must share nothing between components where `weights` is a "
+            f"{type(specification.weights).__name__} and method 'nuts'; got "
+            f"{specification.covariance.structure!r}. Choose 'full', 'diag' or 'spherical', or "
+            f"Dirichlet weights."
+        )
+
+
+def _allocated(
     specification: GaussianMixture,
-    number: PriorOnComponents,
+    method: str,
     data: Data,
     options: Options,
     progressbar: bool,
 ) -> xr.DataTree:
-    """Fit a mixture whose number of components has a prior."""
+    """Fit a mixture in which components may be empty, by allocating rows to components."""
     began = time.perf_counter()
     with at_work(progressbar) as progress:
-        learnt = telescoping.Learnt.make(specification, number, data)
+        learnt = telescoping.Learnt.make(specification, data)
         drawn, interrupted = telescoping.sample(learnt, options, progress)
     if interrupted:
         _warn_interrupted(drawn.statistics[names.LP].shape[1], options)
-    attrs = provenance(learnt.problem, options, telescoping.METHOD, "fused", began)
-    del attrs["n_parameters"]  # it varies
+    attrs = provenance(learnt.problem, options, method, "fused", began)
+    del attrs["n_parameters"]  # they are those of one component
     return assemble(learnt.problem, drawn, attrs, sharing=1)
 
 

@@ -1,4 +1,7 @@
-"""Draws of a mixture whose number of components is not known, by the telescoping sampler.
+"""Draws of mixtures in which components may be empty, by allocating rows to them.
+
+Where the number of components has a prior this is the telescoping sampler; where they are more
+than there can be clusters, the Gibbs sampler of overfitted mixtures or of a stick cut off.
 
 The priors of means, scales and correlations are those of every other method, so that answers can
 be compared. They are not conjugate: scales and correlations move by slice steps, their mean
@@ -32,12 +35,17 @@ from bayesgmm.kernels.splitting import (
 )
 from bayesgmm.kernels.telescoping import sweep
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import Gamma, StickBreaking
+from bayesgmm.posterior_density import whole
+from bayesgmm.priors import Dirichlet
 from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
 
 METHOD: Final = "telescoping"
+OVERFITTED: Final = "gibbs"
+"""The method where the number of components is known."""
 TUNE: Final = 200
 """Draws of a chain that are not kept."""
 SWEEPS: Final = 10
@@ -70,9 +78,10 @@ class Learnt:
     concentration: float
 
     @classmethod
-    def make(cls, specification: GaussianMixture, number: PriorOnComponents, data: Data) -> Self:
-        """Resolve the specification, whose number of components has a prior; costs O(N D)."""
-        one = Problem.make(replace(specification, n_components=1), data)
+    def make(cls, specification: GaussianMixture, data: Data) -> Self:
+        """Resolve the specification; costs O(N D)."""
+        number, weights = specification.n_components, specification.weights
+        one = Problem.make(replace(specification, n_components=1, weights=Dirichlet()), data)
         prior, unit = one.specification, one.unit
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
         normal = NormalPrior(
@@ -83,14 +92,26 @@ class Learnt:
             floor=one.floor,
             eta=prior.covariance.eta,
         )
-        problem = replace(one, specification=replace(prior, n_components=number))
-        first = number.concentration
-        return cls(
-            problem,
-            normal,
-            component_prior(number),
-            first if isinstance(first, float) else 1.0,
-        )
+        problem = replace(one, specification=replace(prior, n_components=number, weights=weights))
+        if isinstance(number, PriorOnComponents):
+            first, components = number.concentration, component_prior(number)
+        else:
+            first, components = weights.concentration, overfitted_prior(weights, number)
+        return cls(problem, normal, components, first if isinstance(first, float) else 1.0)
+
+    @property
+    def stored(self) -> dict[str, tuple[int, type]]:
+        """Names of the numbers that the tree holds, where they are in the state, and their types.
+
+        Those that do not vary are in the specification.
+        """
+        found: dict[str, tuple[int, type]] = {}
+        if not self.components.known:
+            found[names.N_COMPONENTS] = N_COMPONENTS, np.int64
+        found[names.N_CLUSTERS] = N_CLUSTERS, np.int64
+        if not self.components.known or self.components.freedom[0] > 0.0:
+            found[names.CONCENTRATION] = CONCENTRATION, np.float64
+        return found
 
     def start(self, rng: np.random.Generator) -> State:
         """Return a state with some clusters, each of the rows nearest to a random one."""
@@ -105,8 +126,9 @@ class Learnt:
         vectors = np.zeros((largest, self.problem.n_parameters))
         scales = slice(n_dim, n_dim + self.normal.tau.size)
         vectors[:, scales] = np.log(self.normal.tau)
-        numbers = np.array([n_clusters, n_clusters, self.concentration, 0.0])
-        return State(labels, vectors, np.zeros(largest), numbers)
+        n_components = largest if self.components.known else n_clusters
+        numbers = np.array([n_components, n_clusters, self.concentration, 0.0])
+        return State(labels, vectors, np.zeros(largest), numbers, np.arange(largest))
 
 
 def component_prior(prior: PriorOnComponents) -> ComponentPrior:
@@ -117,7 +139,16 @@ def component_prior(prior: PriorOnComponents) -> ComponentPrior:
         log_tail = np.log(tail)
     pair = prior.concentration
     freedom = np.array(pair if isinstance(pair, tuple) else (0.0, 0.0))
-    return ComponentPrior(log_probability, log_tail, freedom, prior.dynamic)
+    return ComponentPrior(log_probability, log_tail, freedom, prior.dynamic, False, False)
+
+
+def overfitted_prior(weights: Dirichlet | StickBreaking, n_components: int) -> ComponentPrior:
+    """Return the prior of a number of components that is known, as the kernels read it."""
+    alpha = weights.concentration
+    gamma = np.array([alpha.shape, alpha.rate] if isinstance(alpha, Gamma) else [0.0, 0.0])
+    none = np.full(n_components, -np.inf)
+    certain = np.append(none[1:], 0.0)
+    return ComponentPrior(certain, none, gamma, False, True, isinstance(weights, StickBreaking))
 
 
 class Chain:
@@ -147,9 +178,10 @@ class Chain:
             sweep(rows, state, learnt.normal, learnt.components, SWEEPS, self._rng)
             if self.made > tune:
                 n = int(state.numbers[N_COMPONENTS])
+                order = np.argsort(state.sticks[:n]) if learnt.components.sticks else np.arange(n)
                 self.numbers.append(state.numbers.copy())
-                self.log_weights.append(state.log_weights[:n].copy())
-                self.vectors.append(state.vectors[:n].copy())
+                self.log_weights.append(state.log_weights[order])
+                self.vectors.append(state.vectors[order])
 
 
 def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws, bool]:
@@ -194,29 +226,30 @@ def sample(learnt: Learnt, options: Options, progress: Progress) -> tuple[Draws,
         )
     numbers = np.array([chain.numbers[:length] for chain in chains])
     parameters, pooled = _stored(learnt, chains, length, last)
-    sample_dims = (names.CHAIN, names.DRAW)
-    log_unit = float(np.log(learnt.problem.unit).sum())
     attrs: dict[str, str | int | float] = {
         "tuning_steps": tune,
         "sweeps": SWEEPS,
         "sampling_time": time.perf_counter() - began,
         "scales_and_correlations": "slice steps on the half-normal and LKJ priors",
-        "pooled_weight": pooled,
         names.INTERRUPTED: int(interrupted),
     }
+    others = {
+        name: xr.Variable((names.CHAIN, names.DRAW), numbers[..., place].astype(kind))
+        for name, (place, kind) in learnt.stored.items()
+    }
+    if learnt.components.known:
+        lp, known, others[names.LOG_WEIGHTS] = _of_known(learnt, chains, length)
+        attrs |= known
+    else:
+        log_unit = float(np.log(learnt.problem.unit).sum())
+        lp = numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit
+        attrs["pooled_weight"] = pooled
     drawn = Draws(
         parameters=parameters,
-        statistics={names.LP: numbers[..., LOG_DENSITY] - learnt.problem.data.n_obs * log_unit},
+        statistics={names.LP: lp},
         modes=(),
         attrs=attrs,
-        others={
-            name: xr.Variable(sample_dims, numbers[..., place].astype(kind))
-            for name, place, kind in (
-                (names.N_COMPONENTS, N_COMPONENTS, np.int64),
-                (names.N_CLUSTERS, N_CLUSTERS, np.int64),
-                (names.CONCENTRATION, CONCENTRATION, np.float64),
-            )
-        },
+        others=others,
     )
     return drawn, interrupted
 
@@ -240,6 +273,38 @@ def _run(chains: list[Chain], tune: int, draws: int, progress: Progress) -> bool
     return False
 
 
+def _of_known(
+    learnt: Learnt, chains: list[Chain], length: int
+) -> tuple[Array, dict[str, float], xr.Variable]:
+    """Return what draws of a known number of components have that others have not.
+
+    Returns
+    -------
+    lp : array, shape (chains, draws)
+        The log posterior density of unconstrained vectors, as every other method has it: all
+        log-weights less their mean, but the last, then all means, scales and correlations. A
+        concentration is integrated out.
+    attrs : dict
+    log_weights : Variable, dimensions (chain, draw, component)
+    """
+    log_weights, of_each = (
+        np.array([one for chain in chains for one in getattr(chain, name)[:length]])
+        for name in ("log_weights", "vectors")
+    )
+    prior, data = learnt.problem.specification, learnt.problem.data
+    n_dim, shape = data.n_features, (len(chains), length, -1)
+    parts = np.split(of_each, [n_dim, n_dim + learnt.normal.tau.size], axis=2)
+    free = (log_weights - log_weights.mean(axis=1, keepdims=True))[:, :-1]
+    flat = [free, *(part.reshape(len(free), -1) for part in parts)]
+    vectors = np.concatenate(flat, axis=1)
+    attrs: dict[str, float] = {"n_parameters": vectors.shape[1]}
+    if isinstance(prior.weights, StickBreaking):
+        attrs[names.TRUNCATION_ERROR] = prior.weights.truncation_error(data.n_obs)
+    lp = whole(Problem.make(prior, data))(vectors)[0].reshape(shape[:2])
+    dims = (names.CHAIN, names.DRAW, names.COMPONENT)
+    return lp, attrs, xr.Variable(dims, log_weights.reshape(shape))
+
+
 def _stored(
     learnt: Learnt, chains: list[Chain], length: int, seed: np.random.SeedSequence
 ) -> tuple[Parameters, float]:
@@ -251,7 +316,9 @@ def _stored(
         for i in range(length)
     ]
     most = max(len(log_weights) for log_weights, _, _ in kept)
-    room = min(most, max(ROOM, 1 + max(n_clusters for _, _, n_clusters in kept)))
+    room = most
+    if not learnt.components.known:
+        room = min(most, max(ROOM, 1 + max(n_clusters for _, _, n_clusters in kept)))
     weights = np.zeros((len(kept), room))
     vectors = np.empty((len(kept), room, learnt.problem.n_parameters))
     pooled = 0.0

@@ -31,14 +31,21 @@ class ComponentPrior(NamedTuple):
     log_tail : array, shape (largest,)
         Of more than K components.
     freedom : array, shape (2,)
-        Degrees of freedom of the concentration's F distribution; zeros if it is fixed.
+        Degrees of freedom of the concentration's F distribution, or shape and rate of its Gamma
+        distribution if weights are broken off a stick; zeros if it is fixed.
     dynamic : bool
+    known : bool
+        Whether the number of components is the largest, and stays.
+    sticks : bool
+        Whether the weights are broken off a stick, rather than Dirichlet.
     """
 
     log_probability: Array
     log_tail: Array
     freedom: Array
     dynamic: bool
+    known: bool
+    sticks: bool
 
 
 @kernel

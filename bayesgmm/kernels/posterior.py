@@ -8,6 +8,9 @@ depends on nothing and it is compiled once per machine:
            | row weights (N or 0) | complete rows (D x N', or (D + K) x N' where labels are known)
            | other rows (as `pack_groups` has them)
 
+Where weights are broken off a stick, the first two of the K concentrations are shape and rate of
+the Gamma distribution of theirs.
+
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.
 """
@@ -31,6 +34,7 @@ from bayesgmm.kernels.elementary import exp_nonpositive, log_positive
 from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
 from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
+from bayesgmm.kernels.sticks import add_sticks
 
 type Array = NDArray[np.float64]
 
@@ -42,7 +46,8 @@ CONSTANT: Final = 7
 PRIOR: Final = 8
 N_WEIGHTS: Final = 9
 N_OFFSETS: Final = 10
-HEADER: Final = 11
+STICKS: Final = 11
+HEADER: Final = 12
 
 
 def pack_problem(
@@ -50,6 +55,7 @@ def pack_problem(
     rows: Array,
     *,
     concentration: Array,
+    sticks: bool,
     location: Array,
     scale: Array,
     tau: Array,
@@ -66,8 +72,13 @@ def pack_problem(
     layout : Layout
     rows : array, shape (D', N)
         Standardised data, as `kernels.patterns` has it.
-    concentration, location, scale : arrays, shapes (K,), (D,), (D,)
-        Hyperparameters of weights and means; the latter of the standardised data.
+    concentration : array, shape (K,)
+        Of the Dirichlet prior of the weights; or, if they are broken off a stick, shape and rate
+        of that of the concentration, as `add_sticks` reads them, and K - 2 zeros.
+    sticks : bool
+        Whether the weights are broken off a stick.
+    location, scale : arrays, shape (D,)
+        Hyperparameters of the means of the standardised data.
     tau : array, shape (C,)
         Scale parameter of the half-normal prior of the standardised scales.
     floor : array, shape (C,)
@@ -82,7 +93,7 @@ def pack_problem(
 
     Returns
     -------
-    array, shape (11 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N) (+ N K),) if all rows are complete
+    array, shape (12 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N) (+ N K),) if all rows are complete
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
@@ -96,13 +107,15 @@ def pack_problem(
         rows = rows[: n_dim + layout.n_components, order[:n_rows]]
         row_weights = row_weights[order] if row_weights.size else row_weights
     if prior:
-        constant += prior_constant(layout, concentration, scale * unit, tau, floor, eta)
+        constant += weights_constant(layout.n_components, concentration, sticks)
+        constant += prior_constant(layout, scale * unit, tau, floor, eta)
     header = np.zeros(HEADER)
     header[N_ROWS] = n_rows
     header[LAYOUT : LAYOUT + 5] = layout
     header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
     header[N_OFFSETS] = rows.shape[0] - n_dim
+    header[STICKS] = float(sticks)
     columns = np.array([column for row in range(n_dim) for column in range(row)], dtype=float)
     shapes = eta + 0.5 * (n_dim - 2 - columns)
     parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes)
@@ -116,18 +129,26 @@ def pack_problem(
     return problem
 
 
-def prior_constant(
-    layout: Layout, concentration: Array, scale: Array, tau: Array, floor: Array, eta: float
-) -> float:
-    """Return all of the log prior that does not depend on the parameters.
+def weights_constant(n_components: int, concentration: Array, sticks: bool) -> float:
+    """Return all of the log prior of the weights that does not depend on them."""
+    jacobian = math.log(n_components)
+    if not sticks:
+        of_each = sum(math.lgamma(value) for value in concentration)
+        return math.lgamma(concentration.sum()) - of_each + jacobian
+    (shape, rate), broken = concentration[:2], n_components - 1
+    if rate == 0.0:
+        return broken * math.log(shape) + jacobian
+    return math.lgamma(shape + broken) - math.lgamma(shape) + shape * math.log(rate) + jacobian
+
+
+def prior_constant(layout: Layout, scale: Array, tau: Array, floor: Array, eta: float) -> float:
+    """Return all of the log prior of means, scales and correlations that does not depend on them.
 
     `scale` is in the data's units, `tau` and `floor` standardised: standardising only shifts the
     log of a scale, but stretches a mean.
     """
     k, d = layout.n_components, layout.n_features
-    constant = math.lgamma(concentration.sum()) + math.log(k)
-    constant -= sum(math.lgamma(value) for value in concentration)
-    constant -= k * (0.5 * d * math.log(2.0 * math.pi) + np.log(scale).sum())
+    constant = -k * (0.5 * d * math.log(2.0 * math.pi) + np.log(scale).sum())
     for width, lowest in zip(tau, floor, strict=True):
         # of the mass beyond the floor, 2 (1 - Phi), the logarithm: it may underflow itself
         log_mass = math.log(2.0) + float(log_ndtr(-lowest / width))
@@ -182,9 +203,12 @@ def _add_prior(
     mean_start, scale_start, correlation_start, length = offsets(layout)
     at = HEADER
     value = 0.0
-    for k in range(k_all):
-        value += problem[at + k] * log_weights[k]
-        weight_slopes[k] += problem[at + k]
+    if problem[STICKS] > 0.0:
+        value += add_sticks(problem[at], problem[at + 1], log_weights, weight_slopes)
+    else:
+        for k in range(k_all):
+            value += problem[at + k] * log_weights[k]
+            weight_slopes[k] += problem[at + k]
     at += k_all
     p = mean_start
     for _ in range(k_all):

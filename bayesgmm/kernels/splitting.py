@@ -4,7 +4,8 @@ Two rows are drawn. If they share a cluster it is to be split, one row on either
 their clusters are to be merged. A short run of expectation maximisation on the rows of both, from
 these two, says how likely each row is to be on which side; it is the same whether they are one
 cluster or two, so that the odds of the way back are known. New scales and correlations are drawn
-near those of the rows; means are integrated out, and the number of components without rows stays.
+near those of the rows; means are integrated out. The number of components without rows stays, or
+that of all components if it is known.
 """
 
 import math
@@ -23,6 +24,7 @@ from bayesgmm.kernels.component import (
     log_marginal,
 )
 from bayesgmm.kernels.partitions import ComponentPrior, log_partition
+from bayesgmm.kernels.sticks import log_allocation
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -55,12 +57,15 @@ class State(NamedTuple):
     numbers : array, shape (4,)
         The numbers of components and clusters, the concentration, and the log density of these,
         the partition and the vectors of components with rows, means and weights integrated out.
+    sticks : array of int, shape (largest,)
+        Which piece of the stick every component is, if weights are broken off one.
     """
 
     labels: Labels
     vectors: Array
     log_weights: Array
     numbers: Array
+    sticks: Labels
 
 
 @kernel
@@ -223,11 +228,13 @@ def shape_proposal(
 
 @kernel
 def log_partition_and_number(
-    n_components: int, concentration: float, counts: Labels, prior: ComponentPrior
+    n_components: int, concentration: float, counts: Labels, sticks: Labels, prior: ComponentPrior
 ) -> float:
     """Return the log probability of a partition and of the number of components."""
-    if n_components > prior.log_probability.size:
+    if max(n_components, counts.size) > prior.log_probability.size:
         return -math.inf
+    if prior.sticks:
+        return log_allocation(counts, sticks, n_components, concentration)
     return prior.log_probability[n_components - 1] + log_partition(
         n_components, concentration, counts, prior.dynamic
     )
@@ -278,6 +285,8 @@ def split_or_merge(
         log_odds -= math.log(shares[m] if there[m] > 0.0 else 1.0 - shares[m])
     mean, scatter = np.empty(n_dim), np.empty((n_dim, n_dim))
     n_clusters, n_all = int(numbers[N_CLUSTERS]), int(numbers[N_COMPONENTS])
+    if splitting and n_clusters == n_all and components.known:
+        return False
     proposed = np.empty((3, state.vectors.shape[1]))
     sizes = np.empty(3, dtype=np.int64)
     for part in range(3):  # this side, that side, both
@@ -292,22 +301,32 @@ def split_or_merge(
         if np.abs(vector[n_dim:]).max() > FARTHEST:
             return False
         log_odds += sign * log_marginal(vector, sizes[part], mean, scatter, normal)
-    counts = cluster_sizes(state)
+    counts, sticks = cluster_sizes(state), state.sticks
     split, merged = np.empty(counts.size + 1, np.int64), np.empty(counts.size, np.int64)
     split[:-1], merged[:] = counts, counts
+    sticks_merged = sticks.copy()
+    last = n_clusters - 1
+    n_split, n_merged = n_all, n_all
     if splitting:
         split[one], split[-1] = sizes[0], sizes[1]
-        n_split, n_merged = n_all + 1, n_all
+        if components.known:  # which of the empty components it is to be
+            new = n_clusters + int(generator.random() * (n_all - n_clusters))
+            sticks[n_clusters], sticks[new] = sticks[new], sticks[n_clusters]
+        else:
+            n_split = n_all + 1
     else:
         merged[one] = sizes[2]
         merged[other] = merged[-1]  # which takes its place
-        n_split, n_merged = n_all, n_all - 1
+        sticks_merged[other], sticks_merged[last] = sticks[last], sticks[other]
+        if not components.known:
+            n_merged = n_all - 1
     log_odds += log_partition_and_number(
-        n_split, numbers[CONCENTRATION], split if splitting else split[:-1], components
+        n_split, numbers[CONCENTRATION], split if splitting else split[:-1], sticks, components
     )
     log_odds -= log_partition_and_number(
-        n_merged, numbers[CONCENTRATION], merged if splitting else merged[:-1], components
-    )
+        n_merged, numbers[CONCENTRATION], merged if splitting else merged[:-1], sticks_merged,
+        components,
+    )  # fmt: skip
     if not math.log1p(-generator.random()) < (log_odds if splitting else -log_odds):
         return False
     if splitting:
@@ -318,8 +337,8 @@ def split_or_merge(
         numbers[N_CLUSTERS], numbers[N_COMPONENTS] = n_clusters + 1, n_split
         return True
     state.vectors[one] = proposed[2]
-    last = n_clusters - 1
     state.vectors[other] = state.vectors[last]
+    sticks[:] = sticks_merged
     for m in range(labels.size):
         if labels[m] == other:
             labels[m] = one

@@ -28,7 +28,6 @@ from bayesgmm.kernels.partitions import (
     ComponentPrior,
     draw_concentration,
     draw_n_components,
-    log_partition,
     log_prior_concentration,
 )
 from bayesgmm.kernels.splitting import (
@@ -38,7 +37,13 @@ from bayesgmm.kernels.splitting import (
     N_COMPONENTS,
     State,
     cluster_sizes,
+    log_partition_and_number,
     split_or_merge,
+)
+from bayesgmm.kernels.sticks import (
+    move_stick_concentration,
+    swap_sticks,
+    update_stick_weights,
 )
 
 type Array = NDArray[np.float64]
@@ -59,12 +64,18 @@ def put_occupied_first(state: State) -> None:
     place = np.full(n_all, -1, dtype=np.int64)
     for label in state.labels:
         place[label] = 0
-    clusters = 0
+    clusters, sticks = 0, state.sticks[:n_all].copy()
     for k in range(n_all):
         if place[k] == 0:
             place[k] = clusters
             state.vectors[clusters] = state.vectors[k]
+            state.sticks[clusters] = sticks[k]
             clusters += 1
+    empty = clusters
+    for k in range(n_all):
+        if place[k] < 0:
+            state.sticks[empty] = sticks[k]
+            empty += 1
     for i in range(state.labels.size):
         state.labels[i] = place[state.labels[i]]
     state.numbers[N_CLUSTERS] = clusters
@@ -105,6 +116,26 @@ def update_weights(
         log_weights[k] = log_gamma_draw(share + rows, generator)
     peak = log_weights.max()
     log_weights -= peak + math.log(np.exp(log_weights - peak).sum())
+
+
+@kernel
+def update_concentration(
+    counts: Labels, state: State, prior: ComponentPrior, generator: np.random.Generator
+) -> None:
+    """Move the concentration given the partition; add the log density of its prior."""
+    numbers = state.numbers
+    n_all = int(numbers[N_COMPONENTS])
+    for _ in range(METROPOLIS_STEPS):
+        now, step = numbers[CONCENTRATION], STEP * generator.standard_normal()
+        uniform = generator.random()
+        if prior.sticks:
+            numbers[CONCENTRATION] = move_stick_concentration(
+                now, counts, state.sticks, n_all, prior.freedom, step, uniform
+            )
+        else:
+            numbers[CONCENTRATION] = draw_concentration(now, n_all, counts, prior, step, uniform)
+    if not prior.sticks:
+        numbers[LOG_DENSITY] += log_prior_concentration(numbers[CONCENTRATION], prior.freedom)
 
 
 @kernel
@@ -178,22 +209,25 @@ def sweep(
                 vector, counts[k], means[k], scatters[k], normal, generator
             )
             update_mean(vector, counts[k], means[k], normal, generator)
-        n_all = draw_n_components(numbers[CONCENTRATION], counts, components, generator.random())
-        numbers[N_COMPONENTS] = n_all
-        if components.freedom[0] > 0.0:
-            for _ in range(METROPOLIS_STEPS):
-                numbers[CONCENTRATION] = draw_concentration(
-                    numbers[CONCENTRATION], n_all, counts, components,
-                    STEP * generator.standard_normal(), generator.random(),
-                )  # fmt: skip
-            numbers[LOG_DENSITY] += log_prior_concentration(
-                numbers[CONCENTRATION], components.freedom
+        n_all = int(numbers[N_COMPONENTS])
+        if not components.known:
+            n_all = draw_n_components(
+                numbers[CONCENTRATION], counts, components, generator.random()
             )
-        numbers[LOG_DENSITY] += components.log_probability[n_all - 1]
-        numbers[LOG_DENSITY] += log_partition(
-            n_all, numbers[CONCENTRATION], counts, components.dynamic
+            numbers[N_COMPONENTS] = n_all
+        if components.sticks:
+            swap_sticks(counts, state.sticks, n_all, numbers[CONCENTRATION], generator)
+        if components.freedom[0] > 0.0:
+            update_concentration(counts, state, components, generator)
+        numbers[LOG_DENSITY] += log_partition_and_number(
+            n_all, numbers[CONCENTRATION], counts, state.sticks, components
         )
         for k in range(counts.size, n_all):
             draw_from_prior(state.vectors[k], normal, generator)
-        update_weights(counts, state, components.dynamic, generator)
+        if components.sticks:
+            log_weights = state.log_weights[:n_all]
+            concentration = numbers[CONCENTRATION]
+            update_stick_weights(counts, state.sticks, concentration, log_weights, generator)
+        else:
+            update_weights(counts, state, components.dynamic, generator)
         update_labels(rows, state, normal, generator)

@@ -106,7 +106,7 @@ def test_what_the_tree_is_used_for(tree: xr.DataTree, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # there are but few draws
         assert np.isfinite(bg.loo(tree).elpd)
-    with pytest.raises(ValueError, match=r"known number of components for `mode_audit`"):
+    with pytest.raises(ValueError, match=r"known number of clusters for `mode_audit`"):
         bg.mode_audit(tree)
 
 
@@ -216,7 +216,7 @@ def test_what_needs_a_number_refuses_a_prior(X: np.ndarray) -> None:
 
 def test_chains_start_apart(X: np.ndarray) -> None:
     prior = bg.PriorOnComponents()
-    learnt = telescoping.Learnt.make(bg.GaussianMixture(prior), prior, prepare(X))
+    learnt = telescoping.Learnt.make(bg.GaussianMixture(prior), prepare(X))
     starts = [learnt.start(np.random.default_rng(seed)) for seed in range(20)]
     counts = [len(np.unique(state.labels)) for state in starts]
     assert min(counts) <= 2

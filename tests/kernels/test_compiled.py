@@ -135,7 +135,7 @@ partition(labels[:, :4])
 similarity(labels)
 grow_subset(np.zeros((2, 3), dtype=np.int32), np.arange(3))
 prior = PriorOnComponents()
-learnt = Learnt.make(GaussianMixture(prior), prior, problem.data)
+learnt = Learnt.make(GaussianMixture(prior), problem.data)
 Chain(learnt, np.random.SeedSequence(1)).run(1, 1, Event())
 link()
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):

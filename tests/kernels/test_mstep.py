@@ -146,7 +146,7 @@ def test_maximum_likelihood_is_where_the_gradient_of_the_likelihood_is_zero(
     status, vector, trace = climb(which, penalty_of(which, False), rows, start(rng, which))
     assert status == 0
     packed = pack_problem(
-        which, rows, concentration=np.ones(3), location=np.zeros(2), scale=np.ones(2),
+        which, rows, concentration=np.ones(3), sticks=False, location=np.zeros(2), scale=np.ones(2),
         tau=np.ones(which.scale_columns), floor=np.zeros(which.scale_columns), eta=1.0,
         unit=np.ones(2), row_weights=UNWEIGHTED, prior=False,
     )  # fmt: skip

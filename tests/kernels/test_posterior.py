@@ -68,6 +68,7 @@ def problem(
         which,
         np.ascontiguousarray(((X - center) / unit).T),
         concentration=concentration,
+        sticks=False,
         location=(location - center) / unit,
         scale=scale / unit,
         tau=tau,

@@ -138,6 +138,7 @@ def start(rows: Array, largest: int, concentration: float, rng: np.random.Genera
         np.zeros((largest, 2 * n_dim + n_dim * (n_dim - 1) // 2)),
         np.zeros(largest),
         np.array([k, k, concentration, 0.0]),
+        np.arange(largest),
     )
 
 
