@@ -58,7 +58,8 @@ def outlier_score(
     Dataset, dims (obs,)
         ``score``, in (0, 1]; ``score_error``, its Monte Carlo standard error; ``log_density``, the
         log predictive density, in nats. Of fitted rows ``pareto_k`` too, as in `loo`. The
-        attribute ``resolution`` is the smallest score: a row that has it has that or less.
+        attribute ``resolution`` is the smallest score: a row that has it has that or less, and
+        its error is NaN.
         The attribute ``left_out`` is 1 where the rows were left out of the fit.
 
     Raises
@@ -132,7 +133,7 @@ def outlier_score(
     return xr.Dataset(
         {
             names.SCORE: (names.OBS, np.maximum(scores, SMALLEST)),
-            names.SCORE_ERROR: (names.OBS, errors),
+            names.SCORE_ERROR: (names.OBS, np.where(scores < SMALLEST, np.nan, errors)),
             names.LOG_DENSITY: (names.OBS, log_density),
             **variables,
         },

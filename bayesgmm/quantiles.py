@@ -9,6 +9,7 @@ from scipy.special import ndtri
 
 from bayesgmm import names
 from bayesgmm.errors import check_share
+from bayesgmm.functionals import RESERVED
 from bayesgmm.kernels.quantiles import fill_cdf, fill_quantiles
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.labels import listed
@@ -70,6 +71,11 @@ def cdf(
     array([0.16, 0.36])
     """
     label, position = _feature(tree, feature, "cdf")
+    if label in RESERVED:
+        raise ValueError(
+            f"`feature` must not be named as a dimension of the result; got {label!r}. Rename the "
+            f"column and fit again."
+        )
     places = _places(x, "x")
     if not np.isfinite(places).all():
         where = int(np.flatnonzero(~np.isfinite(places))[0])
@@ -221,11 +227,6 @@ def _labelled(
     probability: float | None,
 ) -> xr.DataArray:  # fmt: skip
     """Return statistics or draws with labels."""
-    if dim in (*SAMPLE, names.STATISTIC):
-        raise ValueError(
-            f"`feature` must not be named as a dimension of the result; got {dim!r}. Rename the "
-            f"column and fit again."
-        )
     if probability is not None:
         return xr.DataArray(
             values, dims=(names.STATISTIC, dim),
