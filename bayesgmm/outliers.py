@@ -26,7 +26,7 @@ BODY: Final = 8
 """Shells of equal mass around a component; each beyond them has an eighth of what is outside."""
 REPEATS: Final = 16
 """Independent estimates, whose spread is the Monte Carlo error."""
-RAYS: Final = (8, 256)
+RAYS: Final = (8, 128)
 """Of each of them, at least and at most."""
 WORK: Final = 2**33
 """Multiplications or so that the densities of all points may take, if there are enough rays."""
@@ -90,7 +90,7 @@ def outlier_score(
     suspect for that alone. A fit with fewer than 30 draws, a point, cannot leave rows out; there
     the scores of fitted rows are too large.
 
-    O(P S K D^2) operations for S draws and P points, 3,500 to 110,000, fewer for large models; 8
+    O(P S K D^2) operations for S draws and P points, 3,500 to 55,000, fewer for large models; 8
     MiB of memory for each core.
 
     References

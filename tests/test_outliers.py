@@ -45,7 +45,7 @@ def test_one_normal_gives_the_tail_of_chi_square(n_features: int) -> None:
     X = one["means"].values + np.sqrt(chi2(n_features).isf(expected))[:, None] * ray
     found = bg.outlier_score(tree, X, random_seed=2)
     np.testing.assert_allclose(found["score"], expected, rtol=0.02)
-    assert (np.abs(found["score"] - expected) < 5.0 * found["score_error"] + 1e-3 * expected).all()
+    assert (np.abs(found["score"] - expected) < 5.0 * found["score_error"] + 5e-3 * expected).all()
 
 
 def test_a_mixture_against_its_integral() -> None:
@@ -60,7 +60,7 @@ def test_a_mixture_against_its_integral() -> None:
         for s in range(3)
         for k in range(2)
     ) / 3.0  # fmt: skip
-    X = np.array([-8.0, -4.0, -2.0, -1.0, 0.0, 0.4, 1.0, 3.0, 6.0, 9.0])
+    X = np.array([-10.0, -4.0, -2.0, -1.0, 0.0, 0.4, 1.0, 3.0, 6.0, 9.0])
     levels = np.exp(bg.score_samples(tree, X))
     expected = [height[height <= level].sum() * (grid[1] - grid[0]) for level in levels.values]
     found = bg.outlier_score(tree, X, random_seed=2)
@@ -136,7 +136,7 @@ def test_fitted_rows_are_left_out(faithful: xr.DataTree) -> None:
     kept = bg.outlier_score(faithful, bg.datasets.load_faithful(), random_seed=1)
     assert "pareto_k" not in kept
     assert kept.attrs["left_out"] == 0
-    worst = int(found["score"].argmin())
+    worst = int(found["score"].values.argmin())
     assert found["score"][worst] < kept["score"][worst]
 
 
