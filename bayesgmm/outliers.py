@@ -117,6 +117,11 @@ def outlier_score(
             f"`X_new` must be given where `tree` is a {tree.attrs[names.DERIVED]} of a fit; got "
             f"None. The rows that were fitted cannot be left out of it."
         )
+    if np.isnan(data.values).any():  # their densities are of fewer features than the others'
+        raise ValueError(
+            "`X_new` must have a number in every cell to be scored; got NaN. Score rows with the "
+            "same cells missing by bayesgmm.marginal(tree, features)."
+        )
     draws = mixtures(tree)
     sizes = tree[names.POSTERIOR].sizes
     enough = sizes[names.DRAW] >= FEWEST_DRAWS and len(draws.log_weights) >= FEWEST_SAMPLES
@@ -170,9 +175,9 @@ def flag_outliers(
 
     Notes
     -----
-    Rows that the model makes are independent given its parameters; over the posterior they are
-    positively dependent, which Benjamini and Hochberg's bound allows for (Benjamini & Yekutieli
-    2001) in the usual cases. O(N log N).
+    Benjamini and Hochberg's rule holds for independent scores, and where they depend positively
+    in a certain way (Benjamini & Yekutieli 2001). Scores of rows that the model makes are
+    independent given its parameters, and share what is unknown of these. O(N log N).
 
     References
     ----------

@@ -26,11 +26,16 @@ def tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return rows, and which of them are normal."""
     from sklearn import datasets
 
+    import bayesgmm as bg
+
+    made = bg.datasets.make_mixture(240, 3, 5, random_seed=1)["X"].values
+    strange = np.random.default_rng(1).uniform(made.min(axis=0), made.max(axis=0), (60, 5))
     wine, cancer, digits = (
         load(return_X_y=True)
         for load in (datasets.load_wine, datasets.load_breast_cancer, datasets.load_digits)
     )
     return {
+        "simulated": (np.concatenate([made, strange]), np.arange(300) < 240),
         "wine": (wine[0], wine[1] != 0),  # the first cultivar of three is unknown
         "breast cancer": (cancer[0][:, :10], cancer[1] == 1),  # benign; means of ten features
         "digits": (digits[0], digits[1] < 5),  # the digits from 5 on are unknown
@@ -57,10 +62,11 @@ def split(X: np.ndarray, normal: np.ndarray, seed: int) -> tuple[np.ndarray, ...
 
 def scores(train: np.ndarray, scored: np.ndarray, seed: int) -> tuple[list[Any], list[float], int]:
     """Return the scores by each method, less for stranger rows, seconds, and K."""
-    import bayesgmm as bg
     from sklearn.ensemble import IsolationForest
     from sklearn.mixture import GaussianMixture
     from sklearn.model_selection import cross_val_score
+
+    import bayesgmm as bg
 
     fits = [GaussianMixture(k, n_init=2, random_state=seed) for k in range(1, MOST_COMPONENTS + 1)]
     k = 1 + int(np.argmax([cross_val_score(fit, train, cv=5).mean() for fit in fits]))

@@ -228,5 +228,7 @@ def test_bad_input_is_refused(tree: xr.DataTree) -> None:
         bg.outlier_score(tree.isel(draw=0))
     with pytest.raises(ValueError, match=r"`X_new` must have the 2 fitted columns"):
         bg.outlier_score(tree, [[1.0]])
+    with pytest.raises(ValueError, match=r"`X_new` must have a .*number in every cell"):
+        bg.outlier_score(tree, [[1.0, np.nan]])
     with pytest.raises(TypeError, match=r"`random_seed` must be an integer; got 'one'"):
         bg.outlier_score(tree, [[1.0, 1.0]], random_seed="one")  # type: ignore[arg-type]
