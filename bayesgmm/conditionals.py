@@ -77,6 +77,7 @@ class Split(NamedTuple):
         """Return the weights given some rows (N, a) in the data's units, shape (S, K, N)."""
         rows = ((values - self.center[self.given]) / self.unit[self.given]).T
         rows = np.ascontiguousarray(rows)
+        # zeros: with a single draw they are added to
         shares = np.zeros((*self.log_weights.shape, len(values)))
         fill_draws(
             rows, self.log_weights, self.means, self.cholesky,

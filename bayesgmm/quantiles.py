@@ -132,7 +132,7 @@ def quantile(
     -----
     Newton's steps within a bracket, to rounding: `cdf` gives q back within 1e-12 of it, and of
     1 - q above the median, where the feature's own digits allow it. The other features are
-    integrated out. O(S Q K) operations for S draws and Q quantiles, about fifteen times.
+    integrated out. O(S Q K) operations for S draws and Q quantiles, about eight times.
 
     Examples
     --------

@@ -118,8 +118,8 @@ def test_bad_tables_are_refused(
 
 
 def test_too_many_rows_of_every_draw_are_refused(tree: xr.DataTree) -> None:
-    rows = {"a": np.zeros(6_000_000)}
-    with pytest.raises(ValueError, match=r"`given` must leave all draws under 2 GiB; got 6000000"):
+    rows = {"a": np.zeros(3_000_000)}
+    with pytest.raises(ValueError, match=r"`given` must leave all draws under 2 GiB; got 3000000"):
         bg.regress(tree, rows, probability=None)
     with pytest.raises(ValueError, match=r"`probability` must lie between 0 and 1; got 1\.5\."):
         bg.regress(tree, rows, probability=1.5)
