@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bayesgmm.clustering.subsets import confident_subset
     from bayesgmm.comparison import compare, loo, waic
     from bayesgmm.component_prior import PriorOnComponents
+    from bayesgmm.conditionals import conditional
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.evidence import log_evidence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
     from bayesgmm.information import aic, bic, icl
+    from bayesgmm.marginals import marginal
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from bayesgmm.modes import mode_audit
     from bayesgmm.overfitted import Gamma, SparseDirichlet, StickBreaking
     from bayesgmm.partition_prior import prior_clusters
+    from bayesgmm.outliers import flag_outliers, outlier_score
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.clusters import plot_partition
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
         score_samples,
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+    from bayesgmm.quantiles import cdf, quantile
+    from bayesgmm.regression import regress
     from bayesgmm.selection import select
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
@@ -90,6 +95,13 @@ __all__ = [
     "score_samples",
     "sample_posterior_predictive",
     "impute",
+    "marginal",
+    "conditional",
+    "regress",
+    "cdf",
+    "quantile",
+    "outlier_score",
+    "flag_outliers",
     "merge_components",
     "overlap",
     "density",
@@ -148,6 +160,11 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.imputation": ("impute",),
+    "bayesgmm.marginals": ("marginal",),
+    "bayesgmm.conditionals": ("conditional",),
+    "bayesgmm.regression": ("regress",),
+    "bayesgmm.quantiles": ("cdf", "quantile"),
+    "bayesgmm.outliers": ("outlier_score", "flag_outliers"),
     "bayesgmm.clustering.merging": ("merge_components",),
     "bayesgmm.functionals": ("overlap", "density"),
     "bayesgmm.modality": ("density_modes",),

@@ -155,6 +155,20 @@ LEVEL: Final = "level"
 RADIUS: Final = "radius"
 MASS: Final = "mass"
 
+# What follows of features: distributions in one dimension, and features given others
+QUANTILE: Final = "quantile"
+MEAN: Final = "mean"
+SD: Final = "sd"
+MEAN_INTERVAL: Final = "mean_interval"
+PREDICTIVE_INTERVAL: Final = "predictive_interval"
+
+# Scores of outliers
+SCORE: Final = "score"
+SCORE_ERROR: Final = "score_error"
+OUTLIER: Final = "outlier"
+RESOLUTION: Final = "resolution"
+LEFT_OUT: Final = "left_out"
+
 # Groups
 POSTERIOR: Final = "posterior"
 SAMPLE_STATS: Final = "sample_stats"
@@ -182,6 +196,8 @@ RESAMPLED: Final = "resampled"
 MODE_SHARE: Final = "mode_share"
 EXPECTED_LOSS: Final = "expected_loss"
 EFFECTIVE_ROWS: Final = "effective_rows"
+DERIVED: Final = "derived"
+GIVEN: Final = "given"
 
 # Attributes of a partition, beside ``expected_loss`` and ``n_clusters``
 LOSS: Final = "loss"

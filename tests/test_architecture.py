@@ -47,7 +47,8 @@ FLOORS = (
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment bridge clustering comparison convergence crossvalidation evidence functionals "
+        "alignment bridge clustering comparison conditionals convergence crossvalidation "
+        "evidence functionals marginals outliers quantiles regression "
         "identifiability information modality model_probabilities modes pointwise prediction "
         "summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",

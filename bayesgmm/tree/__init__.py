@@ -23,6 +23,15 @@ _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
 """Whose versions are noted, if they are loaded when the tree is built."""
 
 
+_OF_THE_POSTERIOR: Final = frozenset(
+    {
+        "loo", "waic", "compare", "log_evidence", "posterior_over_components", "bic", "aic", "icl",
+        "mode_audit",
+    }
+)  # fmt: skip
+"""Functions that need draws of the posterior given the data that the tree holds."""
+
+
 class Parameters(NamedTuple):
     """The draws of all parameters, chains one after another, in the user's units.
 
@@ -248,7 +257,7 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
     TypeError
         If `tree` is not a DataTree.
     ValueError
-        If it is not a fit, or lacks a group.
+        If it is not a fit, is no more than what follows from one, or lacks a group.
     """
     if not isinstance(tree, xr.DataTree):
         what, remedy = f"an object of type {type(tree).__name__}", "Pass that tree."
@@ -264,6 +273,11 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
             f"`{argument}` must be a fit, the DataTree that bayesgmm.fit returns; got a DataTree "
             f"without the attribute {names.SCHEMA_VERSION!r}, with {there}. Pass the whole tree of "
             f"a fit."
+        )
+    if names.DERIVED in tree.attrs and function in _OF_THE_POSTERIOR:
+        raise ValueError(
+            f"`{argument}` must be a fit for `{function}`, which is about the posterior given the "
+            f"data; got a {tree.attrs[names.DERIVED]} of one. Pass the fit itself."
         )
     missing = [name for name in groups if name not in tree.children]
     if missing:

@@ -97,7 +97,7 @@ from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import prepare
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.kernels import (
-    ascent, factors, foreign, linked, merging, pairs, pointer,
+    ascent, factors, foreign, linked, merging, pairs, pointer, quantiles,
 )
 from bayesgmm.inference.telescoping import Chain, Learnt
 from bayesgmm.problem import Problem
@@ -125,6 +125,9 @@ merging.fill_paths(
     np.empty((2, 2, 2), dtype=int), *np.empty((2, 2, 2)), np.empty(2, dtype=int),
 )
 ascent.fill_modes(*draws, np.empty((2, 2, 4)), np.empty((2, 2)), np.empty((2, 2), dtype=int))
+levels = np.array([0.1, 0.5])
+quantiles.fill_quantiles(levels, -levels, levels, *np.ones((3, 1, 2)), np.empty((1, 2)))
+quantiles.fill_cdf(levels, *np.ones((3, 1, 2)), np.empty((1, 2)))
 for method in ("stephens", "parameters"):
     match_draws(problem.rows, draws, 0, method)
 clarity(problem.rows, draws)
