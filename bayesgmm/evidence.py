@@ -18,7 +18,7 @@ from bayesgmm.posterior_density import Density, curvature, whole
 from bayesgmm.problem import Problem
 from bayesgmm.summaries import require_draws
 from bayesgmm.symmetry import Domain, groups_of, log_copies
-from bayesgmm.symptoms import never_moved
+from bayesgmm.symptoms import gap_in_density, never_moved
 from bayesgmm.tree import Parameters, parameters, require
 
 type Array = NDArray[np.float64]
@@ -31,8 +31,6 @@ ENOUGH: Final = 0.01
 """Error, in nats, that the proposals may add without being more."""
 LARGE: Final = 0.5
 """Error, in nats, from which the evidence is not to be relied on."""
-SAME_DENSITY: Final = (1e-3, 1e-8)
-"""Differences, in nats and relative, between a log density and the same computed anew."""
 WIDEST: Final = 10.0
 """Standard deviation, on the unconstrained scale, that a curvature is believed for."""
 PLAUSIBLE: Final = 2.0
@@ -236,10 +234,8 @@ def _refuse_infinite(vectors: Array, argument: str, shape: tuple[int, int]) -> N
 
 def _check_density(tree: xr.DataTree, argument: str, lp: Array) -> None:
     """Refuse draws whose density is not that of the specification and the rows of the tree."""
-    stored = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW).values
-    gap = float(np.median(np.abs(lp - stored.ravel())))
-    nats, relative = SAME_DENSITY
-    if not gap <= nats + relative * float(np.median(np.abs(lp))):
+    gap = gap_in_density(tree, lp)
+    if gap != 0.0:
         raise ValueError(
             f"`{argument}` must hold draws whose log posterior is that of its specification and "
             f"rows; got 'lp' that differs from it by {gap:.4g} nats, median of all draws. The "

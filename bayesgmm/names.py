@@ -19,6 +19,8 @@ N_CLUSTERS: Final = "n_clusters"
 STATISTIC: Final = "statistic"
 CI_BOUND: Final = "ci_bound"
 BOUND: Final = "bound"
+FOLD: Final = "fold"
+"""A coordinate along ``obs``: which rows were left out together."""
 
 # Variables of the posterior
 WEIGHTS: Final = "weights"
