@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         score_samples,
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+    from bayesgmm.refits import kfold, reloo
     from bayesgmm.selection import select
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
@@ -94,6 +95,8 @@ __all__ = [
     "confident_subset",
     "uncertainty",
     "loo",
+    "reloo",
+    "kfold",
     "waic",
     "compare",
     "log_evidence",
@@ -150,6 +153,7 @@ _HOMES = {
     "bayesgmm.evidence": ("log_evidence",),
     "bayesgmm.model_probabilities": ("posterior_over_components",),
     "bayesgmm.information": ("bic", "aic", "icl"),
+    "bayesgmm.refits": ("kfold", "reloo"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),

@@ -100,9 +100,10 @@ def _first_difference(one: Any, other: Any) -> str:
 
 def _terms(fit: "xr.DataTree | ELPDData") -> xr.DataArray:
     """Return the terms of a result; of a fit something with the same labels and attribute."""
-    if not isinstance(fit, xr.DataTree):
-        return fit.elpd_i
-    return terms_of(np.zeros(fit[names.OBSERVED_DATA].sizes[names.OBS]), fit)
+    if isinstance(fit, xr.DataTree):
+        return terms_of(np.zeros(fit[names.OBSERVED_DATA].sizes[names.OBS]), fit)
+    terms: xr.DataArray = fit.elpd_i
+    return terms
 
 
 def _first_difference_of_terms(a: xr.DataArray, b: xr.DataArray) -> str:

@@ -35,9 +35,7 @@ METHODS: Final = {
 """Ways to weight fits, by their names in Yao et al. (2018) and in ArviZ, and the latter."""
 
 
-def loo(
-    tree: xr.DataTree, *, pointwise: bool = True, bad_rows: str = "match"
-) -> "LeaveOneOut":
+def loo(tree: xr.DataTree, *, pointwise: bool = True, bad_rows: str = "match") -> "LeaveOneOut":
     r"""Estimate the log predictive density of rows left out one at a time.
 
     Pareto-smoothed importance sampling (PSIS): the draws of the one fit are reweighted to those
@@ -54,8 +52,8 @@ def loo(
     tree : DataTree
         A fit by a method that gives draws.
     pointwise : bool, default True
-        Keep the terms of the sum, ``elpd_i``, and the Pareto shapes, ``pareto_k`` and
-        ``influence_pareto_k`` (before draws were moved), all of dimension ``obs``.
+        Keep the terms of the sums, ``elpd_i`` and ``p_loo_i``, and the Pareto shapes,
+        ``pareto_k`` and ``influence_pareto_k`` (before draws were moved), of dimension ``obs``.
     bad_rows : str, default "match"
         What to do about rows whose Pareto shape is too large: ``"match"`` moments, if there are
         20 of them at most, or ``"report"`` them alone.
@@ -142,7 +140,8 @@ def loo(
         )
     if pointwise:
         return result
-    return dataclasses.replace(result, elpd_i=None, pareto_k=None, influence_pareto_k=None)
+    nothing = dict.fromkeys(("elpd_i", "p_loo_i", "pareto_k", "influence_pareto_k"))
+    return dataclasses.replace(result, **nothing)
 
 
 def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":

@@ -132,6 +132,7 @@ def result_of(
         elpd_i=terms_of(elpd, tree),
         pareto_k=labelled(shapes, tree),
         influence_pareto_k=labelled(before, tree),
+        p_loo_i=labelled(p, tree),
         approx_posterior=approximate,
         bad_rows=pd.DataFrame(values, index=pd.Index(labels[bad], name=names.OBS)),
     )

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pandas as pd
+import xarray as xr
 
 MOST_SHOWN: Final = 10
 """Rows that are named where a result is printed, at the most."""
@@ -40,11 +41,14 @@ class _Unrun(ModuleType):
         return getattr(self, name)
 
 
-_classes = arviz_classes()
+if TYPE_CHECKING:
+    from arviz_stats.utils import ELPDData, ELPDDataLOO
+else:
+    ELPDData, ELPDDataLOO = arviz_classes().ELPDData, arviz_classes().ELPDDataLOO
 
 
 @dataclass(kw_only=True, repr=False)
-class LeaveOneOut(_classes.ELPDDataLOO):  # type: ignore[misc] # a class that is found when run
+class LeaveOneOut(ELPDDataLOO):  # type: ignore[misc] # ArviZ has no types
     """What `loo` and `reloo` return: ArviZ's result, and which rows were too influential.
 
     Parameters
@@ -60,8 +64,8 @@ class LeaveOneOut(_classes.ELPDDataLOO):  # type: ignore[misc] # a class that is
         Whether rows are left for which the estimate is not to be relied on.
     good_k : float
         Pareto shape up to which it is.
-    elpd_i, pareto_k, influence_pareto_k : DataArray, dims (obs,), or None
-        Terms of the sum; their Pareto shapes, 0 of a row that was left out by a fit; and the
+    elpd_i, p_loo_i, pareto_k, influence_pareto_k : DataArray, dims (obs,), or None
+        Terms of both sums; their Pareto shapes, 0 of a row that was left out by a fit; and the
         shapes before anything was made good.
     bad_rows : DataFrame
         The rows whose shape was too large, the worst first, by their labels: ``pareto_k`` before,
@@ -82,7 +86,7 @@ class LeaveOneOut(_classes.ELPDDataLOO):  # type: ignore[misc] # a class that is
 
 
 @dataclass(kw_only=True, repr=False)
-class Waic(_classes.ELPDData):  # type: ignore[misc] # as above
+class Waic(ELPDData):  # type: ignore[misc] # as above
     """What `waic` returns: ArviZ's result, under its own name.
 
     Parameters
@@ -102,3 +106,5 @@ class Waic(_classes.ELPDData):  # type: ignore[misc] # as above
     """
 
     _kind: ClassVar[str] = "waic"
+
+    elpd_i: xr.DataArray | None = None

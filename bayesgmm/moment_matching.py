@@ -111,7 +111,9 @@ class Movable:
         has a prior they have no common scale; of a changed PyMC model the density is not known.
         """
         fixed = names.N_COMPONENTS not in tree[names.POSTERIOR].dataset
-        if not (fixed and tree.attrs.get(names.RESAMPLED, 1) and names.SAMPLE_STATS in tree.children):
+        if not (
+            fixed and tree.attrs.get(names.RESAMPLED, 1) and names.SAMPLE_STATS in tree.children
+        ):
             return None
         problem = Problem.of_tree(tree)
         density = whole(problem)
@@ -195,7 +197,7 @@ class Movable:
             fill_draws(values, *some, result[part], NO_CUBE, NO_LABELS, NO_CUBE)
 
         over_draws(fill, len(vectors))
-        return result[:, 0] - np.log(problem.unit).sum()
+        return np.asarray(result[:, 0] - np.log(problem.unit).sum())
 
 
 def _means(vectors: Array, wanted: Weighted) -> Affine:

@@ -44,10 +44,10 @@ def log_likelihood_blocks(tree: xr.DataTree) -> Iterator[tuple[slice, Array]]:
     step = max(1, BLOCK_BYTES // (8 * n_draws))
     for start in range(0, n_obs, step):
         block = slice(start, min(start + step, n_obs))
-        yield block, _densities(draws, draws.rows(values[block]))
+        yield block, log_densities(draws, draws.rows(values[block]))
 
 
-def _densities(draws: Mixtures, rows: Array) -> Array:
+def log_densities(draws: Mixtures, rows: Array) -> Array:
     """Return the log density of standardised rows (D, n) under every draw, in the data's units."""
     log_weights, means, cholesky, _, unit = draws
     result = np.empty((len(log_weights), rows.shape[1]))
