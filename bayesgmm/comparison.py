@@ -127,17 +127,7 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True, bad_rows: str = "match") -
     repair = check_choice(bad_rows, "bad_rows", ("match", "report")) == "match"
     result = leave_one_out(tree, "tree", "loo", repair=repair)
     if result.warning:
-        bad = result.pareto_k.values > result.good_k
-        many = bad.sum() > MOST_MATCHED
-        remedy = "bayesgmm.kfold(tree)" if many else "bayesgmm.reloo(tree), which fits without them"
-        warnings.warn(
-            f"The Pareto shape k of {_rows(result.pareto_k, bad)} is above "
-            f"{result.good_k:.2f}, up to {float(result.pareto_k.max()):.2f}: these rows change "
-            f"the posterior too much when left out for `loo` to be relied on. Look at them, "
-            f"draw more, or use {remedy}.",
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(_unreliable(result), UserWarning, stacklevel=2)
     if pointwise:
         return result
     nothing = dict.fromkeys(("elpd_i", "p_loo_i", "pareto_k", "influence_pareto_k"))
@@ -278,6 +268,27 @@ def compare(
     with np.errstate(divide="ignore", invalid="ignore"):  # the optimiser tries weights of zero
         table: pd.DataFrame = arviz_stats.compare(results, method=METHODS[method], round_to="none")
     return table
+
+
+def _unreliable(result: "LeaveOneOut") -> str:
+    """Return what is wrong with some rows, and what to do."""
+    bad = result.pareto_k.values > result.good_k
+    which = (
+        f"The Pareto shape k of {_rows(result.pareto_k, bad)} is above {result.good_k:.2f}, up to "
+        f"{float(result.pareto_k.max()):.2f}: "
+    )
+    if result.approx_posterior:
+        return (
+            f"{which}the draws are those of an approximation that is too far from the posterior "
+            f"for `loo` to be relied on. Fit with method='nuts'."
+        )
+    use = "bayesgmm.reloo(tree), which fits without each of them"
+    if bad.sum() > MOST_MATCHED:
+        use = "bayesgmm.kfold(tree)"
+    return (
+        f"{which}these rows change the posterior too much when left out for `loo` to be relied on. "
+        f"Look at them, draw more, or use {use}."
+    )
 
 
 def _rows(of_rows: xr.DataArray, chosen: NDArray[np.bool_]) -> str:

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pandas as pd
-import xarray as xr
 
 MOST_SHOWN: Final = 10
 """Rows that are named where a result is printed, at the most."""
@@ -107,4 +106,4 @@ class Waic(ELPDData):  # type: ignore[misc] # as above
 
     _kind: ClassVar[str] = "waic"
 
-    elpd_i: xr.DataArray | None = None
+    elpd_i: Any = None

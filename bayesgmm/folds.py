@@ -42,8 +42,8 @@ def folds_of(folds: Any, stratify: Any, obs: pd.Index, rng: np.random.Generator)
         labels = _labels(folds, "folds", obs)
         if len(np.unique(labels)) < 2:
             raise ValueError(
-                f"`folds` must have at least two different labels; got {labels[0]!r} alone. Give "
-                f"rows that are left out together the same label."
+                f"`folds` must have at least two different labels; got {labels.tolist()[0]!r} "
+                f"alone. Give rows that are left out together the same label."
             )
         return labels
     count = check_integer(folds, "folds", 2, REMEDY)
@@ -79,8 +79,9 @@ def _labels(given: Any, name: str, obs: pd.Index) -> Labels:
         )
     missing = pd.isna(labels)
     if missing.any():
+        place = int(missing.argmax())
         raise ValueError(
-            f"`{name}` must hold a label of every row; got {labels[missing.argmax()]!r} at row "
-            f"{obs[missing.argmax()]!r}. Give those rows a label of their own."
+            f"`{name}` must hold a label of every row; got {labels.tolist()[place]!r} at row "
+            f"{obs[place]!r}. Give those rows a label of their own."
         )
     return labels
