@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
@@ -253,7 +254,8 @@ def kfold(
     return result
 
 
-class _LeftOut(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LeftOut:
     """Terms of rows that were left out; NaN of the others.
 
     Parameters
@@ -299,7 +301,7 @@ def _left_out(
     held: Mapping[str, Rows],
     options: Options,
     progressbar: bool,
-) -> _LeftOut:
+) -> LeftOut:
     """Fit without some rows after the other, and return how these are predicted."""
     observed = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
     resolved = specification(tree)
@@ -324,7 +326,7 @@ def _left_out(
             report = check(fit)
             if not report.ok:
                 untrusted[told[number]] = report.verdict
-    return _LeftOut(elpd, kept, untrusted)
+    return LeftOut(elpd, kept, untrusted)
 
 
 def _part(
@@ -376,7 +378,7 @@ def _predicted(with_them: Array | None, without: Array) -> Array:
     return np.asarray(logsumexp(densities + log_weights[:, None], axis=0))
 
 
-def _warn(left_out: _LeftOut, count: int) -> None:
+def _warn(left_out: LeftOut, count: int) -> None:
     """Warn of fits that are not to be trusted."""
     if left_out.untrusted:
         name, verdict = next(iter(left_out.untrusted.items()))
