@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from bayesgmm.model import build_model
     from bayesgmm.model_probabilities import posterior_over_components
     from bayesgmm.modes import mode_audit
+    from bayesgmm.outliers import flag_outliers, outlier_score
     from bayesgmm.overfitted import Gamma, SparseDirichlet, StickBreaking
     from bayesgmm.partition_prior import prior_clusters
-    from bayesgmm.outliers import flag_outliers, outlier_score
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.clusters import plot_partition
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
     from bayesgmm.quantiles import cdf, quantile
+    from bayesgmm.refits import kfold, reloo
     from bayesgmm.regression import regress
     from bayesgmm.selection import select
     from bayesgmm.summaries import summary
@@ -115,6 +116,8 @@ __all__ = [
     "confident_subset",
     "uncertainty",
     "loo",
+    "reloo",
+    "kfold",
     "waic",
     "compare",
     "log_evidence",
@@ -180,6 +183,7 @@ _HOMES = {
     "bayesgmm.evidence": ("log_evidence",),
     "bayesgmm.model_probabilities": ("posterior_over_components",),
     "bayesgmm.information": ("bic", "aic", "icl"),
+    "bayesgmm.refits": ("kfold", "reloo"),
     "bayesgmm.selection": ("select",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),

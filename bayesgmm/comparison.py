@@ -11,14 +11,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.crossvalidation import LARGEST_VARIANCE, check_draws, leave_one_out, watanabe
+from bayesgmm.comparable import check_comparable
+from bayesgmm.crossvalidation import (
+    LARGEST_VARIANCE,
+    MOST_MATCHED,
+    check_draws,
+    leave_one_out,
+    watanabe,
+)
 from bayesgmm.errors import check_choice
-from bayesgmm.known_labels import told
-from bayesgmm.sample_weights import one_each
-from bayesgmm.tree import fitted_data, require
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
+
+    from bayesgmm.elpd import LeaveOneOut
 
 METHODS: Final = {
     "stacking": "stacking",
@@ -29,7 +35,7 @@ METHODS: Final = {
 """Ways to weight fits, by their names in Yao et al. (2018) and in ArviZ, and the latter."""
 
 
-def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
+def loo(tree: xr.DataTree, *, pointwise: bool = True, bad_rows: str = "match") -> "LeaveOneOut":
     r"""Estimate the log predictive density of rows left out one at a time.
 
     Pareto-smoothed importance sampling (PSIS): the draws of the one fit are reweighted to those
@@ -38,20 +44,27 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     .. math:: \widehat{elpd} = \sum_i \log \sum_s w_{is} \, p(x_i \mid \theta_s), \qquad
               w_{is} \propto 1 / p(x_i \mid \theta_s).
 
+    Where a few rows change the posterior too much for that, draws are first moved to where it is
+    without each of them, by matching moments.
+
     Parameters
     ----------
     tree : DataTree
         A fit by a method that gives draws.
     pointwise : bool, default True
-        Keep the terms of the sum, ``elpd_i``, and the Pareto shapes, ``pareto_k``, both of
-        dimension ``obs``.
+        Keep the terms of the sums, ``elpd_i`` and ``p_loo_i``, and the Pareto shapes,
+        ``pareto_k`` and ``influence_pareto_k`` (before draws were moved), of dimension ``obs``.
+    bad_rows : str, default "match"
+        What to do about rows whose Pareto shape is too large: ``"match"`` moments, if there are
+        20 of them at most, or ``"report"`` them alone.
 
     Returns
     -------
-    arviz_stats.ELPDData
+    bayesgmm.elpd.LeaveOneOut
         With ``elpd``, its standard error ``se`` and the effective number of parameters ``p``,
         in nats, and what else `arviz_stats.loo` gives but for ``log_weights``, which would be one
-        for every draw and row. A shape is infinite where no Pareto law can be fitted.
+        for every draw and row. A shape is infinite where no Pareto law can be fitted. The table
+        ``bad_rows`` names the rows whose shape was too large, and is printed.
 
     Raises
     ------
@@ -64,7 +77,12 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     Warns
     -----
     UserWarning
-        If the Pareto shape of a row is beyond what the number of draws allows.
+        If rows are left whose Pareto shape is beyond what the number of draws allows.
+
+    See Also
+    --------
+    reloo : Leave the rows that are left out by fitting again.
+    kfold : Leave many rows out at a time, by fitting again.
 
     Notes
     -----
@@ -74,6 +92,17 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     not. A log-likelihood that `fit` left out for its size is computed, some rows at a time.
     Costs O(S N) for S draws and N rows, in a thread per core.
 
+    Draws are moved by affine maps on the unconstrained scale, and half of them are left where they
+    were. All have been renamed so that they lie in one of the K! equal copies of the posterior,
+    and what leaves it counts as zero: so it does not matter how far the copies overlap. Such an
+    estimate is kept if the shape of its weights is 0.5 or less. It costs three to ten passes over
+    the data for each draw and bad row, O(S N K D^2) each. Draws are left where they are if the
+    number of components has a prior, or if a PyMC model was changed.
+
+    Draws of an approximation (Laplace's or ADVI's) that was too far from the posterior for them to
+    be resampled are weighted by the ratio of both densities too (Magnusson et al. 2019). Resampled
+    ones are draws of the posterior.
+
     References
     ----------
     Vehtari, Gelman & Gabry (2017), Practical Bayesian model evaluation using leave-one-out
@@ -82,6 +111,12 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, Journal
     of Machine Learning Research 25 (72).
 
+    Paananen, Piironen, Buerkner & Vehtari (2021), Implicitly adaptive importance sampling,
+    Statistics and Computing 31. doi:10.1007/s11222-020-09982-2
+
+    Magnusson, Andersen, Jonasson & Vehtari (2019), Bayesian leave-one-out cross-validation for
+    large data, ICML, Proceedings of Machine Learning Research 97.
+
     Examples
     --------
     >>> import bayesgmm as bg
@@ -89,18 +124,14 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     >>> bg.loo(tree).elpd_i.sizes["obs"]
     272
     """
-    result = leave_one_out(tree, "tree", "loo")
+    repair = check_choice(bad_rows, "bad_rows", ("match", "report")) == "match"
+    result = leave_one_out(tree, "tree", "loo", repair=repair)
     if result.warning:
-        unreliable = result.pareto_k.values > result.good_k
-        warnings.warn(
-            f"The Pareto shape k of {_rows(result.pareto_k, unreliable)} is above "
-            f"{result.good_k:.2f}, up to {float(result.pareto_k.max()):.2f}: these rows change "
-            f"the posterior too much when left out for `loo` to be relied on. Look at them, "
-            f"draw more, or leave them out by fitting again.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return result if pointwise else dataclasses.replace(result, elpd_i=None, pareto_k=None)
+        warnings.warn(_unreliable(result), UserWarning, stacklevel=2)
+    if pointwise:
+        return result
+    nothing = dict.fromkeys(("elpd_i", "p_loo_i", "pareto_k", "influence_pareto_k"))
+    return dataclasses.replace(result, **nothing)
 
 
 def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
@@ -129,7 +160,7 @@ def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
         If `tree` is not a DataTree.
     ValueError
         If it is not a fit, or holds too few draws: a point, of the methods "map" and "ml", has
-        none.
+        none; or if its draws are those of an approximation, and were not resampled.
 
     Warns
     -----
@@ -169,13 +200,17 @@ def waic(tree: xr.DataTree, *, pointwise: bool = True) -> "ELPDData":
     return result if pointwise else dataclasses.replace(result, elpd_i=None)
 
 
-def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd.DataFrame:
-    """Compare fits of the same data by leave-one-out cross-validation.
+def compare(
+    trees: "Mapping[str, xr.DataTree | ELPDData]", *, method: str = "stacking"
+) -> pd.DataFrame:
+    """Compare fits of the same data by how well they predict rows that were left out.
 
     Parameters
     ----------
     trees : dict of str to DataTree
-        At least two fits of the same data, by name.
+        At least two fits of the same data, by name: of any number of components, structure,
+        priors or method that draws. Leave-one-out is computed as `loo` does. Or what `loo`,
+        `reloo`, `waic` or `kfold` returned for them, all of one kind.
     method : str, default "stacking"
         How weights are given to fits: ``"stacking"`` (of predictive distributions),
         ``"pseudo-BMA+"`` (in proportion to the exponential of elpd, averaged over a Bayesian
@@ -194,8 +229,8 @@ def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd
     TypeError
         If `trees` is not a dict of fits with names that are strings.
     ValueError
-        If there are fewer than two, if one is no fit or has too few draws, or if they are fits
-        of different data.
+        If there are fewer than two, if one is no fit or has too few draws, if they are fits
+        of different data, or if rows were left out in different ways.
 
     Notes
     -----
@@ -217,13 +252,13 @@ def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd
     ['2', '1']
     """
     check_choice(method, "method", METHODS)
-    _refuse_different(trees)
-    for name, tree in trees.items():
+    check_comparable(trees)
+    fits = {name: fit for name, fit in trees.items() if isinstance(fit, xr.DataTree)}
+    for name, tree in fits.items():
         check_draws(tree, f"trees[{name!r}]", "compare")
-    results = {
-        name: leave_one_out(tree, f"trees[{name!r}]", "compare")  # diag_elpd tells of large k
-        for name, tree in trees.items()
-    }
+    results: dict[str, Any] = dict(trees)
+    for name, tree in fits.items():  # diag_elpd tells of large k
+        results[name] = leave_one_out(tree, f"trees[{name!r}]", "compare", repair=True)
     if method == "stacking":
         highest = np.max([result.elpd_i.values for result in results.values()], axis=0)
         for name, result in results.items():
@@ -235,6 +270,27 @@ def compare(trees: Mapping[str, xr.DataTree], *, method: str = "stacking") -> pd
     return table
 
 
+def _unreliable(result: "LeaveOneOut") -> str:
+    """Return what is wrong with some rows, and what to do."""
+    bad = result.pareto_k.values > result.good_k
+    which = (
+        f"The Pareto shape k of {_rows(result.pareto_k, bad)} is above {result.good_k:.2f}, up to "
+        f"{float(result.pareto_k.max()):.2f}: "
+    )
+    if result.approx_posterior:
+        return (
+            f"{which}the draws are those of an approximation that is too far from the posterior "
+            f"for `loo` to be relied on. Fit with method='nuts'."
+        )
+    use = "bayesgmm.reloo(tree), which fits without each of them"
+    if bad.sum() > MOST_MATCHED:
+        use = "bayesgmm.kfold(tree)"
+    return (
+        f"{which}these rows change the posterior too much when left out for `loo` to be relied on. "
+        f"Look at them, draw more, or use {use}."
+    )
+
+
 def _rows(of_rows: xr.DataArray, chosen: NDArray[np.bool_]) -> str:
     """Return how many rows are chosen, and the labels of the first."""
     labels = of_rows.indexes[names.OBS][chosen]
@@ -242,57 +298,3 @@ def _rows(of_rows: xr.DataArray, chosen: NDArray[np.bool_]) -> str:
     more = ", ..." if len(labels) > 5 else ""
     plural = "s" if len(labels) > 1 else ""
     return f"{len(labels)} of {chosen.size} rows (row{plural} {shown}{more})"
-
-
-def _refuse_different(trees: Any) -> None:
-    """Refuse anything but two or more fits of the same data."""
-    if not isinstance(trees, Mapping) or isinstance(trees, xr.DataTree):
-        raise TypeError(
-            f"`trees` must be a dict of fits by name; got an object of type "
-            f"{type(trees).__name__}. Write compare({{'two': tree_2, 'three': tree_3}})."
-        )
-    for name, tree in trees.items():
-        if not isinstance(name, str):
-            raise TypeError(
-                f"`trees` must have names that are strings; got {name!r} of type "
-                f"{type(name).__name__}. Write {str(name)!r}."
-            )
-        argument = f"trees[{name!r}]"
-        require(tree, names.OBSERVED_DATA, function="compare", argument=argument)
-    if len(trees) < 2:
-        raise ValueError(
-            f"`trees` must hold at least two fits; got {len(trees)}. "
-            f"To judge a single one use bayesgmm.loo."
-        )
-    first, *others = trees
-    for other in others:
-        difference = _first_difference(*(trees[name] for name in (first, other)))
-        if difference:
-            raise ValueError(
-                f"`trees` must be fits of the same data; got {first!r} and {other!r}, which "
-                f"differ: {difference}. Fit both to the same rows and columns, in the same order."
-            )
-
-
-def _first_difference(one: xr.DataTree, other: xr.DataTree) -> str:
-    """Return the first difference between the data of two fits; an empty string if none."""
-    a, b = (tree[names.OBSERVED_DATA].dataset[names.X] for tree in (one, other))
-    for dim in (names.OBS, names.FEATURE):
-        if a.sizes[dim] != b.sizes[dim]:
-            return f"{a.sizes[dim]} and {b.sizes[dim]} along {dim!r}"
-        if not a.indexes[dim].equals(b.indexes[dim]):
-            pairs = list(zip(a.indexes[dim].tolist(), b.indexes[dim].tolist(), strict=True))
-            place = next((i for i, pair in enumerate(pairs) if pair[0] != pair[1]), 0)
-            return "{!r} and {!r} at place {} along {!r}".format(*pairs[place], place, dim)
-    mine, theirs = fitted_data(one), fitted_data(other)
-    weights = (one_each(mine.sample_weight, mine.n_obs), one_each(theirs.sample_weight, mine.n_obs))
-    if not np.array_equal(weights[0], weights[1]):
-        return "the weights of rows"
-    if not np.array_equal(told(mine), told(theirs)):
-        return "the labels of rows that are known"
-    unequal = (a.values != b.values) & ~(np.isnan(a.values) & np.isnan(b.values))
-    if not unequal.any():
-        return ""
-    i, j = divmod(int(unequal.argmax()), a.sizes[names.FEATURE])
-    row, column = a.indexes[names.OBS].tolist()[i], a.indexes[names.FEATURE].tolist()[j]
-    return f"{a.values[i, j]} and {b.values[i, j]} at row {row!r}, column {column!r}"

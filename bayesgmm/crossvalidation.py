@@ -1,25 +1,25 @@
 """Leave-one-out and WAIC, row by row and draw by draw, in compiled code and in threads."""
 
-import sys
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec, module_from_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from bayesgmm import names
-from bayesgmm.kernels.psis import COLUMNS, efficiency_each, keep_in, leave_out
+from bayesgmm.kernels.psis import COLUMNS, efficiency_each, keep_in, leave_out, psis
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.moment_matching import Movable
 from bayesgmm.pointwise import log_likelihood_blocks
+from bayesgmm.records import fingerprint
 from bayesgmm.summaries import FEWEST_DRAWS, require_draws
-from bayesgmm.tree import require
+from bayesgmm.tree import fitted_data, require
 
 if TYPE_CHECKING:
-    from arviz_stats.utils import ELPDData, ELPDDataLOO
+    from bayesgmm.elpd import LeaveOneOut, Waic
 
 type Array = NDArray[np.float64]
 
@@ -29,12 +29,22 @@ LARGEST_SHAPE: Final = 0.7
 """Of the Pareto law, beyond which no number of draws is enough (Vehtari et al. 2024)."""
 LARGEST_VARIANCE: Final = 0.4
 """Of the log-likelihood of a row, beyond which WAIC is not to be relied on (Vehtari et al.)."""
+MOST_MATCHED: Final = 20
+"""Rows that are few: of more the draws are not moved, and the model is what is wrong."""
+MATCHED: Final = "moment matching"
+REFITTED: Final = "refit"
+LEFT: Final = "none"
+"""How the estimate of a row was made good: by these, or not."""
+DATA: Final = "data"
+"""Attribute of terms that holds a digest of the rows, by which those of other rows are refused."""
 ROWS_FOR_EFFICIENCY: Final = 1000
 """Rows whose likelihoods tell how efficient the draws are, about, where there are more."""
 
 
-def leave_one_out(tree: xr.DataTree, argument: str, function: str) -> "ELPDDataLOO":
-    """Return ArviZ's result of Pareto-smoothed leave-one-out, pointwise.
+def leave_one_out(
+    tree: xr.DataTree, argument: str, function: str, *, repair: bool
+) -> "LeaveOneOut":
+    """Return the result of Pareto-smoothed leave-one-out, pointwise.
 
     Parameters
     ----------
@@ -42,10 +52,13 @@ def leave_one_out(tree: xr.DataTree, argument: str, function: str) -> "ELPDDataL
         What the user passed.
     argument, function : str
         What the user called it, and what was called.
+    repair : bool
+        Whether to match the moments of draws to those without rows whose shape is too large, if
+        they are few.
 
     Returns
     -------
-    arviz_stats.ELPDDataLOO
+    LeaveOneOut
         Without ``log_weights``, one for every draw and row.
 
     Raises
@@ -57,43 +70,103 @@ def leave_one_out(tree: xr.DataTree, argument: str, function: str) -> "ELPDDataL
     check_draws(tree, argument, function)
     n_obs = tree[names.OBSERVED_DATA].sizes[names.OBS]
     elpd, p, shapes = (np.empty(n_obs) for _ in range(3))
-    efficiency = _efficiency(tree, argument)
+    log_ratios = _of_approximation(tree)
+    efficiency = _efficiency(tree, argument) if log_ratios is None else 1.0
     for rows, block in _blocks(tree):
-        _in_threads(leave_out, block.shape[1], block, efficiency, elpd[rows], p[rows], shapes[rows])
+        terms = elpd[rows], p[rows], shapes[rows]
+        if log_ratios is None:
+            _in_threads(leave_out, block.shape[1], block, efficiency, *terms)
+        else:
+            _leave_out_of(log_ratios, block, *terms)
         _refuse_infinite(tree, argument, rows, block, elpd[rows])
-    n_samples = _n_samples(tree)
-    good_k = float(min(1.0 - 1.0 / np.log10(n_samples), LARGEST_SHAPE))
-    result: ELPDDataLOO = _classes().ELPDDataLOO(
-        **_summed(elpd, p),
-        n_samples=n_samples,
+    good_k = float(min(1.0 - 1.0 / np.log10(_n_samples(tree)), LARGEST_SHAPE))
+    before, repairs = shapes.copy(), np.full(n_obs, LEFT, dtype=object)
+    bad = np.flatnonzero(shapes > good_k)
+    if repair and log_ratios is None and 0 < bad.size <= MOST_MATCHED:
+        _match(tree, bad, efficiency, elpd, p, shapes, repairs)
+    return result_of(tree, good_k, elpd, p, shapes, before, repairs, log_ratios is not None)
+
+
+def result_of(
+    tree: xr.DataTree,
+    good_k: float,
+    elpd: Array,
+    p: Array,
+    shapes: Array,
+    before: Array,
+    repairs: NDArray[Any],
+    approximate: bool,
+) -> "LeaveOneOut":
+    """Return the result of leave-one-out whose terms, all of shape (N,), are these.
+
+    Parameters
+    ----------
+    tree : DataTree
+    good_k : float
+        Pareto shape up to which a term is to be relied on.
+    elpd, p, shapes : arrays, shape (N,)
+        Terms, and their Pareto shapes.
+    before : array, shape (N,)
+        The shapes before anything was made good.
+    repairs : array of str, shape (N,)
+        How it was.
+    approximate : bool
+        Whether the draws were weighted to be those of the posterior.
+    """
+    from bayesgmm.elpd import LeaveOneOut
+
+    worst_first = np.argsort(-before, kind="stable")
+    bad = worst_first[before[worst_first] > good_k]
+    values = {
+        "pareto_k": before[bad],
+        "repair": repairs[bad],
+        "pareto_k_now": shapes[bad],
+        "elpd": elpd[bad],
+    }
+    labels = tree[names.OBSERVED_DATA].dataset.indexes[names.OBS]
+    return LeaveOneOut(
+        **summed(elpd, p),
+        n_samples=_n_samples(tree),
         warning=bool((shapes > good_k).any()),
         good_k=good_k,
-        elpd_i=_labelled(elpd, tree),
-        pareto_k=_labelled(shapes, tree),
+        elpd_i=terms_of(elpd, tree),
+        pareto_k=labelled(shapes, tree),
+        influence_pareto_k=labelled(before, tree),
+        p_loo_i=labelled(p, tree),
+        approx_posterior=approximate,
+        bad_rows=pd.DataFrame(values, index=pd.Index(labels[bad], name=names.OBS)),
     )
-    return result
 
 
-def watanabe(tree: xr.DataTree, argument: str, function: str) -> tuple["ELPDData", Array]:
+def watanabe(tree: xr.DataTree, argument: str, function: str) -> tuple["Waic", Array]:
     """Return the WAIC as ArviZ's result, pointwise, and the variances of the log-likelihoods.
 
-    Parameters and what is raised are those of `leave_one_out`, but a stuck chain passes.
+    Parameters and what is raised are those of `leave_one_out`, but a stuck chain passes, and
+    draws of an approximation do not.
     """
     check_draws(tree, argument, function)
+    if _of_approximation(tree) is not None:
+        raise ValueError(
+            f"`{argument}` must hold draws of the posterior for `{function}`; got those of the "
+            f"approximation {tree.attrs.get(names.METHOD)!r}, which were not resampled (pareto_k "
+            f"{tree.attrs.get(names.PARETO_K, np.nan):.2f}). Use bayesgmm.loo, which weights them, "
+            f"or fit with method='nuts'."
+        )
     n_obs = tree[names.OBSERVED_DATA].sizes[names.OBS]
     lppd, variances = np.empty(n_obs), np.empty(n_obs)
     for rows, block in _blocks(tree):
         _in_threads(keep_in, block.shape[1], block, lppd[rows], variances[rows])
         _refuse_infinite(tree, argument, rows, block, variances[rows])
     elpd = lppd - variances
-    result: ELPDData = _classes().ELPDData(
-        **_summed(elpd, variances),
+    from bayesgmm.elpd import Waic
+
+    result = Waic(
+        **summed(elpd, variances),
         n_samples=_n_samples(tree),
         warning=bool((variances > LARGEST_VARIANCE).any()),
         good_k=None,
-        elpd_i=_labelled(elpd, tree),
+        elpd_i=terms_of(elpd, tree),
     )
-    vars(result)["_kind"] = "waic"  # names it where it is printed; ArviZ has no class for it
     return result, variances
 
 
@@ -116,6 +189,62 @@ def check_draws(tree: Any, argument: str, function: str) -> None:
             )
         )
     require(tree, names.OBSERVED_DATA, function=function, argument=argument)
+
+
+def terms_of(elpd: Array, tree: xr.DataTree) -> xr.DataArray:
+    """Return terms of the rows with their labels, and a digest of the data as an attribute."""
+    return labelled(elpd, tree).assign_attrs({DATA: fingerprint(fitted_data(tree))})
+
+
+def _of_approximation(tree: xr.DataTree) -> Array | None:
+    """Return log p less log q of draws that are those of an approximation q; else None.
+
+    Draws that were resampled by these weights are draws of the posterior p, and weighting them
+    again would be wrong.
+    """
+    if tree.attrs.get(names.RESAMPLED, 1):
+        return None
+    stats = tree[names.SAMPLE_STATS].dataset
+    gap = (stats[names.LP] - stats[names.LOG_Q]).transpose(names.CHAIN, names.DRAW)
+    return np.asarray(gap.values).ravel()
+
+
+def _leave_out_of(
+    log_ratios: Array, log_likelihood: Array, elpd: Array, p: Array, shapes: Array
+) -> None:
+    """Write what `leave_out` does, of draws of an approximation (Magnusson et al. 2019)."""
+    whole = np.empty_like(log_ratios)
+    psis(log_ratios, 1.0, whole)
+
+    def fill(part: slice) -> None:
+        log_weights = np.empty_like(log_ratios)
+        for i in range(part.start, part.stop):
+            row = log_likelihood[:, i]
+            shapes[i] = psis(log_ratios - row, 1.0, log_weights)
+            elpd[i] = logsumexp(log_weights + row)
+            p[i] = logsumexp(whole + row) - elpd[i]
+
+    over_draws(fill, log_likelihood.shape[1])
+
+
+def _match(
+    tree: xr.DataTree,
+    bad: NDArray[np.int64],
+    efficiency: float,
+    elpd: Array,
+    p: Array,
+    shapes: Array,
+    repairs: NDArray[Any],
+) -> None:
+    """Replace the terms of some rows by those of moved draws, where these are better."""
+    movable = Movable.of_tree(tree)
+    if movable is None:
+        return
+    for i in bad:
+        found = movable.without(int(i), efficiency)
+        if found is not None:
+            p[i] += elpd[i] - found.elpd
+            elpd[i], shapes[i], repairs[i] = found.elpd, found.shape, MATCHED
 
 
 def _blocks(tree: xr.DataTree) -> Iterator[tuple[slice, Array]]:
@@ -178,7 +307,7 @@ def _refuse_infinite(
     )
 
 
-def _summed(elpd: Array, p: Array) -> dict[str, Any]:
+def summed(elpd: Array, p: Array) -> dict[str, Any]:
     """Return the fields of a result that are sums over rows, and the number of them."""
     n = elpd.size
     return {
@@ -196,34 +325,7 @@ def _n_samples(tree: xr.DataTree) -> int:
     return int(sizes[names.CHAIN] * sizes[names.DRAW])
 
 
-def _labelled(values: Array, tree: xr.DataTree) -> xr.DataArray:
+def labelled(values: Array, tree: xr.DataTree) -> xr.DataArray:
     """Return values of the rows with their labels."""
     rows = tree[names.OBSERVED_DATA].dataset[names.X].isel({names.FEATURE: 0}, drop=True)
     return xr.DataArray(values, coords=rows.coords, dims=names.OBS)
-
-
-def _classes() -> Any:
-    """Return the module of ArviZ's classes of results.
-
-    Importing arviz_stats takes most of a second, these classes a tenth: the package is put in
-    place without being run, and runs when something of it is first asked for.
-    """
-    name = "arviz_stats"
-    if name not in sys.modules:
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            module = module_from_spec(spec)
-            module.__class__ = _Unrun
-            sys.modules.setdefault(name, module)
-    return import_module(f"{name}.utils")
-
-
-class _Unrun(ModuleType):
-    """A package that runs when something is asked of it that is not there yet."""
-
-    def __getattr__(self, name: str) -> Any:
-        self.__class__ = ModuleType  # type: ignore[assignment] # no longer: it runs now
-        spec = self.__spec__
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module(self)
-        return getattr(self, name)

@@ -1,6 +1,5 @@
 """The evidence of a fit: the density of the data under the model, parameters integrated out."""
 
-import hashlib
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,16 +12,14 @@ from scipy.special import logsumexp
 from bayesgmm import names
 from bayesgmm.bridge import Bridge, Proposal, bridge
 from bayesgmm.crossvalidation import check_draws
-from bayesgmm.data import Data
 from bayesgmm.errors import ConvergenceWarning, check_integer
-from bayesgmm.known_labels import told
 from bayesgmm.overfitted import StickBreaking
 from bayesgmm.posterior_density import Density, curvature, whole
 from bayesgmm.problem import Problem
-from bayesgmm.sample_weights import one_each
+from bayesgmm.records import fingerprint
 from bayesgmm.summaries import require_draws
 from bayesgmm.symmetry import Domain, log_copies
-from bayesgmm.symptoms import never_moved
+from bayesgmm.symptoms import gap_in_density, never_moved
 from bayesgmm.tree import Parameters, parameters, require, specification
 
 type Array = NDArray[np.float64]
@@ -35,8 +32,6 @@ ENOUGH: Final = 0.01
 """Error, in nats, that the proposals may add without being more."""
 LARGE: Final = 0.5
 """Error, in nats, from which the evidence is not to be relied on."""
-SAME_DENSITY: Final = (1e-3, 1e-8)
-"""Differences, in nats and relative, between a log density and the same computed anew."""
 WIDEST: Final = 10.0
 """Standard deviation, on the unconstrained scale, that a curvature is believed for."""
 PLAUSIBLE: Final = 2.0
@@ -231,20 +226,10 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         error=error,
         laplace=_laplace(tree, problem, density) + constant,
         n_components=problem.layout.n_components,
-        data=_fingerprint(problem.data),
+        data=fingerprint(problem.data),
     )
     _warn(result, argument, problem.n_parameters)
     return result
-
-
-def _fingerprint(data: Data) -> str:
-    """Return what tells data apart, with what is known of their rows."""
-    found = hashlib.sha256(data.values.tobytes())
-    if data.errors is not None:
-        found.update(data.errors.tobytes())
-    found.update(one_each(data.sample_weight, data.n_obs).tobytes())
-    found.update(np.ascontiguousarray(told(data)).tobytes())
-    return found.hexdigest()
 
 
 def _refuse_infinite(vectors: Array, argument: str, shape: tuple[int, int]) -> None:
@@ -261,10 +246,8 @@ def _refuse_infinite(vectors: Array, argument: str, shape: tuple[int, int]) -> N
 
 def _check_density(tree: xr.DataTree, argument: str, lp: Array) -> None:
     """Refuse draws whose density is not that of the specification and the rows of the tree."""
-    stored = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW).values
-    gap = float(np.median(np.abs(lp - stored.ravel())))
-    nats, relative = SAME_DENSITY
-    if not gap <= nats + relative * float(np.median(np.abs(lp))):
+    gap = gap_in_density(tree, lp)
+    if gap != 0.0:
         raise ValueError(
             f"`{argument}` must hold draws whose log posterior is that of its specification and "
             f"rows; got 'lp' that differs from it by {gap:.4g} nats, median of all draws. The "

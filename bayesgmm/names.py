@@ -21,6 +21,8 @@ STATISTIC: Final = "statistic"
 CI_BOUND: Final = "ci_bound"
 BOUND: Final = "bound"
 IMPUTATION: Final = "imputation"
+FOLD: Final = "fold"
+"""A coordinate along ``obs``: which rows were left out together."""
 
 # Variables of the posterior
 WEIGHTS: Final = "weights"

@@ -1,9 +1,13 @@
 """Rows as the passes read them: cells, what is known of their labels, and their errors."""
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.known_labels import log_allowed
+from bayesgmm.data import Data
+from bayesgmm.known_labels import log_allowed, told
+from bayesgmm.sample_weights import one_each
 
 type Array = NDArray[np.float64]
 
@@ -94,3 +98,13 @@ def filled(rows: Array, n_features: int) -> Array:
     if missing.any():
         cells = np.where(missing, np.nanmedian(cells, axis=1, keepdims=True), cells)
     return np.ascontiguousarray(cells)
+
+
+def fingerprint(data: Data) -> str:
+    """Return what tells data apart, with all that was said of their rows."""
+    found = hashlib.sha256(np.ascontiguousarray(data.values).tobytes())
+    if data.errors is not None:
+        found.update(data.errors.tobytes())
+    found.update(one_each(data.sample_weight, data.n_obs).tobytes())
+    found.update(np.ascontiguousarray(told(data)).tobytes())
+    return found.hexdigest()

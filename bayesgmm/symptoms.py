@@ -30,6 +30,8 @@ PAIRS: Final = 20
 """Pairs of rows of which it is monitored whether they share a cluster."""
 COUNTED_ROWS: Final = 1000
 """Rows, about, that tell whether a component is occupied."""
+SAME_DENSITY: Final = (1e-3, 1e-8)
+"""Differences, in nats and relative, between a log density and the same computed anew."""
 ROUNDING: Final = 1e-6
 """Range of a probability, or of a number of components, that is none."""
 
@@ -101,6 +103,18 @@ def never_moved(stats: xr.Dataset) -> int:
     """Return the number of chains whose log posterior is the same in every draw."""
     lp = stats[names.LP].transpose(names.CHAIN, names.DRAW).values
     return int((np.ptp(lp, axis=1) == 0).sum())
+
+
+def gap_in_density(tree: xr.DataTree, log_p: Array) -> float:
+    """Return how far the log posterior in a tree is from the same computed anew, in nats.
+
+    The median over draws, 0 where it is rounding: more means that the draws are not those of the
+    specification and the rows in the tree.
+    """
+    stored = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW).values
+    gap = float(np.median(np.abs(log_p - stored.ravel())))
+    nats, relative = SAME_DENSITY
+    return 0.0 if gap <= nats + relative * float(np.median(np.abs(log_p))) else gap
 
 
 def of_sampler(stats: xr.Dataset) -> dict[str, float]:

@@ -38,8 +38,9 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "component_prior overfitted priors mixture partition_prior packing data columns labels "
-        "known_labels sample_weights exchangeability dependence moments datasets",
+        "cells columns component_prior data datasets dependence exchangeability known_labels "
+        "labels measurement mixture moments overfitted packing partition_prior priors records "
+        "sample_weights",
         "xarray pandas",
         "0 1",
     ),
@@ -47,14 +48,14 @@ FLOORS = (
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment bridge clustering comparison conditionals convergence crossvalidation "
-        "evidence functionals marginals outliers quantiles regression "
-        "identifiability information modality model_probabilities modes pointwise prediction "
-        "summaries symmetry symptoms",
+        "alignment bridge clustering comparable comparison conditionals convergence "
+        "crossvalidation elpd evidence functionals identifiability imputation information "
+        "marginals modality model_probabilities modes moment_matching outliers pointwise "
+        "prediction quantiles regression summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
-    floor("classifier selection", "scipy xarray pandas arviz_base", "0 1 2 4 5 6"),
+    floor("classifier folds refits selection", "scipy xarray pandas arviz_base", "0 1 2 4 5 6"),
     floor("plots", "matplotlib xarray", "0 4 6 7"),
     floor("estimator cli files __main__ __init__", "pandas xarray matplotlib", "0 1 2 3 4 5 6 7 8"),
 )

@@ -142,6 +142,42 @@ def test_rows_may_have_the_same_label(log_likelihood: np.ndarray, rng: np.random
     assert bg.compare({"one": fit, "same": fit})["elpd_diff"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("n_bad", [1, 12])
+def test_rows_are_named_where_a_result_is_printed(
+    n_bad: int, log_likelihood: np.ndarray, rng: np.random.Generator
+) -> None:
+    heavy = log_likelihood.copy()
+    heavy[..., :n_bad] -= np.log(rng.uniform(size=(3, 200, n_bad)) ** -3)
+    with pytest.warns(UserWarning, match=rf"of {n_bad} of 20 rows \("):
+        found = bg.loo(fit_with(heavy, rng, ROWS))
+    shapes = found.bad_rows["pareto_k"]
+    assert sorted(shapes.index) == sorted(ROWS[:n_bad])
+    assert shapes.is_monotonic_decreasing
+    assert found.bad_rows.index.name == "obs"
+    printed = str(found).split("Rows with k > 0.64:\n")[1]
+    assert re.search(
+        rf"{shapes.index[0]} +{shapes.iloc[0]:.2f} +none +{shapes.iloc[0]:.2f}", printed
+    )
+    assert ("... and 2 more in `bad_rows`" in printed) == (n_bad == 12)
+    with pytest.warns(UserWarning, match="Pareto shape"):
+        short = bg.loo(fit_with(heavy, rng, ROWS), pointwise=False)
+    pd.testing.assert_frame_equal(short.bad_rows, found.bad_rows)
+    again = pickle.loads(pickle.dumps(found))
+    assert str(again) == str(found)
+
+
+def test_no_row_is_named_where_all_are_good(fit: xr.DataTree) -> None:
+    found = bg.loo(fit)
+    assert found.bad_rows.empty
+    assert "Rows with k" not in str(found)
+    xr.testing.assert_identical(found.pareto_k, found.influence_pareto_k)
+
+
+def test_other_ways_with_bad_rows_are_refused(fit: xr.DataTree) -> None:
+    with pytest.raises(ValueError, match=r"^`bad_rows` must be one of 'match', 'report'; got 'x'"):
+        bg.loo(fit, bad_rows="x")
+
+
 # waic
 
 
@@ -389,6 +425,54 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         bg.compare(make(fit))
+
+
+# Results in place of fits
+
+
+def test_results_are_compared_as_the_fits_are(
+    log_likelihood: np.ndarray, rng: np.random.Generator
+) -> None:
+    noise = rng.normal(0.0, 0.5, N)
+    trees = {"a": fit_with(log_likelihood, rng), "b": fit_with(log_likelihood + noise, rng)}
+    expected = bg.compare(trees)
+    for these in (
+        {"a": bg.loo(trees["a"]), "b": bg.loo(trees["b"])},
+        {"a": trees["a"], "b": bg.loo(trees["b"])},
+        {"a": arviz_stats.loo(trees["a"], pointwise=True, reff=1.0), "b": trees["b"]},
+    ):
+        found = bg.compare(these)
+        assert found.index.tolist() == expected.index.tolist()
+        np.testing.assert_allclose(found["weight"], expected["weight"], atol=0.02)
+    variances = {name: bg.waic(tree) for name, tree in trees.items()}
+    table = bg.compare(variances)
+    assert table.loc["b", "elpd"] == variances["b"].elpd
+    gap = variances["b"].elpd_i.values - variances["a"].elpd_i.values
+    assert abs(table["elpd_diff"]).max() == pytest.approx(abs(gap.sum()), rel=1e-9)
+    assert table["dse"].max() == pytest.approx((N * gap.var()) ** 0.5, rel=1e-9)
+
+
+def test_results_that_do_not_go_together_are_refused(
+    fit: xr.DataTree, log_likelihood: np.ndarray, rng: np.random.Generator
+) -> None:
+    message = r"one kind of prediction; got leave-one-out of 'a' and WAIC of 'b'\."
+    with pytest.raises(ValueError, match=message):
+        bg.compare({"a": fit, "b": bg.waic(fit)})
+    with pytest.raises(ValueError, match=message):
+        bg.compare({"a": bg.loo(fit), "b": bg.waic(fit)})
+    message = r"^`trees\['b'\]` must be what .* got a result 'loo' without them\. Leave `pointwise"
+    with pytest.raises(ValueError, match=message):
+        bg.compare({"a": fit, "b": bg.loo(fit, pointwise=False)})
+    other = random_fit(np.cos(np.arange(N))[:, None], rng, log_likelihood=log_likelihood[:2, :30])
+    same_numbers = fit_with(log_likelihood, rng)
+    differ = r"^`trees` must be fits of the same data; got 'a' and 'b', which differ: {}\. Fit"
+    with pytest.raises(ValueError, match=differ.format("numbers in the rows")):
+        bg.compare({"a": bg.loo(same_numbers), "b": other})
+    with pytest.raises(ValueError, match=differ.format("'r0' and 0 at place 0 along 'obs'")):
+        bg.compare({"a": bg.loo(fit), "b": bg.loo(same_numbers)})
+    few = fit_with(log_likelihood[..., :5], rng)
+    with pytest.raises(ValueError, match=differ.format("20 and 5 along 'obs'")):
+        bg.compare({"a": bg.loo(same_numbers), "b": few})
 
 
 def test_other_methods_are_refused(fit: xr.DataTree) -> None:

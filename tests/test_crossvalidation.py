@@ -11,6 +11,7 @@ import arviz_stats
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import norm
 
 import bayesgmm as bg
 from bayesgmm import crossvalidation, pointwise
@@ -144,6 +145,108 @@ def test_a_single_chain_is_chosen_by_a_list(
         assert function(tree.isel(chain=[1])).n_samples == 250
 
 
+# Draws of an approximation
+
+
+def of_approximation(
+    tree: xr.DataTree, rng: np.random.Generator, resampled: int
+) -> tuple[xr.DataTree, xr.DataArray, xr.DataArray]:
+    """Return a fit that says its draws are those of an approximation, and both log densities."""
+    changed = tree.copy()
+    log_p = tree["sample_stats"]["lp"]
+    log_q = log_p + rng.normal(0.0, 0.3, log_p.shape)
+    stats = tree["sample_stats"].to_dataset().assign(log_q=log_q)
+    changed["sample_stats"] = xr.DataTree(stats)
+    changed.attrs = {**tree.attrs, "method": "laplace", "resampled": resampled}
+    return changed, log_p, log_q
+
+
+def test_draws_of_an_approximation_are_weighted_as_arviz_does(
+    tree: xr.DataTree, rng: np.random.Generator
+) -> None:
+    fit, log_p, log_q = of_approximation(tree, rng, 0)
+    found = bg.loo(fit)
+    expected = arviz_stats.loo_approximate_posterior(fit, log_p, log_q, pointwise=True)
+    assert found.elpd == pytest.approx(expected.elpd, rel=1e-12)
+    assert found.se == pytest.approx(expected.se, rel=1e-12)
+    np.testing.assert_allclose(found.elpd_i, expected.elpd_i, rtol=1e-12)
+    np.testing.assert_allclose(found.pareto_k, expected.pareto_k, rtol=1e-9)
+    assert found.approx_posterior
+    assert "Posterior approximation correction used." in str(found)
+    assert found.elpd != bg.loo(tree).elpd
+    assert found.p == pytest.approx(bg.loo(tree).p, abs=1.0)
+
+
+def test_draws_that_were_resampled_are_not_weighted_again(
+    tree: xr.DataTree, rng: np.random.Generator
+) -> None:
+    fit, _, _ = of_approximation(tree, rng, 1)
+    assert bg.loo(fit).elpd == bg.loo(tree).elpd
+    assert not bg.loo(fit).approx_posterior
+
+
+def test_leave_one_out_of_a_good_approximation_is_exact(rng: np.random.Generator) -> None:
+    """The mean of rows of known noise, from draws of a Normal law that is wider and off."""
+    x = rng.normal(0.5, 1.0, 20)
+    precision = 0.25 + x.size
+    mean, sd = x.sum() / precision, precision**-0.5
+    draws = rng.normal(mean + 0.3 * sd, 1.5 * sd, (4, 1000))
+    log_p, log_q = norm.logpdf(draws, mean, sd), norm.logpdf(draws, mean + 0.3 * sd, 1.5 * sd)
+    fit = random_fit(
+        x[:, None],
+        rng,
+        chains=4,
+        draws=1000,
+        log_likelihood=norm.logpdf(x, draws[..., None], 1.0),
+        sample_stats={"lp": log_p, "log_q": log_q},
+    )
+    fit.attrs["resampled"] = 0
+    rest = np.array([np.delete(x, i).sum() for i in range(x.size)])
+    exact = norm.logpdf(x, rest / (precision - 1.0), (1.0 + 1.0 / (precision - 1.0)) ** 0.5)
+    found = bg.loo(fit)
+    np.testing.assert_allclose(found.elpd_i, exact, atol=0.02)  # five errors of an outer row
+    inside = norm.logpdf(x, mean, (1.0 + sd**2) ** 0.5)
+    assert found.p == pytest.approx((inside - exact).sum(), abs=0.05)
+    assert not found.warning
+    fit.attrs["resampled"] = 1  # a lie, to see what leaving the correction out would do
+    assert abs(bg.loo(fit).p - found.p) > 0.5
+
+
+@pytest.mark.parametrize("method", ["laplace", "fullrank_advi"])
+def test_resampled_approximations_predict_as_the_posterior_does(method: str) -> None:
+    """To five standard errors, 0.1 of either as repeated fits vary."""
+    X = bg.datasets.load_faithful()
+    fit, exact = (
+        bg.fit(X, 2, method=one, draws=500, random_seed=1, progressbar=False)
+        for one in (method, "nuts")
+    )
+    assert fit.attrs["resampled"]
+    assert bg.loo(fit).elpd == pytest.approx(bg.loo(exact).elpd, abs=1.0)
+
+
+def test_approximations_that_were_not_resampled_are_not_relied_on(tree: xr.DataTree) -> None:
+    X = tree["observed_data"]["X"]
+    fit = bg.fit(X, 2, method="laplace", draws=500, random_seed=1, progressbar=False)
+    assert not fit.attrs["resampled"]
+    message = r"^The Pareto shape k of \d+ of 200 rows .* too far .*\. Fit with method='nuts'\.$"
+    with pytest.warns(UserWarning, match=message):
+        found = bg.loo(fit)
+    assert set(found.bad_rows["repair"]) == {"none"}
+
+
+def test_waic_takes_draws_of_the_posterior_alone(
+    tree: xr.DataTree, rng: np.random.Generator
+) -> None:
+    fit, _, _ = of_approximation(tree, rng, 0)
+    fit.attrs["pareto_k"] = 0.83
+    message = (
+        r"^`tree` must hold draws of the posterior for `waic`; got those of the approximation "
+        r"'laplace', which were not resampled \(pareto_k 0\.83\)\. Use bayesgmm\.loo"
+    )
+    with pytest.raises(ValueError, match=message):
+        bg.waic(fit)
+
+
 LIGHT = """
 import sys, bayesgmm as bg
 tree = bg.load(sys.argv[1])
@@ -157,7 +260,7 @@ assert arviz_stats.utils.ELPDData is arviz_stats.ELPDData
 assert callable(arviz_stats.loo) and arviz_stats.__version__ and "ess" in dir(arviz_stats)
 assert not hasattr(arviz_stats, "what_it_does_not_have")
 again = arviz_stats.loo(tree, reff=1.0)
-assert type(again) is type(result)
+assert isinstance(result, type(again)), type(again)
 """
 
 

@@ -72,7 +72,12 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "representative_partitions": (("source", "n_partitions"), {"loss": "vi", "random_seed": None}),
     "confident_subset": (("source", "probability"), {"random_seed": None}),
     "uncertainty": (("tree", "X_new"), {}),
-    "loo": (("tree",), {}),
+    "loo": (("tree",), {"pointwise": True, "bad_rows": "match"}),
+    "reloo": (("tree",), {"random_seed": None, "progressbar": True}),
+    "kfold": (
+        ("tree",),
+        {"folds": 10, "stratify": None, "random_seed": None, "progressbar": True},
+    ),
     "waic": (("tree",), {}),
     "compare": (("trees",), {}),
     "log_evidence": (("tree",), {"random_seed": None}),

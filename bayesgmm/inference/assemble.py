@@ -206,9 +206,7 @@ def _align(
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method != "none":
-        permutation, margin = match_draws(
-            problem.rows, mixtures, pivot, method, groups=apart
-        )
+        permutation, margin = match_draws(problem.rows, mixtures, pivot, method, groups=apart)
     if overfitted:
         permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)

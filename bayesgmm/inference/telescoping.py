@@ -45,6 +45,7 @@ type Array = NDArray[np.float64]
 
 METHOD: Final = "telescoping"
 OVERFITTED: Final = "gibbs"
+METHODS: Final = (METHOD, OVERFITTED)
 """The method where the number of components is known."""
 TUNE: Final = 200
 """Draws of a chain that are not kept."""

@@ -326,7 +326,7 @@ def observed(tree: xr.DataTree) -> tuple[Array, Array | None, Array | None]:
     Arrays along ``obs`` first, as `Data` has them; None where nothing was said.
     """
     X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
-    constant = tree[names.CONSTANT_DATA].dataset
+    constant = _constant(tree)
     errors, allowed = (constant.get(name) for name in (names.MEASUREMENT_ERROR, names.ALLOWED))
     if errors is not None:
         errors = errors.transpose(names.OBS, names.FEATURE, ...).values
@@ -335,13 +335,23 @@ def observed(tree: xr.DataTree) -> tuple[Array, Array | None, Array | None]:
     return X.values, errors, allowed
 
 
-def fitted_data(tree: xr.DataTree) -> Data:
-    """Return the rows that were fitted, with all that was said of them."""
+def fitted_data(tree: xr.DataTree, rows: NDArray[np.int64] | None = None) -> Data:
+    """Return the rows that were fitted, or some of them, with all that was said of them."""
     X = tree[names.OBSERVED_DATA].dataset[names.X]
     _, errors, allowed = observed(tree)
-    weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
+    weights = _constant(tree).get(names.SAMPLE_WEIGHT)
+    if rows is not None:
+        X = X.isel({names.OBS: rows})
+        errors, allowed = (None if one is None else one[rows] for one in (errors, allowed))
+        weights = None if weights is None else weights.isel({names.OBS: rows})
     data = prepare(X, errors, weights)
     return with_labels(data, allowed, tree[names.POSTERIOR].sizes[names.COMPONENT])
+
+
+def _constant(tree: xr.DataTree) -> xr.Dataset:
+    """Return the group ``constant_data``; an empty one where there is none."""
+    held = names.CONSTANT_DATA in tree.children
+    return tree[names.CONSTANT_DATA].dataset if held else xr.Dataset()
 
 
 def _said(data: Data) -> dict[str, Any]:
