@@ -35,7 +35,7 @@ def outcomes(
     ]
     options = Options.checked(**SHORT, target_accept=0.8)
     with at_work(progressbar=False) as progress:
-        yield from sweep(specifications, prepare(data()), method, options, progress)
+        yield from sweep(specifications, prepare(data()), method, options, progress, {})
 
 
 def fits(*given: Any) -> dict[Candidate, xr.DataTree]:
@@ -90,9 +90,9 @@ def test_a_fit_starts_from_the_best_of_a_component_fewer(monkeypatch: pytest.Mon
     grown, given = [], []
     grow, begin = module.grow, Run.__init__
 
-    def spy_on_grow(problem: Any, mode: Any) -> Any:
-        found = grow(problem, mode)
-        grown.append((problem.layout.n_components, mode.parameters.weights.shape[1], found))
+    def spy_on_grow(problem: Any, smaller: Any) -> Any:
+        found = grow(problem, smaller)
+        grown.append((problem.layout.n_components, smaller.weights.shape[1], found))
         return found
 
     def spy_on_run(self: Run, problem: Any, options: Any, warm: Any) -> None:
