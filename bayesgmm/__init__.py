@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
+    from bayesgmm.averaging import average
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
     from bayesgmm.clustering.coclustering import similarity
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from bayesgmm.modes import mode_audit
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
+    from bayesgmm.plots.choice import plot_select
     from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
@@ -102,6 +104,7 @@ __all__ = [
     "aic",
     "icl",
     "select",
+    "average",
     "plot_alignment",
     "plot_components",
     "plot_uncertainty",
@@ -111,6 +114,7 @@ __all__ = [
     "plot_similarity",
     "plot_partition",
     "plot_credible_ball",
+    "plot_select",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -151,6 +155,7 @@ _HOMES = {
     "bayesgmm.model_probabilities": ("posterior_over_components",),
     "bayesgmm.information": ("bic", "aic", "icl"),
     "bayesgmm.selection": ("select",),
+    "bayesgmm.averaging": ("average",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.clusters": ("plot_partition",),
@@ -160,6 +165,7 @@ _HOMES = {
     "bayesgmm.plots.merges": ("plot_merge",),
     "bayesgmm.plots.peaks": ("plot_modes",),
     "bayesgmm.plots.ball": ("plot_credible_ball",),
+    "bayesgmm.plots.choice": ("plot_select",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -163,6 +163,7 @@ CONVERGED: Final = "converged"
 PARETO_K: Final = "pareto_k"
 RESAMPLED: Final = "resampled"
 MODE_SHARE: Final = "mode_share"
+AVERAGED: Final = "averaged"
 EXPECTED_LOSS: Final = "expected_loss"
 
 # Attributes of a partition, beside ``expected_loss`` and ``n_clusters``

@@ -46,14 +46,14 @@ FLOORS = (
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment bridge clustering comparison convergence crossvalidation evidence functionals "
-        "identifiability information modality model_probabilities modes pointwise prediction "
-        "summaries symmetry symptoms",
+        "alignment averaging bridge clustering comparison convergence crossvalidation evidence "
+        "functionals identifiability information modality model_probabilities modes pointwise "
+        "prediction summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
     floor("selection", "arviz_stats xarray pandas", "0 1 2 4 5 6"),
-    floor("plots", "matplotlib xarray", "0 4 6 7"),
+    floor("plots", "matplotlib pandas xarray", "0 4 6 7"),
     floor("estimator cli files __main__ __init__", "pandas xarray matplotlib", "0 1 2 3 4 5 6 7 8"),
 )
 

@@ -94,8 +94,9 @@ def ranked(table: pd.DataFrame, criterion: Criterion) -> pd.DataFrame:
     if criterion.column in DIFFERENCES:
         error = known[DIFFERENCES[criterion.column][1]].astype(float)
     elif criterion.error and len(known):
-        of_each = known[criterion.error].astype(float)
-        error = np.hypot(of_each, of_each[gap.idxmin()]).where(gap > 0.0, 0.0)
+        of_each, best = known[criterion.error].astype(float), gap.idxmin()
+        error = np.hypot(of_each, of_each[best])
+        error[best] = 0.0
     tied = gap <= error.clip(lower=criterion.small)
     found = pd.DataFrame({"gap": gap, "error": error, "tied": tied})
     return found.sort_values("gap", kind="stable")
