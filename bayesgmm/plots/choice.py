@@ -68,10 +68,11 @@ def plot_select(selection: Selection, *, ax: Any = None) -> NDArray[Any]:
     >>> import bayesgmm as bg
     >>> from matplotlib.figure import Figure
     >>> X = bg.datasets.load_faithful()
-    >>> selection = bg.select(X, [1, 2], draws=100, chains=2, random_seed=1, progressbar=False)
+    >>> given = {"method": "laplace", "criteria": ["icl", "bic"], "progressbar": False}
+    >>> selection = bg.select(X, [1, 2], draws=100, random_seed=1, **given)
     >>> panels = bg.plot_select(selection, ax=Figure().subplots())
-    >>> [panel.get_title() for panel in panels][:3]
-    ['Leave-one-out', 'Evidence', 'ICL']
+    >>> [panel.get_title() for panel in panels]
+    ['ICL', 'BIC', 'Components that hold rows']
     """
     require_matplotlib("plot_select")
     if not isinstance(selection, Selection):
