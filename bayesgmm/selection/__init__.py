@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -175,10 +175,13 @@ def select(
     fits: dict[Candidate, xr.DataTree] = {}
     interrupted = False
     try:
-        for outcome in _outcomes(specifications, data, method, options, kept, progressbar):
-            scores[outcome.candidate] = score(outcome, wanted, options.random_seed)
-            if outcome.tree is not None and keep != "none":
-                fits[outcome.candidate] = outcome.tree
+        with closing(
+            _outcomes(specifications, data, method, options, kept, progressbar)
+        ) as outcomes:
+            for outcome in outcomes:
+                scores[outcome.candidate] = score(outcome, wanted, options.random_seed)
+                if outcome.tree is not None and keep != "none":
+                    fits[outcome.candidate] = outcome.tree
     except KeyboardInterrupt:
         interrupted = True
     found = Selection(made(scores, wanted), {one: fits[one] for one in sorted(fits)}, wanted)
@@ -195,7 +198,7 @@ def _outcomes(
     options: Options,
     kept: Folder | None,
     progressbar: bool,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Yield how every fit ended: those of the folder, then the others, which are added to it."""
     done: dict[Candidate, Parameters | None] = {}
     left = []

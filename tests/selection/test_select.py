@@ -251,6 +251,28 @@ def test_ctrl_c_while_chains_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(aborted) == 2
 
 
+def test_ctrl_c_while_criteria_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that sample meanwhile are stopped, and the fit that was looked at is left out."""
+    aborted, abort, known = [], Chain.abort, []
+
+    def once(outcome: Outcome, *given: Any) -> scores.Score:
+        if known:
+            raise KeyboardInterrupt
+        known.append(outcome.candidate)
+        return scores.score(outcome, *given)
+
+    def spy(self: Chain) -> None:
+        aborted.append(self)
+        abort(self)
+
+    monkeypatch.setattr(module, "score", once)
+    monkeypatch.setattr(Chain, "abort", spy)
+    with pytest.warns(bg.ConvergenceWarning, match="interrupted: 1 of 4 fits"):
+        chosen = bg.select(data(), range(1, 5), **QUIET)
+    assert list(chosen.fits) == known
+    assert aborted
+
+
 def test_an_interruption_before_the_first_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, KeyboardInterrupt)
     match = r"None of 8 fits .*interrupted before any fit was done\. "
@@ -368,7 +390,8 @@ def test_progress_names_the_fits_at_work(
     out, err = capfd.readouterr()
     assert out == ""
     assert "K = 1, full" in err
-    assert "K = 2, full; 1 of 2 fits done" in err
+    assert "K = 2, full; " in err
+    assert "; 1 of 2 fits done" in err
     quiet = bg.select(data(), [1, 2], **QUIET)
     assert capfd.readouterr() == ("", "")
     assert quiet.table["elpd_loo"].tolist() == spoken.table["elpd_loo"].tolist()
