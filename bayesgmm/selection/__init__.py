@@ -123,6 +123,10 @@ def select(
     except where the mode of the fit with a component fewer leads to a higher mode, by splitting a
     component, than a chain finds by itself: then every second chain starts from there.
 
+    Criteria are computed as fits end, while others sample. The evidence costs most: some passes
+    over the data for every draw, a tenth of the sampling where data are small. Leave it out of
+    `criteria` where fits take long.
+
     The log-likelihoods of all fits take 1 GiB at most; beyond that they are not kept, and LOO is
     computed in blocks of rows.
 

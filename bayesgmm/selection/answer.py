@@ -159,7 +159,7 @@ class Selection:
         if not self.table.loc[recommended, "ok"]:
             yield (
                 "The fit did not pass the check, nor did any that cannot be told from the best: "
-                "fit again with more draws before its numbers are used."
+                "see bayesgmm.check of it before its numbers are used."
             )
             order = ranked(self.table, self._decides).index
             sound = [_key(one) for one in order if self.table.loc[one, "ok"]]
