@@ -27,6 +27,8 @@ type Labels = NDArray[np.int64]
 
 METHOD: Final = "average"
 WEIGHTINGS: Final = ("stacking", "evidence")
+LABEL_BYTES: Final = 2**28
+"""Memory for the labels of all rows, of some draws after the others."""
 NEAR_ONE: Final = 1e-8
 """By which a sum of weights may differ from 1."""
 
@@ -144,11 +146,9 @@ def average(
             ),
         },
     )
-    occupied = n_clusters(result, random_seed=random_seed)[names.OCCUPIED].values
     posterior = result[names.POSTERIOR].to_dataset()
-    posterior[names.N_CLUSTERS] = (
-        (names.CHAIN, names.DRAW), occupied.reshape(n_chains, n_draws)
-    )  # fmt: skip
+    occupied = _occupied(result, random_seed)
+    posterior[names.N_CLUSTERS] = ((names.CHAIN, names.DRAW), occupied)
     result[names.POSTERIOR] = xr.DataTree(posterior)
     return align(result)
 
@@ -274,6 +274,20 @@ def _picked(trees: list[xr.DataTree], which: Labels) -> tuple[dict[str, NDArray[
             arrays[names.N_COMPONENTS][chain, mine] = k
             lp[chain, mine] = stats[chain, draws]
     return arrays, lp
+
+
+def _occupied(tree: xr.DataTree, random_seed: int | None) -> Labels:
+    """Return how many components hold a row in every draw, shape (chains, draws)."""
+    n_chains, n_draws = (tree[names.POSTERIOR].sizes[dim] for dim in (names.CHAIN, names.DRAW))
+    size = 4 * n_chains * tree[names.OBSERVED_DATA].sizes[names.OBS]
+    starts = range(0, n_draws, max(1, LABEL_BYTES // size))
+    seeds = np.random.SeedSequence(random_seed).generate_state(len(starts)).tolist()
+    parts = [
+        n_clusters(tree.isel({names.DRAW: slice(start, start + starts.step)}), random_seed=seed)
+        for start, seed in zip(starts, seeds, strict=True)
+    ]
+    found = [part[names.OCCUPIED].values.reshape(n_chains, -1) for part in parts]
+    return np.concatenate(found, axis=1)
 
 
 def _specification(trees: list[xr.DataTree], largest: xr.DataTree) -> GaussianMixture:

@@ -11,6 +11,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 import bayesgmm as bg
+from bayesgmm import averaging as module
 from bayesgmm.averaging import _apportioned
 from bayesgmm.selection import Selection
 from tests.contract.test_refusals import FORM
@@ -77,6 +78,18 @@ def test_parameters_are_finite_where_weights_are_zero(averaged: xr.DataTree) -> 
     for name in ("means", "scales", "correlations", "covariances"):
         assert np.isfinite(averaged.posterior[name].values).all()
     assert (averaged.posterior["scales"].values > 0.0).all()
+
+
+def test_many_rows_are_counted_some_draws_at_a_time(
+    trees: dict[Any, xr.DataTree], averaged: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LABEL_BYTES", 4 * 2 * 40 * 7)
+    blocked = bg.average(trees, [0.25, 0.125, 0.625], random_seed=1)
+    found, expected = (tree.posterior["n_clusters"] for tree in (blocked, averaged))
+    number = averaged.posterior["n_components"].values
+    np.testing.assert_array_equal(found.values[number == 1], 1)
+    # the same law: each mean within five standard errors of a number between 1 and 3
+    assert abs(float(found.mean() - expected.mean())) < 5.0 * 1.0 * np.sqrt(2.0 / 80)
 
 
 def test_fits_are_mixed_evenly_along_every_chain() -> None:
