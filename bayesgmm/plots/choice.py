@@ -29,8 +29,10 @@ GAPS: Final = (0.13, 0.09)
 """Between columns and between rows of panels, in shares of the whole."""
 FAR: Final = 5.0
 """Fits behind the best by more than so many times the median are out of sight, and said to be."""
-DODGE: Final = 0.2
-"""Between structures, in components."""
+DODGE: Final = (0.2, 0.7)
+"""Between structures, and between the first and the last at most, in components."""
+TICKS: Final = 12
+"""Numbers of components that are written below a panel, at most."""
 
 
 def plot_select(selection: Selection, *, ax: Any = None) -> NDArray[Any]:
@@ -92,7 +94,7 @@ def plot_select(selection: Selection, *, ax: Any = None) -> NDArray[Any]:
     numbers = sorted(set(selection.table.index.get_level_values(names.N_COMPONENTS)))
     for number, panel in enumerate(panels):
         panel.axvline(selection.recommended.n_components, color=GREY, linewidth=0.8, zorder=0)
-        panel.set_xticks(numbers)
+        panel.set_xticks(numbers[:: -(-len(numbers) // TICKS)])
         panel.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
         if number >= n_panels - COLUMNS:
             panel.set_xlabel("components")
@@ -212,7 +214,8 @@ def _draw_clusters(ax: "Axes", selection: Selection, structures: list[str]) -> N
 def _places(table: pd.DataFrame, structures: list[str]) -> "pd.Series[float]":
     """Return where each fit stands: its number of components, structures side by side."""
     middle = 0.5 * (len(structures) - 1)
-    shifts = [DODGE * (structures.index(structure) - middle) for _, structure in table.index]
+    step = min(DODGE[0], DODGE[1] / max(2.0 * middle, 1.0))
+    shifts = [step * (structures.index(structure) - middle) for _, structure in table.index]
     numbers = table.index.get_level_values(names.N_COMPONENTS).to_numpy(dtype=float)
     return pd.Series(numbers + shifts, index=table.index)
 

@@ -145,17 +145,18 @@ class Selection:
             f"{row[decides.column]:.1f}{error}."
         )
         if simplest != best:
+            fewer = self.table.loc[simplest, "n_parameters"] < row["n_parameters"]
             yield (
                 f"Not to be told from it: {self._named(simplest)}, {self._behind(simplest)} with "
-                f"fewer parameters. Prefer the simpler, unless something else speaks for the "
-                f"larger."
+                f"fewer {'parameters' if fewer else 'components'}. Prefer the simpler, unless "
+                f"something else speaks for the larger."
             )
 
     def _doubts(self) -> Iterator[str]:
         """Yield what the check has to do with the recommendation."""
         simplest, recommended = self.simplest, self.recommended
         if recommended != simplest:
-            yield (f"{self._named(simplest)}: not recommended, for the fit did not pass the check.")
+            yield f"{self._named(simplest)}: not recommended, for the fit did not pass the check."
         if not self.table.loc[recommended, "ok"]:
             yield (
                 "The fit did not pass the check, nor did any that cannot be told from the best: "
@@ -164,7 +165,7 @@ class Selection:
             order = ranked(self.table, self._decides).index
             sound = [_key(one) for one in order if self.table.loc[one, "ok"]]
             if sound:
-                yield (f"The best that passed: {self._named(sound[0])}, {self._behind(sound[0])}.")
+                yield f"The best that passed: {self._named(sound[0])}, {self._behind(sound[0])}."
 
     def _others(self) -> Iterator[str]:
         """Yield what the other criteria take."""

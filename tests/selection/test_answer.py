@@ -108,6 +108,7 @@ def test_of_as_many_parameters_those_with_fewer_components_are_simpler() -> None
         (3, "tied"): row(-100.0, 0.0, 0.0, 11),
     })  # fmt: skip
     assert (chosen.best, chosen.simplest) == ((3, "tied"), (2, "full"))
+    assert " with fewer components. Prefer the simpler" in repr(chosen)
 
 
 # What the check has to do with it
