@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
     from bayesgmm.classifier import MixtureClassifier
+    from bayesgmm.averaging import average
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
     from bayesgmm.clustering.coclustering import similarity
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from bayesgmm.partition_prior import prior_clusters
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
+    from bayesgmm.plots.choice import plot_select
     from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
@@ -126,6 +128,7 @@ __all__ = [
     "aic",
     "icl",
     "select",
+    "average",
     "plot_alignment",
     "plot_components",
     "plot_uncertainty",
@@ -135,6 +138,7 @@ __all__ = [
     "plot_similarity",
     "plot_partition",
     "plot_credible_ball",
+    "plot_select",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -185,6 +189,7 @@ _HOMES = {
     "bayesgmm.information": ("bic", "aic", "icl"),
     "bayesgmm.refits": ("kfold", "reloo"),
     "bayesgmm.selection": ("select",),
+    "bayesgmm.averaging": ("average",),
     "bayesgmm.plots.alignment": ("plot_alignment",),
     "bayesgmm.plots.components": ("plot_components",),
     "bayesgmm.plots.clusters": ("plot_partition",),
@@ -194,6 +199,7 @@ _HOMES = {
     "bayesgmm.plots.merges": ("plot_merge",),
     "bayesgmm.plots.peaks": ("plot_modes",),
     "bayesgmm.plots.ball": ("plot_credible_ball",),
+    "bayesgmm.plots.choice": ("plot_select",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

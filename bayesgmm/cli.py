@@ -83,7 +83,7 @@ def run_fit(args: argparse.Namespace) -> None:
 
 
 def run_select(args: argparse.Namespace) -> None:
-    """Fit several numbers of components, print the table, and save the best."""
+    """Fit several numbers of components, print what they say, and save the recommended fit."""
     from bayesgmm.tree.storage import FORMATS
 
     out = None if args.out is None else output(args.out, tuple(FORMATS))
@@ -92,15 +92,18 @@ def run_select(args: argparse.Namespace) -> None:
         chosen(read(args.data), split(args.columns), args.data),
         numbers,
         structures=structures,
+        criteria=args.criteria.split(","),
         draws=args.draws,
         chains=args.chains,
+        keep="none" if out is None else "recommended",
+        folder=args.folder,
         random_seed=args.seed,
         progressbar=_progressbar(args.quiet),
     )
     print(selection)
     if out is not None:
-        bg.save(selection.fits[selection.best], out)
-        print(f"\nWrote the best to {out}")
+        bg.save(selection.fits[selection.recommended], out)
+        print(f"\nWrote the recommended fit to {out}")
     if len(selection.table) < len(numbers) * len(structures):
         raise FitError("interrupted; some fits are missing", status=names.INTERRUPTED)
 
@@ -190,7 +193,16 @@ def _describe_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--components", default="1-8", metavar="K", help="numbers: 1-8 (default), or 2,3,5"
     )
-    parser.add_argument("--out", metavar="FIT", help="where to save the best: .nc or .zarr")
+    parser.add_argument(
+        "--criteria",
+        default="loo,evidence,icl,bic,aic",
+        metavar="A,B",
+        help="what to compare by (loo,evidence,icl,bic,aic), or waic; the first decides",
+    )
+    parser.add_argument("--out", metavar="FIT", help="where to save the recommended: .nc or .zarr")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="where to write every fit, and to go on if interrupted"
+    )
     _describe_sampling(parser)
     _describe_shared(parser, seed=None)
 

@@ -80,13 +80,10 @@ def posterior_over_components(
     values, errors = (
         np.array([getattr(one, name) for one in found]) for name in ("value", "error")
     )
-    with np.errstate(divide="ignore"):
-        joint = values + np.log(known)
-    probability = np.exp(joint - logsumexp(joint))
-    slopes = probability[:, None] * (np.eye(len(numbers)) - probability)
+    probability, probability_error = probabilities(values, errors, known)
     variables = {
         names.PROBABILITY: probability,
-        names.PROBABILITY_ERROR: np.sqrt(slopes**2 @ errors**2),
+        names.PROBABILITY_ERROR: probability_error,
         names.PRIOR_PROBABILITY: known,
         names.LOG_EVIDENCE: values,
         names.LOG_EVIDENCE_ERROR: errors,
@@ -95,6 +92,27 @@ def posterior_over_components(
         {name: (names.N_COMPONENTS, column) for name, column in variables.items()},
         coords={names.N_COMPONENTS: np.array(numbers)},
     )
+
+
+def probabilities(values: Array, errors: Array, prior: Array) -> tuple[Array, Array]:
+    """Return posterior probabilities and their standard errors, to first order.
+
+    Parameters
+    ----------
+    values, errors : array, shape (M,)
+        Log evidences, and their standard errors.
+    prior : array, shape (M,)
+        Probabilities.
+
+    Returns
+    -------
+    tuple of array, shape (M,)
+    """
+    with np.errstate(divide="ignore"):
+        joint = values + np.log(prior)
+    probability = np.exp(joint - logsumexp(joint))
+    slopes = probability[:, None] * (np.eye(len(joint)) - probability)
+    return probability, np.sqrt(slopes**2 @ errors**2)
 
 
 def _check_fits(fits: Any) -> None:

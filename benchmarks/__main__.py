@@ -16,6 +16,7 @@ SECTIONS = (
     "sessions",
     "large",
     "clustering",
+    "components",
 )
 KEPT = ROOT / "build" / "benchmarks"
 

@@ -153,8 +153,8 @@ Memory leaves out the pointwise log-likelihood where it is stored.
 
 ## Many fits
 
-`select` over K = 1 to {2 if quick else MOST}, four chains of 1,000 draws each, with checks, LOO and
-criteria of all; against the same fits one by one, and what the samplers in them took.
+`select` over K = 1 to {2 if quick else MOST}, four chains of 1,000 draws each, with checks, LOO,
+evidence and criteria of all; against the same fits one by one, and what the samplers in them took.
 
 | data | the sweep | sampling alone, added up | ratio | searching modes, added up | the fits one by one |
 |---|---|---|---|---|---|

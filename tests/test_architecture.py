@@ -48,15 +48,19 @@ FLOORS = (
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
-        "alignment bridge clustering comparable comparison conditionals convergence "
+        "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence functionals identifiability imputation information "
         "marginals modality model_probabilities modes moment_matching outliers pointwise "
         "prediction quantiles regression summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
-    floor("classifier folds refits selection", "scipy xarray pandas arviz_base", "0 1 2 4 5 6"),
-    floor("plots", "matplotlib xarray", "0 4 6 7"),
+    floor(
+        "classifier folds refits selection",
+        "arviz_base arviz_stats scipy xarray pandas",
+        "0 1 2 4 5 6",
+    ),
+    floor("plots", "matplotlib pandas xarray", "0 4 6 7"),
     floor("estimator cli files __main__ __init__", "pandas xarray matplotlib", "0 1 2 3 4 5 6 7 8"),
 )
 

@@ -111,22 +111,25 @@ def test_fit_passes_structure_draws_and_chains(folder: Path, tmp_path: Path) -> 
 SELECT = ["--draws", "60", "--chains", "2", "--seed", "3", "--quiet"]
 
 
-def test_select_prints_what_it_found_and_saves_the_best(
+def test_select_prints_what_it_found_and_saves_the_recommended(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = folder / "numbers.csv", tmp_path / "best.nc"
     arguments = ["--components", "1-3", "--structure", "diag,tied", *SELECT, "--out", str(out)]
+    arguments += ["--criteria", "bic,loo", "--folder", str(tmp_path / "fits")]
     assert main(["select", str(data), *arguments]) == 0
     captured = capsys.readouterr()
     expected = bg.select(
-        pd.read_csv(data), [1, 2, 3], structures=["diag", "tied"], draws=60, chains=2, random_seed=3
-    )
+        pd.read_csv(data), [1, 2, 3], structures=["diag", "tied"], criteria=["bic", "loo"],
+        draws=60, chains=2, random_seed=3,
+    )  # fmt: skip
     lines = captured.out.splitlines()
-    assert lines[0] == str(expected).splitlines()[0]
+    assert "\n".join(lines[:-2]) == repr(expected)
+    assert len(list((tmp_path / "fits").glob("*.nc"))) == 6
     shown = [line.split()[:2] for line in lines if re.search(" (diag|tied) ", line)]
     assert shown == [[k, structure] for k in "123" for structure in ("diag", "tied")]
-    assert lines[-1] == f"Wrote the best to {out}"
-    best = expected.fits[expected.best]["posterior"].dataset
+    assert lines[-1] == f"Wrote the recommended fit to {out}"
+    best = expected.fits[expected.recommended]["posterior"].dataset
     np.testing.assert_array_equal(bg.load(out)["posterior"]["means"], best["means"])
 
 

@@ -90,14 +90,18 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {
             "spec": None,
             "structures": None,
+            "criteria": ("loo", "evidence", "icl", "bic", "aic"),
             "method": "nuts",
             "draws": 1000,
             "tune": None,
             "chains": 4,
+            "keep": "all",
+            "folder": None,
             "random_seed": None,
             "progressbar": True,
         },
     ),
+    "average": (("trees", "weights"), {"random_seed": None}),
     "plot_alignment": (("tree",), {"ax": None}),
     "plot_components": (("tree",), {"ax": None}),
     "plot_uncertainty": (("tree",), {"ax": None}),
@@ -107,6 +111,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plot_similarity": (("source", "partition"), {"ax": None, "random_seed": None}),
     "plot_partition": (("tree", "partition"), {"ax": None, "random_seed": None}),
     "plot_credible_ball": (("tree", "ball"), {"ax": None, "random_seed": None}),
+    "plot_select": (("selection",), {"ax": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 

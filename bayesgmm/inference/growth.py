@@ -19,12 +19,13 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
 from bayesgmm.problem import Problem
 from bayesgmm.records import filled
+from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
 
 
-def grow(problem: Problem, mode: Mode) -> tuple[Mode, ...]:
+def grow(problem: Problem, smaller: Parameters) -> tuple[Mode, ...]:
     """Return the best mode met by adding a component to one of a component fewer.
 
     Starts are the partition of that mode with one cluster cut in two across its longest axis, for
@@ -34,8 +35,8 @@ def grow(problem: Problem, mode: Mode) -> tuple[Mode, ...]:
     Parameters
     ----------
     problem : Problem
-    mode : Mode
-        Of the same data and structure, with one component fewer.
+    smaller : Parameters
+        One mixture, the mode of the same data and structure with one component fewer.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def grow(problem: Problem, mode: Mode) -> tuple[Mode, ...]:
     """
     every = slice(None, None, -(-problem.data.n_obs // SCREENED_ROWS))
     sample = Sample.whole(problem).some(every)
-    log_weights, means, cholesky = standardise(*mode.parameters[:4], problem.center, problem.unit)
+    log_weights, means, cholesky = standardise(*smaller[:4], problem.center, problem.unit)
     climbed = [
         climb(problem, Target.MAP, sample, labels)
         for labels in _cuts(sample.rows, log_weights, means, cholesky)

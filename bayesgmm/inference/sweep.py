@@ -12,7 +12,6 @@ from bayesgmm.data import Data
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.em import Mode
 from bayesgmm.inference.fit import RUNNERS, provenance
 from bayesgmm.inference.growth import grow
 from bayesgmm.inference.information import criteria
@@ -21,6 +20,7 @@ from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
+from bayesgmm.tree import Parameters
 
 PAUSE = 0.02
 """Seconds to wait where there is nothing to do but wait for chains."""
@@ -60,12 +60,16 @@ class Outcome:
         BIC, AIC and ICL.
     failure : str
         Why it failed; empty if it did not.
+    mode : Parameters or None
+        The highest mode, from which a fit with a component more grows; None if there is none, or
+        the method has no use for it.
     """
 
     candidate: Candidate
     tree: xr.DataTree | None
     criteria: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    mode: Parameters | None = None
 
 
 def sweep(
@@ -74,19 +78,23 @@ def sweep(
     method: str,
     options: Options,
     progress: Progress,
+    done: Mapping[Candidate, Parameters | None],
 ) -> Generator[Outcome]:
     """Fit several specifications to the same data, and yield them as they are done.
 
     Parameters
     ----------
     specifications : sequence of GaussianMixture
-        No two of the same number of components and structure.
+        No two of the same number of components and structure, in ascending order of numbers.
     data : Data
     method : str
         One that draws.
     options : Options
         The seed is that of every fit.
     progress : Progress
+    done : dict of Candidate to Parameters or None
+        The modes of fits that an earlier sweep has done: the others are as they would be in one
+        sweep of all.
 
     Yields
     ------
@@ -101,8 +109,9 @@ def sweep(
     of the fit with a component fewer, but on the timing of nothing.
     """
     if method == "nuts":
-        yield from _Sweep(specifications, data, options, progress).outcomes()
+        yield from _Sweep(specifications, data, options, progress, done).outcomes()
         return
+    count = len(specifications) + len(done)
     for specification in specifications:
         began = time.perf_counter()
         problem = Problem.make(specification, data)
@@ -112,7 +121,7 @@ def sweep(
         except FitError as error:
             yield Outcome(_candidate(problem), None, failure=str(error))
             continue
-        yield _outcome(problem, drawn, method, options, began, len(specifications))
+        yield _outcome(problem, drawn, method, options, began, count, None)
 
 
 class _Sweep:
@@ -124,6 +133,7 @@ class _Sweep:
         data: Data,
         options: Options,
         progress: Progress,
+        done: Mapping[Candidate, Parameters | None],
     ) -> None:
         self._room = max(n_cores(), options.chains)
         self._data, self._options, self._progress = data, options, progress
@@ -132,8 +142,8 @@ class _Sweep:
         """Fits that have begun and are not done, in their order, and when each began."""
         self._ready: deque[tuple[Run, Start]] = deque()
         """Chains that may start as soon as there is room."""
-        self._best: dict[Candidate, Mode] = {}
-        self._count = len(specifications)
+        self._best = dict(done)
+        self._count = len(specifications) + len(done)
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the outcomes as fits are done."""
@@ -187,7 +197,7 @@ class _Sweep:
     def _prepare(self, run: Run) -> None:
         self._ready.append((run, run.prepare()))
         if run.prepared == self._options.chains:
-            self._best[_candidate(run.problem)] = run.best
+            self._best[_candidate(run.problem)] = run.best.parameters
 
     def _launch(self, run: Run) -> None:
         _, start = self._ready.popleft()
@@ -196,7 +206,8 @@ class _Sweep:
     def _collect(self, run: Run) -> Outcome:
         drawn = to_draws(run.problem, self._options, run.result(interrupted=False))
         began = self._runs.pop(run)
-        return _outcome(run.problem, drawn, "nuts", self._options, began, self._count)
+        mode = self._best[_candidate(run.problem)]
+        return _outcome(run.problem, drawn, "nuts", self._options, began, self._count, mode)
 
     def _wait(self, run: Run) -> None:
         for chain in run.chains:
@@ -208,7 +219,8 @@ class _Sweep:
         run.abort()
         self._runs.pop(run, None)
         self._ready = deque(item for item in self._ready if item[0] is not run)
-        return Outcome(_candidate(run.problem), None, failure=str(error))
+        candidate = _candidate(run.problem)
+        return Outcome(candidate, None, failure=str(error), mode=self._best.get(candidate))
 
     def _say(self) -> None:
         """Say which fits are at work, and how many are done."""
@@ -224,7 +236,13 @@ def _candidate(problem: Problem) -> Candidate:
 
 
 def _outcome(
-    problem: Problem, drawn: Draws, method: str, options: Options, began: float, sharing: int
+    problem: Problem,
+    drawn: Draws,
+    method: str,
+    options: Options,
+    began: float,
+    sharing: int,
+    mode: Parameters | None,
 ) -> Outcome:
     """Return the outcome of a fit that did not fail."""
     attrs = provenance(problem, options, method, "fused", began)
@@ -232,4 +250,5 @@ def _outcome(
         _candidate(problem),
         assemble(problem, drawn, attrs, sharing=sharing),
         criteria(problem, drawn.modes[:CLIMBED]),
+        mode=mode,
     )

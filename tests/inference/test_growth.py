@@ -35,7 +35,7 @@ def clusters(n_components: int, n_obs: int = 60) -> np.ndarray:
 def test_the_missing_cluster_is_found(n_components: int, structure: str) -> None:
     X = clusters(n_components)
     of = problem(X, n_components, structure)
-    (grown,) = grow(of, best(problem(X, n_components - 1, structure)))
+    (grown,) = grow(of, best(problem(X, n_components - 1, structure)).parameters)
     assert grown.converged
     assert grown.objective == pytest.approx(best(of).objective, abs=1e-3)
     assert of.log_posterior(grown.vector)[0] == pytest.approx(grown.objective, rel=1e-12)
@@ -54,7 +54,7 @@ def test_many_rows_are_searched_by_some_and_climbed_by_all(
 
     monkeypatch.setattr(growth, "climb", spy)
     monkeypatch.setattr(growth, "SCREENED_ROWS", 40)
-    (grown,) = grow(of, smaller)
+    (grown,) = grow(of, smaller.parameters)
     assert seen == [36] * 3  # every fifth of 180
     assert grown.objective == pytest.approx(best(of).objective, abs=1e-3)
 
@@ -80,6 +80,6 @@ def test_components_that_collapse_are_not_grown(monkeypatch: pytest.MonkeyPatch)
     of, smaller = problem(clusters(3), 3), best(problem(clusters(3), 2))
     with monkeypatch.context() as patched:
         patched.setattr(growth, "is_degenerate", lambda *given: True)
-        assert grow(of, smaller) == ()
+        assert grow(of, smaller.parameters) == ()
     monkeypatch.setattr(growth, "climb", lambda *given: None)
-    assert grow(of, smaller) == ()
+    assert grow(of, smaller.parameters) == ()

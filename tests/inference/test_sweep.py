@@ -35,7 +35,7 @@ def outcomes(
     ]
     options = Options.checked(**SHORT, target_accept=0.8)
     with at_work(progressbar=False) as progress:
-        yield from sweep(specifications, prepare(data()), method, options, progress)
+        yield from sweep(specifications, prepare(data()), method, options, progress, {})
 
 
 def fits(*given: Any) -> dict[Candidate, xr.DataTree]:
@@ -90,9 +90,9 @@ def test_a_fit_starts_from_the_best_of_a_component_fewer(monkeypatch: pytest.Mon
     grown, given = [], []
     grow, begin = module.grow, Run.__init__
 
-    def spy_on_grow(problem: Any, mode: Any) -> Any:
-        found = grow(problem, mode)
-        grown.append((problem.layout.n_components, mode.parameters.weights.shape[1], found))
+    def spy_on_grow(problem: Any, smaller: Any) -> Any:
+        found = grow(problem, smaller)
+        grown.append((problem.layout.n_components, smaller.weights.shape[1], found))
         return found
 
     def spy_on_run(self: Run, problem: Any, options: Any, warm: Any) -> None:
@@ -107,6 +107,23 @@ def test_a_fit_starts_from_the_best_of_a_component_fewer(monkeypatch: pytest.Mon
     assert given[1] == grown[0][2]
     best = grown[0][2][0].objective
     assert found[Candidate(2, "full")]["modes"]["objective"].values[0] >= best - 1e-3
+
+
+def test_modes_of_an_earlier_sweep_stand_for_its_fits() -> None:
+    expected = {outcome.candidate: outcome for outcome in outcomes((1, 2, 3))}
+    first = Candidate(1, "full")
+    options = Options.checked(**SHORT, target_accept=0.8)
+    left = [bg.GaussianMixture(k) for k in (2, 3)]
+    done = {first: expected[first].mode}
+    with at_work(progressbar=False) as progress:
+        found = list(sweep(left, prepare(data()), "nuts", options, progress, done))
+    assert {outcome.candidate for outcome in found} == {(2, "full"), (3, "full")}
+    for outcome in found:
+        assert_same_draws(outcome.tree, expected[outcome.candidate].tree)
+        xr.testing.assert_identical(
+            outcome.tree["modes"].dataset, expected[outcome.candidate].tree["modes"].dataset
+        )
+    assert {outcome.mode for outcome in outcomes((1,), method="laplace")} == {None}
 
 
 # What runs beside what

@@ -13,7 +13,8 @@ from bayesgmm import selection as module
 from bayesgmm.inference import progress, sweep
 from bayesgmm.inference.chains import Chain
 from bayesgmm.inference.sweep import Candidate, Outcome
-from bayesgmm.selection import COLUMNS, NOT_CLUSTERS, Selection
+from bayesgmm.selection import USUAL, Selection, scores
+from bayesgmm.selection.table import columns_of
 from tests.contract.test_refusals import FORM
 
 SHORT: dict[str, Any] = {"draws": 60, "tune": 60, "chains": 2, "random_seed": 5}
@@ -38,7 +39,8 @@ def test_a_row_for_every_candidate_in_order(selected: Selection) -> None:
     assert table.index.tolist() == expected
     assert list(table.index.names) == ["n_components", "structure"]
     assert list(selected.fits) == expected
-    assert tuple(table.columns) == COLUMNS
+    assert table.columns.tolist() == columns_of(USUAL)
+    assert selected.criteria == USUAL
 
 
 @pytest.mark.filterwarnings("ignore:The Pareto shape:UserWarning")
@@ -57,6 +59,24 @@ def test_a_row_says_what_the_functions_for_one_fit_say(selected: Selection) -> N
     assert selected.table["n_parameters"][2].to_dict() == {"full": 11, "tied": 8}
 
 
+def test_evidence_and_clusters_are_those_of_the_functions_for_one_fit(selected: Selection) -> None:
+    table = selected.table
+    for candidate, tree in selected.fits.items():
+        row, found = table.loc[candidate], bg.log_evidence(tree, random_seed=5)
+        assert (row["log_evidence"], row["log_evidence_error"]) == (found.value, found.error)
+        occupied = bg.n_clusters(tree, random_seed=5)["occupied"].values
+        assert row["n_clusters"] == occupied.mean()
+        low, high = row["n_clusters_low"], row["n_clusters_high"]
+        assert (occupied < low).mean() <= 0.05 <= (occupied <= low).mean()
+        assert (occupied > high).mean() <= 0.05 <= (occupied >= high).mean()
+    evidences = {k: bg.log_evidence(selected.fits[k, "full"], random_seed=5) for k in (1, 2, 3)}
+    probability = table["probability"].xs("full", level="structure")
+    np.testing.assert_allclose(
+        probability / probability.sum(), bg.posterior_over_components(evidences)["probability"]
+    )
+    assert table["probability"].sum() == pytest.approx(1.0)
+
+
 def test_differences_are_those_of_compare(selected: Selection) -> None:
     by_name = {f"{k} {structure}": tree for (k, structure), tree in selected.fits.items()}
     expected = bg.compare(by_name)
@@ -64,6 +84,7 @@ def test_differences_are_those_of_compare(selected: Selection) -> None:
         other = expected.loc[f"{k} {structure}"]
         assert row["elpd_diff"] == pytest.approx(other["elpd_diff"], rel=1e-9, abs=1e-9)
         assert row["dse"] == pytest.approx(other["dse"], rel=1e-9, abs=1e-9)
+        assert row["weight"] == other["weight"]
 
 
 def test_criteria_are_those_of_maximum_likelihood(selected: Selection) -> None:
@@ -124,6 +145,36 @@ def test_approximations_can_be_compared_too() -> None:
     assert chosen.best == (2, "full")
 
 
+def test_only_what_was_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("loo", "evidence_of"):
+        monkeypatch.setattr(scores, name, None)
+    chosen = bg.select(data(), [1, 2], criteria=["waic", "bic"], keep="none", **QUIET)
+    assert chosen.table.columns.tolist() == columns_of(["waic", "bic"])
+    assert chosen.fits == {}
+    assert chosen.answers == {"waic": (2, "full"), "bic": (2, "full")}
+
+
+def test_waic_is_that_of_one_fit_and_the_first_criterion_decides() -> None:
+    chosen = bg.select(data(), [1, 2], criteria=["bic", "waic"], keep="recommended", **QUIET)
+    assert list(chosen.fits) == [chosen.recommended] == [(2, "full")]
+    with pytest.warns(UserWarning, match="too large for `waic`"):
+        found = bg.waic(chosen.fits[2, "full"])
+    assert chosen.table["remark"].str.startswith("WAIC is not").all()
+    row = chosen.table.loc[2, "full"]
+    assert (row["elpd_waic"], row["se_waic"], row["waic_diff"]) == (found.elpd, found.se, 0.0)
+    assert "Best by BIC: 2 components, BIC " in repr(chosen)
+
+
+def test_the_labels_of_all_draws_never_take_too_much(
+    selected: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = selected.fits[3, "full"]
+    monkeypatch.setattr(scores, "LABEL_BYTES", 4 * 2 * 90 * 20)
+    some = scores.score(outcome(3, tree), ["bic"], 5).row
+    thin = bg.n_clusters(tree.isel(draw=slice(None, None, 3)), random_seed=5)["occupied"]
+    assert some["n_clusters"] == thin.mean()
+
+
 def test_without_stored_log_likelihoods_the_table_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -133,82 +184,6 @@ def test_without_stored_log_likelihoods_the_table_is_the_same(
     assert all("log_likelihood" not in tree.children for tree in blocked.fits.values())
     columns = ["elpd_loo", "se", "p", "elpd_diff", "dse", "bic"]
     np.testing.assert_allclose(blocked.table[columns], expected.table[columns], rtol=1e-9)
-
-
-# In words
-
-
-def made(rows: dict[Any, dict[str, Any]]) -> Selection:
-    """Return a selection with a table made by hand."""
-    usual = {
-        "se": 10.0, "p": 5.0, "n_bad_k": 0, "bic": 1.0, "aic": 1.0, "icl": 1.0,
-        "n_parameters": 5, "ok": True, "verdict": "Trustworthy.", "seconds": 1.0,
-    }  # fmt: skip
-    index = pd.MultiIndex.from_tuples(rows, names=Candidate._fields)
-    table = pd.DataFrame([{**usual, **row} for row in rows.values()], index, COLUMNS)
-    return Selection(table, {})
-
-
-def row(elpd: float, diff: float, dse: float, n_parameters: int, **given: Any) -> dict[str, Any]:
-    given |= {"elpd_loo": elpd, "elpd_diff": diff, "dse": dse, "n_parameters": n_parameters}
-    return given
-
-
-def test_the_best_alone() -> None:
-    chosen = made({(1, "full"): row(-150.0, -50.0, 9.0, 5), (2, "full"): row(-100.0, 0.0, 0.0, 11)})
-    assert chosen.best == chosen.simplest == Candidate(2, "full")
-    lines = str(chosen).splitlines()
-    assert lines[0] == "Best by leave-one-out: 2 components, elpd -100.0 (standard error 10.0)."
-    assert lines[1] == NOT_CLUSTERS
-    assert lines[2] == ""
-    assert "elpd_loo" in lines[3]
-    assert "verdict" not in lines[3]
-
-
-@pytest.mark.parametrize(
-    ("diff", "dse", "simplest"),
-    [(-8.0, 8.5, 1), (-8.0, 7.5, 3), (-3.9, 0.5, 1), (-4.1, 0.5, 3), (-0.0, 0.0, 1)],
-)
-def test_a_simpler_one_that_cannot_be_told_from_it(diff: float, dse: float, simplest: int) -> None:
-    """Within one standard error, or 4 nats."""
-    chosen = made({(1, "full"): row(-100 + diff, diff, dse, 5), (3, "full"): row(-100, 0, 0, 17)})
-    if diff:
-        assert chosen.best == (3, "full")
-    assert chosen.simplest == (simplest, "full")
-    said = "Not to be told from it: 1 component, " in str(chosen)
-    assert said == (chosen.best != chosen.simplest)
-    if said:
-        assert f"{-diff:.1f} less (standard error of the difference {dse:.1f})" in str(chosen)
-
-
-def test_the_simplest_has_the_fewest_parameters_not_the_fewest_components() -> None:
-    chosen = made({
-        (2, "full"): row(-101.0, -1.0, 2.0, 11),
-        (3, "tied"): row(-102.0, -2.0, 3.0, 8),
-        (4, "full"): row(-100.0, 0.0, 0.0, 23),
-    })  # fmt: skip
-    assert chosen.simplest == (3, "tied")
-    assert "Best by leave-one-out: 4 components, 'full', elpd" in str(chosen)
-    assert "Not to be told from it: 3 components, 'tied', 2.0 less" in str(chosen)
-
-
-def test_what_is_not_to_be_relied_on_is_said() -> None:
-    bad = {"ok": False, "verdict": "Not converged: a <b> c."}
-    chosen = made({
-        (1, "full"): row(-101.0, -1.0, 2.0, 5, n_bad_k=2),
-        (2, "full"): row(-100.0, 0.0, 0.0, 11, n_bad_k=1, **bad),
-        (3, "full"): row(-102.0, -2.0, 3.0, 17, **bad),
-    })  # fmt: skip
-    lines = str(chosen).splitlines()
-    assert (
-        "LOO is unreliable for some rows of 1 component; 2 components: see n_bad_k, and "
-        "bayesgmm.loo of the fit." in lines
-    )
-    assert "2 components; 3 components: Not converged: a <b> c." in lines
-    shown = chosen._repr_html_()
-    assert "a &lt;b&gt; c." in shown
-    assert "<b>" not in shown
-    assert "<table" in shown
 
 
 # What goes wrong
@@ -276,6 +251,28 @@ def test_ctrl_c_while_chains_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(aborted) == 2
 
 
+def test_ctrl_c_while_criteria_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that sample meanwhile are stopped, and the fit that was looked at is left out."""
+    aborted, abort, known = [], Chain.abort, []
+
+    def once(outcome: Outcome, *given: Any) -> scores.Score:
+        if known:
+            raise KeyboardInterrupt
+        known.append(outcome.candidate)
+        return scores.score(outcome, *given)
+
+    def spy(self: Chain) -> None:
+        aborted.append(self)
+        abort(self)
+
+    monkeypatch.setattr(module, "score", once)
+    monkeypatch.setattr(Chain, "abort", spy)
+    with pytest.warns(bg.ConvergenceWarning, match="interrupted: 1 of 4 fits"):
+        chosen = bg.select(data(), range(1, 5), **QUIET)
+    assert list(chosen.fits) == known
+    assert aborted
+
+
 def test_an_interruption_before_the_first_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, KeyboardInterrupt)
     match = r"None of 8 fits .*interrupted before any fit was done\. "
@@ -306,6 +303,8 @@ def test_a_fit_without_loo_is_kept(
     replaced(monkeypatch, outcome(1, fits[0]), outcome(2, stuck))
     with pytest.warns(bg.ConvergenceWarning, match="1 of 2 fits cannot be compared; .*never moved"):
         chosen = bg.select(data(), [1, 2], progressbar=False)
+    assert chosen.table["remark"][2, "full"].startswith("No evidence: `K = 2, full` must hold")
+    assert chosen.table["probability"].tolist() == [1.0, pytest.approx(np.nan, nan_ok=True)]
     assert list(chosen.fits) == [(1, "full"), (2, "full")]
     assert np.isnan(chosen.table["elpd_loo"][2, "full"])
 
@@ -340,6 +339,19 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "one structure": (
         {"structures": "tied"}, TypeError, r"`structures` .*sequence.*'tied'.*\['full', 'tied'\]",
     ),
+    "one criterion": (
+        {"criteria": "loo"}, TypeError, r"`criteria` .*sequence.*got 'loo'.*\['loo', 'evidence'\]",
+    ),
+    "no criterion": ({"criteria": []}, ValueError, r"`criteria` .*at least one.*got \[\]"),
+    "criterion twice": (
+        {"criteria": ["loo", "loo"]}, ValueError, r"`criteria` .*none twice; got \['loo', 'loo'\]",
+    ),
+    "unknown criterion": (
+        {"criteria": ["evidnce"]}, ValueError,
+        "`criteria` must be one of .*got 'evidnce'.*'evidence'",
+    ),
+    "keep": ({"keep": "best"}, ValueError, "`keep` must be one of 'all', .*got 'best'"),
+    "folder": ({"folder": 3}, TypeError, "`folder` must be a path; got 3 of type int"),
     "a point": ({"method": "map"}, ValueError, "`method` must be one of 'nuts'.*got 'map'"),
     "few draws": ({"draws": 29}, ValueError, "`draws` must be at least 30; got 29"),
     "chains": ({"chains": 0}, ValueError, "`chains` must be at least 1; got 0"),
@@ -378,7 +390,8 @@ def test_progress_names_the_fits_at_work(
     out, err = capfd.readouterr()
     assert out == ""
     assert "K = 1, full" in err
-    assert "K = 2, full; 1 of 2 fits done" in err
+    assert "K = 2, full; " in err
+    assert "; 1 of 2 fits done" in err
     quiet = bg.select(data(), [1, 2], **QUIET)
     assert capfd.readouterr() == ("", "")
     assert quiet.table["elpd_loo"].tolist() == spoken.table["elpd_loo"].tolist()
