@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
+from bayesgmm.notation import Line, Textbook
 from bayesgmm.priors import (
     STRUCTURES,
     Dirichlet,
@@ -22,7 +23,7 @@ from bayesgmm.priors import (
 
 
 @dataclass(frozen=True, repr=False)
-class GaussianMixture:
+class GaussianMixture(Textbook):
     """A Gaussian mixture with its priors.
 
     Parameters
@@ -166,6 +167,20 @@ class GaussianMixture:
             weights=Dirichlet(**fields["weights"]),
             means=NormalMeans(**fields["means"]),
             covariance=LKJCovariance(**fields["covariance"]),
+        )
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the model as lines of a textbook: priors, then the rows."""
+        n = self.n_components
+        learnt = isinstance(n, PriorOnComponents)
+        covariances = self.covariance.textbook()
+        law = rf"\operatorname{{Normal}}(\mu_k, {covariances[-1].left})"
+        return (
+            *(n if learnt else self.weights).textbook(),
+            *self.means.textbook(),
+            *covariances,
+            Line("z_i", r"\operatorname{Categorical}(w)", r"\text{component of row } i"),
+            Line(r"x_i \mid z_i = k", law, rf"\text{{row }} i{'' if learnt else rf',\, K = {n}'}"),
         )
 
     def __repr__(self) -> str:

@@ -138,6 +138,17 @@ LEVEL: Final = "level"
 RADIUS: Final = "radius"
 MASS: Final = "mass"
 
+# Calibration by simulated data
+SIMULATION: Final = "simulation"
+QUANTITY: Final = "quantity"
+RANKS: Final = "ranks"
+N_KEPT: Final = "n_kept"
+P_VALUE: Final = "p_value"
+ECDF: Final = "ecdf"
+BAND: Final = "band"
+VERDICT: Final = "verdict"
+N_FAILED: Final = "n_failed"
+
 # Groups
 POSTERIOR: Final = "posterior"
 SAMPLE_STATS: Final = "sample_stats"
