@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
+    from bayesgmm.calibration import calibrate
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
     from bayesgmm.clustering.coclustering import similarity
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
+    from bayesgmm.inference.paths import em_path
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
@@ -42,11 +44,13 @@ if TYPE_CHECKING:
     from bayesgmm.modes import mode_audit
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
+    from bayesgmm.plots.calibration import plot_calibration
     from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
     from bayesgmm.plots.matrix import plot_similarity
     from bayesgmm.plots.merges import plot_merge
+    from bayesgmm.plots.path import plot_em_path
     from bayesgmm.plots.peaks import plot_modes
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     )
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
     from bayesgmm.selection import select
+    from bayesgmm.simulation import simulate
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
 
@@ -69,7 +74,9 @@ __all__ = [
     "LKJCovariance",
     "PriorOnComponents",
     "build_model",
+    "simulate",
     "fit",
+    "em_path",
     "save",
     "load",
     "align",
@@ -77,6 +84,7 @@ __all__ = [
     "summary",
     "check",
     "mode_audit",
+    "calibrate",
     "predict_proba",
     "predict",
     "score_samples",
@@ -111,6 +119,8 @@ __all__ = [
     "plot_similarity",
     "plot_partition",
     "plot_credible_ball",
+    "plot_em_path",
+    "plot_calibration",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -122,12 +132,15 @@ _HOMES = {
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.model": ("build_model",),
+    "bayesgmm.simulation": ("simulate",),
     "bayesgmm.inference.fit": ("fit",),
+    "bayesgmm.inference.paths": ("em_path",),
     "bayesgmm.tree": ("save", "load"),
     "bayesgmm.alignment": ("align",),
     "bayesgmm.identifiability": ("alignment_report",),
     "bayesgmm.modes": ("mode_audit",),
     "bayesgmm.convergence": ("check",),
+    "bayesgmm.calibration": ("calibrate",),
     "bayesgmm.summaries": ("summary",),
     "bayesgmm.prediction": (
         "predict_proba",
@@ -160,6 +173,8 @@ _HOMES = {
     "bayesgmm.plots.merges": ("plot_merge",),
     "bayesgmm.plots.peaks": ("plot_modes",),
     "bayesgmm.plots.ball": ("plot_credible_ball",),
+    "bayesgmm.plots.path": ("plot_em_path",),
+    "bayesgmm.plots.calibration": ("plot_calibration",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

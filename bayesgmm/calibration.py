@@ -192,7 +192,9 @@ class _Study:
             if name in truth:
                 values[name] = np.append(truth[name].values, posterior[name].values)
         shape = (posterior.sizes[names.CHAIN], posterior.sizes[names.DRAW])
-        n_effective = min(effective(one[1:].reshape(shape).astype(float)) for one in values.values())
+        n_effective = min(
+            effective(one[1:].reshape(shape).astype(float)) for one in values.values()
+        )
         n_kept = int(np.clip(np.nan_to_num(n_effective), *KEPT))
         kept = 1 + np.linspace(0, shape[0] * shape[1] - 1, n_kept).round().astype(int)
         ranks = {name: _rank(one[0], one[kept], rng.random()) for name, one in values.items()}
@@ -333,6 +335,4 @@ def _complain(n_done: int, n_all: int, failures: list[str], interrupted: bool) -
     if failures:
         told.append(f"has {len(failures)} of {n_done} fits that failed; the first: {failures[0]}")
     if told:
-        warnings.warn(
-            f"The calibration {', and '.join(told)}", ConvergenceWarning, stacklevel=4
-        )
+        warnings.warn(f"The calibration {', and '.join(told)}", ConvergenceWarning, stacklevel=4)

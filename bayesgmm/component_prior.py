@@ -186,9 +186,10 @@ class PriorOnComponents(Textbook):
         probabilities = self.probabilities()
         p = probabilities / probabilities.sum()
         numbers = 1 + rng.choice(p.size, size=n_draws, p=p)
-        given = self.concentration
-        free = isinstance(given, tuple)
-        concentration = rng.f(*given, size=n_draws) if free else np.full(n_draws, given)
+        if isinstance(self.concentration, tuple):
+            concentration = rng.f(*self.concentration, size=n_draws)
+        else:
+            concentration = np.full(n_draws, self.concentration)
         weights = np.zeros((n_draws, numbers.max()))
         for row, k, total in zip(weights, numbers, concentration, strict=True):
             row[:k] = rng.dirichlet(np.full(k, total / k if self.dynamic else total))
@@ -204,9 +205,7 @@ class PriorOnComponents(Textbook):
         """Return the priors of the number of components and of the weights, as in a textbook."""
         left, law = str(self).split(" ~ ")
         name, brackets = law.split("(")
-        lines = [
-            Line(left, rf"\operatorname{{{name}}}({brackets}", r"\text{number of components}")
-        ]
+        lines = [Line(left, rf"\operatorname{{{name}}}({brackets}", r"\text{number of components}")]
         each = r"\alpha"
         if isinstance(self.concentration, tuple):
             a, b = self.concentration

@@ -172,15 +172,16 @@ class GaussianMixture(Textbook):
     def textbook(self) -> tuple[Line, ...]:
         """Return the model as lines of a textbook: priors, then the rows."""
         n = self.n_components
-        learnt = isinstance(n, PriorOnComponents)
+        weights: Textbook = n if isinstance(n, PriorOnComponents) else self.weights
+        number = rf",\, K = {n}" if weights is self.weights else ""
         covariances = self.covariance.textbook()
         law = rf"\operatorname{{Normal}}(\mu_k, {covariances[-1].left})"
         return (
-            *(n if learnt else self.weights).textbook(),
+            *weights.textbook(),
             *self.means.textbook(),
             *covariances,
             Line("z_i", r"\operatorname{Categorical}(w)", r"\text{component of row } i"),
-            Line(r"x_i \mid z_i = k", law, rf"\text{{row }} i{'' if learnt else rf',\, K = {n}'}"),
+            Line(r"x_i \mid z_i = k", law, rf"\text{{row }} i{number}"),
         )
 
     def __repr__(self) -> str:

@@ -138,6 +138,10 @@ LEVEL: Final = "level"
 RADIUS: Final = "radius"
 MASS: Final = "mass"
 
+# The path of EM
+RESPONSIBILITIES: Final = "responsibilities"
+STATUS: Final = "status"
+
 # Calibration by simulated data
 SIMULATION: Final = "simulation"
 QUANTITY: Final = "quantity"

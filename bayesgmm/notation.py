@@ -13,9 +13,8 @@ HTML: Final = {
     r"\\(?:operatorname|text)\{([^{}]*)\}": r"\1",
     r"_\{([^{}]*)\}|_(\w)": r"<sub>\1\2</sub>",
     r"\^\{([^{}]*)\}|\^(\w)": r"<sup>\1\2</sup>",
-    r"\\alpha": "α", r"\\eta": "η", r"\\mu": "μ", r"\\sigma": "σ", r"\\tau": "τ", r"\\Sigma": "Σ",
-    r"\\sim": "∼", r"\\mid": "|", r"\\ldots": "…", r"\\ge": "≥", r"\\,": " ",
-    " - ": " − ", "  +": " ",
+    r"\\(alpha|eta|mu|sigma|tau|Sigma|sim|ge)": r"&\1;",
+    r"\\mid": "|", r"\\ldots": "&hellip;", r"\\,": " ", " - ": " &minus; ", "  +": " ",
 }  # fmt: skip
 """What may stand in a line, and what becomes of it in HTML, in this order."""
 LEFT: Final = ' style="text-align: left"'

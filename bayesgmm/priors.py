@@ -87,7 +87,9 @@ class Dirichlet(Textbook):
         """Return the concentrations, shape (n_components,)."""
         return np.broadcast_to(np.asarray(self.concentration, dtype=float), n_components).copy()
 
-    def draw(self, n_components: int, n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    def draw(
+        self, n_components: int, n_draws: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
         """Return weights drawn from the prior, shape (n_draws, n_components)."""
         return rng.dirichlet(self.per_component(n_components), n_draws)
 

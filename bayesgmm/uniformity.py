@@ -76,7 +76,8 @@ class Band(NamedTuple):
             low, high = (middle, high) if self.coverage(middle) >= probability else (low, middle)
         inside = self.tails > low
         n = self.tails.shape[1] - 1
-        return np.stack([inside.argmax(axis=1), n - inside[:, ::-1].argmax(axis=1)]) / n
+        counts = [inside.argmax(axis=1), n - inside[:, ::-1].argmax(axis=1)]
+        return np.stack(counts) / float(n)
 
 
 def ecdf(values: Array) -> Array:

@@ -38,7 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "component_prior priors mixture packing data labels dependence moments datasets",
+        "component_prior priors notation mixture simulation packing data labels dependence moments "
+        "datasets",
         "xarray pandas",
         "0 1",
     ),
@@ -48,11 +49,11 @@ FLOORS = (
     floor(
         "alignment bridge clustering comparison convergence crossvalidation evidence functionals "
         "identifiability information modality model_probabilities modes pointwise prediction "
-        "summaries symmetry symptoms",
+        "summaries symmetry symptoms invariants uniformity",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
-    floor("selection", "xarray pandas", "0 1 2 4 5 6"),
+    floor("selection calibration", "xarray pandas", "0 1 2 4 5 6"),
     floor("plots", "matplotlib xarray", "0 4 6 7"),
     floor("estimator cli files __main__ __init__", "pandas xarray matplotlib", "0 1 2 3 4 5 6 7 8"),
 )

@@ -26,6 +26,12 @@ SPECIFICATIONS = {
 
 FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "build_model": (("spec", "X"), {}),
+    "simulate": (("spec", "n_obs"), {"n_features": None, "draws": None, "random_seed": None}),
+    "em_path": (("X", "spec"), {"method": "map", "start": "random", "random_seed": None}),
+    "calibrate": (
+        ("spec", "method", "n_simulations"),
+        {"n_obs": 50, "n_features": None, "random_seed": None, "progressbar": True},
+    ),
     "fit": (
         ("X", "spec"),
         {
@@ -94,6 +100,8 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plot_similarity": (("source", "partition"), {"ax": None, "random_seed": None}),
     "plot_partition": (("tree", "partition"), {"ax": None, "random_seed": None}),
     "plot_credible_ball": (("tree", "ball"), {"ax": None, "random_seed": None}),
+    "plot_em_path": (("path",), {"ax": None, "iterations": None, "animate": False}),
+    "plot_calibration": (("calibration",), {"ax": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 
