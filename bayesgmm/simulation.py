@@ -49,7 +49,8 @@ def simulate(
         feature, feature2). Where the number of components has a prior ``n_components``,
         ``n_clusters`` (components with rows) and ``concentration`` too; ``component`` is as long
         as the largest draw, and others are filled up with components of weight 0. With `draws`
-        all begin with the dimensions ``chain``, of length 1, and ``draw``.
+        all begin with the dimensions ``chain``, of length 1, and ``draw``; one data set of them
+        is ``data["X"].isel(chain=0, draw=7, drop=True)``.
 
     Raises
     ------
