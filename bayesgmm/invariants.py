@@ -54,7 +54,7 @@ def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[st
         "log_density": densities[:, -1],
         "mean": mean.mean(axis=1),
         "log_volume": np.linalg.slogdet(total)[1],
-        "average_scale": np.einsum("sk,skd->s", weights, relative),
+        "average_scale": (weights * relative.mean(axis=-1)).sum(axis=1),
     }
     if spec.structure.correlations != "none" and n_dim > 1:
         of_each = correlations[..., *np.tril_indices(n_dim, -1)].mean(axis=-1)
