@@ -16,9 +16,7 @@ from bayesgmm import calibration as module
 from bayesgmm.calibration import _fault, _rank
 from tests.contract.test_refusals import FORM
 
-SPEC = bg.GaussianMixture(
-    1, means=bg.NormalMeans(0.0, 5.0), covariance=bg.LKJCovariance(scale=1.0)
-)
+SPEC = bg.GaussianMixture(1, means=bg.NormalMeans(0.0, 5.0), covariance=bg.LKJCovariance(scale=1.0))
 ARGUMENTS: dict[str, Any] = {"n_features": 1, "n_obs": 30, "random_seed": 1, "progressbar": False}
 
 
