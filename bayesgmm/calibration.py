@@ -257,7 +257,8 @@ def _judged(
     failures = [one.failure for one in outcomes if one.failure]
     n_ranked = len(outcomes) - len(failures)
     if n_ranked < FEWEST:
-        why = f" The first that failed: {failures[0]}" if failures else ""
+        why = " It was interrupted." * interrupted
+        why += f" The first that failed: {failures[0]}" if failures else ""
         raise FitError(
             f"The calibration has {n_ranked} of {n_simulations} fits, and nothing can be said of "
             f"fewer than {FEWEST}.{why}",
