@@ -116,7 +116,7 @@ def calibrate(
 
     The p-value is that of the rarest of 99 points of the ECDF, exact for all of them together; the
     verdict multiplies the smallest by the number of quantities. That ranks are uniform is evidence
-    as strong as simulations are many: 200 see a shift of a fifth of a standard deviation or so.
+    as strong as simulations are many: 200 see a shift of a third of a standard deviation or so.
 
     References
     ----------

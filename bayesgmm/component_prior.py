@@ -196,16 +196,20 @@ class PriorOnComponents(Textbook):
         return numbers, concentration, weights
 
     def __str__(self) -> str:
+        what, family, numbers = self._law()
+        return f"{what} ~ {family}({numbers})"
+
+    def _law(self) -> tuple[str, str, str]:
+        """Return what has a distribution, its name and its parameters."""
         numbers = ", ".join(f"{value:g}" for value in _listed(self.parameters))
         shift = "" if self.family == "uniform" else " - 1"
-        name = self.family.replace("_", " ").title().replace(" ", "")
-        return f"K{shift} ~ {name}({numbers})"
+        return f"K{shift}", self.family.replace("_", " ").title().replace(" ", ""), numbers
 
     def textbook(self) -> tuple[Line, ...]:
         """Return the priors of the number of components and of the weights, as in a textbook."""
-        left, law = str(self).split(" ~ ")
-        name, brackets = law.split("(")
-        lines = [Line(left, rf"\operatorname{{{name}}}({brackets}", r"\text{number of components}")]
+        what, family, numbers = self._law()
+        law = rf"\operatorname{{{family}}}({numbers})"
+        lines = [Line(what, law, r"\text{number of components}")]
         each = r"\alpha"
         if isinstance(self.concentration, tuple):
             a, b = self.concentration

@@ -252,4 +252,6 @@ def _animation(
 
     draw(0)
     fit_texts(panels)
+    if ax is None:
+        left.figure.set_layout_engine("none")  # frames stand still, and cost less
     return FuncAnimation(left.figure, draw, frames=len(steps), interval=INTERVAL, repeat=False)
