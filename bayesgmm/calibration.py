@@ -192,9 +192,8 @@ class _Study:
             if name in truth:
                 values[name] = np.append(truth[name].values, posterior[name].values)
         shape = (posterior.sizes[names.CHAIN], posterior.sizes[names.DRAW])
-        n_effective = min(
-            effective(one[1:].reshape(shape).astype(float)) for one in values.values()
-        )
+        chains = (one[1:].reshape(shape).astype(np.float64) for one in values.values())
+        n_effective = np.min([effective(one) for one in chains])  # NaN if a draw is not finite
         n_kept = int(np.clip(np.nan_to_num(n_effective), *KEPT))
         kept = 1 + np.linspace(0, shape[0] * shape[1] - 1, n_kept).round().astype(int)
         ranks = {name: _rank(one[0], one[kept], rng.random()) for name, one in values.items()}
