@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayesgmm.alignment import align
     from bayesgmm.classifier import MixtureClassifier
     from bayesgmm.averaging import average
+    from bayesgmm.calibration import calibrate
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
     from bayesgmm.clustering.coclustering import similarity
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
+    from bayesgmm.inference.paths import em_path
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.marginals import marginal
     from bayesgmm.mixture import GaussianMixture
@@ -50,11 +52,13 @@ if TYPE_CHECKING:
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.choice import plot_select
+    from bayesgmm.plots.calibration import plot_calibration
     from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
     from bayesgmm.plots.matrix import plot_similarity
     from bayesgmm.plots.merges import plot_merge
+    from bayesgmm.plots.path import plot_em_path
     from bayesgmm.plots.peaks import plot_modes
     from bayesgmm.plots.uncertainty import plot_uncertainty
     from bayesgmm.prediction import (
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from bayesgmm.refits import kfold, reloo
     from bayesgmm.regression import regress
     from bayesgmm.selection import select
+    from bayesgmm.simulation import simulate
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
 
@@ -85,7 +90,9 @@ __all__ = [
     "Gamma",
     "prior_clusters",
     "build_model",
+    "simulate",
     "fit",
+    "em_path",
     "save",
     "load",
     "align",
@@ -93,6 +100,7 @@ __all__ = [
     "summary",
     "check",
     "mode_audit",
+    "calibrate",
     "predict_proba",
     "predict",
     "score_samples",
@@ -139,6 +147,8 @@ __all__ = [
     "plot_partition",
     "plot_credible_ball",
     "plot_select",
+    "plot_em_path",
+    "plot_calibration",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -153,12 +163,15 @@ _HOMES = {
     "bayesgmm.overfitted": ("SparseDirichlet", "StickBreaking", "Gamma"),
     "bayesgmm.partition_prior": ("prior_clusters",),
     "bayesgmm.model": ("build_model",),
+    "bayesgmm.simulation": ("simulate",),
     "bayesgmm.inference.fit": ("fit",),
+    "bayesgmm.inference.paths": ("em_path",),
     "bayesgmm.tree": ("save", "load"),
     "bayesgmm.alignment": ("align",),
     "bayesgmm.identifiability": ("alignment_report",),
     "bayesgmm.modes": ("mode_audit",),
     "bayesgmm.convergence": ("check",),
+    "bayesgmm.calibration": ("calibrate",),
     "bayesgmm.summaries": ("summary",),
     "bayesgmm.prediction": (
         "predict_proba",
@@ -200,6 +213,8 @@ _HOMES = {
     "bayesgmm.plots.peaks": ("plot_modes",),
     "bayesgmm.plots.ball": ("plot_credible_ball",),
     "bayesgmm.plots.choice": ("plot_select",),
+    "bayesgmm.plots.path": ("plot_em_path",),
+    "bayesgmm.plots.calibration": ("plot_calibration",),
     "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

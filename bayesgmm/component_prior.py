@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.errors import check_choice, check_integer, check_positive
+from bayesgmm.notation import Line, Textbook
 
 type Array = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ FAMILIES: Final = {
 
 
 @dataclass(frozen=True)
-class PriorOnComponents:
+class PriorOnComponents(Textbook):
     r"""Prior of the number of components K, and of the weights given K.
 
     Take it for `n_components` of a `GaussianMixture`. The weights are Dirichlet, the same for all
@@ -163,11 +164,61 @@ class PriorOnComponents:
         """Return the prior probabilities of K = 1, 2, ..., shape (largest,)."""
         return np.exp(self.log_probabilities())
 
+    def draw(
+        self, n_draws: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], Array, Array]:
+        """Draw from the prior.
+
+        Parameters
+        ----------
+        n_draws : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        numbers : array of int, shape (n_draws,)
+            Of components.
+        concentration : array, shape (n_draws,)
+            Of all components together if it is dynamic, else of each.
+        weights : array, shape (n_draws, largest number)
+            0 where there is no component.
+        """
+        probabilities = self.probabilities()
+        p = probabilities / probabilities.sum()
+        numbers = 1 + rng.choice(p.size, size=n_draws, p=p)
+        if isinstance(self.concentration, tuple):
+            concentration = rng.f(*self.concentration, size=n_draws)
+        else:
+            concentration = np.full(n_draws, self.concentration)
+        weights = np.zeros((n_draws, numbers.max()))
+        for row, k, total in zip(weights, numbers, concentration, strict=True):
+            row[:k] = rng.dirichlet(np.full(k, total / k if self.dynamic else total))
+        return numbers, concentration, weights
+
     def __str__(self) -> str:
+        what, family, numbers = self._law()
+        return f"{what} ~ {family}({numbers})"
+
+    def _law(self) -> tuple[str, str, str]:
+        """Return what has a distribution, its name and its parameters."""
         numbers = ", ".join(f"{value:g}" for value in _listed(self.parameters))
         shift = "" if self.family == "uniform" else " - 1"
-        name = self.family.replace("_", " ").title().replace(" ", "")
-        return f"K{shift} ~ {name}({numbers})"
+        return f"K{shift}", self.family.replace("_", " ").title().replace(" ", ""), numbers
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the priors of the number of components and of the weights, as in a textbook."""
+        what, family, numbers = self._law()
+        law = rf"\operatorname{{{family}}}({numbers})"
+        lines = [Line(what, law, r"\text{number of components}")]
+        each = r"\alpha"
+        if isinstance(self.concentration, tuple):
+            a, b = self.concentration
+            lines.append(Line(each, rf"\operatorname{{F}}({a:g}, {b:g})", r"\text{concentration}"))
+        else:
+            each = f"{self.concentration:g}"
+        each += " / K" if self.dynamic else ""
+        law = rf"\operatorname{{Dirichlet}}({each}, \ldots, {each})"
+        return (*lines, Line(r"w \mid K", law, r"\text{weights}"))
 
     @property
     def shown_weights(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
 from bayesgmm.moments import column_ranges
+from bayesgmm.notation import Line, Textbook
 from bayesgmm.overfitted import StickBreaking, weights_from_dict, weights_to_dict
 from bayesgmm.priors import (
     STRUCTURES,
@@ -24,7 +25,7 @@ from bayesgmm.priors import (
 
 
 @dataclass(frozen=True, repr=False)
-class GaussianMixture:
+class GaussianMixture(Textbook):
     """A Gaussian mixture with its priors.
 
     Parameters
@@ -173,6 +174,21 @@ class GaussianMixture:
             weights=weights_from_dict(fields["weights"]),
             means=NormalMeans(**fields["means"]),
             covariance=LKJCovariance(**fields["covariance"]),
+        )
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the model as lines of a textbook: priors, then the rows."""
+        n = self.n_components
+        weights: Textbook = n if isinstance(n, PriorOnComponents) else self.weights
+        number = rf",\, K = {n}" if weights is self.weights else ""
+        covariances = self.covariance.textbook()
+        law = rf"\operatorname{{Normal}}(\mu_k, {covariances[-1].left})"
+        return (
+            *weights.textbook(),
+            *self.means.textbook(),
+            *covariances,
+            Line("z_i", r"\operatorname{Categorical}(w)", r"\text{component of row } i"),
+            Line(r"x_i \mid z_i = k", law, rf"\text{{row }} i{number}"),
         )
 
     def __repr__(self) -> str:

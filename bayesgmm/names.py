@@ -170,6 +170,20 @@ SCORE_ERROR: Final = "score_error"
 OUTLIER: Final = "outlier"
 RESOLUTION: Final = "resolution"
 LEFT_OUT: Final = "left_out"
+# The path of EM
+RESPONSIBILITIES: Final = "responsibilities"
+STATUS: Final = "status"
+
+# Calibration by simulated data
+SIMULATION: Final = "simulation"
+QUANTITY: Final = "quantity"
+RANKS: Final = "ranks"
+N_KEPT: Final = "n_kept"
+P_VALUE: Final = "p_value"
+ECDF: Final = "ecdf"
+BAND: Final = "band"
+VERDICT: Final = "verdict"
+N_FAILED: Final = "n_failed"
 
 # Groups
 POSTERIOR: Final = "posterior"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bayesgmm.errors import check_choice, check_positive
 from bayesgmm.moments import standard_deviation
+from bayesgmm.notation import Line, Textbook, numbers
 
 type PerFeature = float | tuple[float, ...] | None
 """A number for every feature, one number each, or None: to be resolved from the data."""
@@ -49,7 +50,7 @@ STRUCTURES: Final[dict[str, Structure]] = {
 
 
 @dataclass(frozen=True)
-class Dirichlet:
+class Dirichlet(Textbook):
     """Prior of the weights.
 
     Parameters
@@ -86,6 +87,19 @@ class Dirichlet:
         """Return the concentrations, shape (n_components,)."""
         return np.broadcast_to(np.asarray(self.concentration, dtype=float), n_components).copy()
 
+    def draw(
+        self, n_components: int, n_draws: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Return weights drawn from the prior, shape (n_draws, n_components)."""
+        return rng.dirichlet(self.per_component(n_components), n_draws)
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the prior of the weights as a line of a textbook."""
+        value = self.concentration
+        own = isinstance(value, tuple)
+        each = numbers(value, "").strip("()") if own else rf"{value:g}, \ldots, {value:g}"
+        return (Line("w", rf"\operatorname{{Dirichlet}}({each})", r"\text{weights}"),)
+
     @property
     def exchangeable(self) -> bool:
         """Whether the prior treats all components alike."""
@@ -98,7 +112,7 @@ class Dirichlet:
 
 
 @dataclass(frozen=True)
-class NormalMeans:
+class NormalMeans(Textbook):
     """Prior of the components' means: independent Normals, the same for every component.
 
     Parameters
@@ -131,9 +145,15 @@ class NormalMeans:
         object.__setattr__(self, "location", location)
         object.__setattr__(self, "scale", scale)
 
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the prior of the means as a line of a textbook."""
+        m, s = numbers(self.location, "midpoint"), numbers(self.scale, "range")
+        law = r"\operatorname{Normal}(m_d, s_d^2)"
+        return (Line(r"\mu_{kd}", law, rf"\text{{means, }} m = {m},\, s = {s}"),)
+
 
 @dataclass(frozen=True)
-class LKJCovariance:
+class LKJCovariance(Textbook):
     """Prior of the covariance matrices: half-normal scales, LKJ correlations.
 
     Each covariance is ``diag(scales) @ correlation @ diag(scales)``, the separation strategy of
@@ -217,6 +237,28 @@ class LKJCovariance:
         # rows that are equal are equal in every feature, so the smallest grain is what matters
         smallest = resolved(self.floor, np.minimum(grain.min(keepdims=True), common), "floor")
         return dataclasses.replace(self, scale=common[0], floor=smallest[0])
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the prior of the covariances as lines of a textbook."""
+        structure = STRUCTURES[self.structure]
+        k = "" if structure.shared_scales else "k"
+        d = "" if structure.common_scale else "d"
+        scale = rf"\sigma_{{{k}{d}}}" if k or d else r"\sigma"
+        about = rf"\text{{scales, }} \tau = {numbers(self.scale, 'standard deviation')}"
+        if self.floor is not None and np.any(np.asarray(self.floor) > 0):
+            about += rf",\, {scale} \ge {numbers(self.floor, '')}"
+        tau = r"\tau_d" if d else r"\tau"
+        lines = [Line(scale, rf"\operatorname{{HalfNormal}}({tau})", about)]
+        each = {"component": "R_k", "shared": "R", "none": ""}[structure.correlations]
+        if each:
+            law = rf"\operatorname{{LKJ}}({self.eta:g})"
+            lines.append(Line(each, law, r"\text{correlations}"))
+        vector = rf"\operatorname{{diag}}(\sigma{'_k' if k else ''})"
+        product = rf"{vector} {each} {vector}" if each else rf"{vector}^2"
+        if not d:
+            product = rf"{scale}^2 I"
+        whole = r"\Sigma_k" if k or each == "R_k" else r"\Sigma"
+        return (*lines, Line(whole, product, r"\text{covariances}", "="))
 
 
 def _per_feature(

@@ -39,8 +39,8 @@ FLOORS = (
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
         "cells columns component_prior data datasets dependence exchangeability known_labels "
-        "labels measurement mixture moments overfitted packing partition_prior priors records "
-        "sample_weights",
+        "labels measurement mixture moments notation overfitted packing partition_prior priors "
+        "records sample_weights simulation",
         "xarray pandas",
         "0 1",
     ),
@@ -50,13 +50,13 @@ FLOORS = (
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence functionals identifiability imputation information "
-        "marginals modality model_probabilities modes moment_matching outliers pointwise "
-        "prediction quantiles regression summaries symmetry symptoms",
+        "invariants marginals modality model_probabilities modes moment_matching outliers "
+        "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
     floor(
-        "classifier folds refits selection",
+        "calibration classifier folds refits selection",
         "arviz_base arviz_stats scipy xarray pandas",
         "0 1 2 4 5 6",
     ),

@@ -27,6 +27,12 @@ SPECIFICATIONS = {
 
 FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "build_model": (("spec", "X"), {}),
+    "simulate": (("spec", "n_obs"), {"n_features": None, "draws": None, "random_seed": None}),
+    "em_path": (("X", "spec"), {"method": "map", "start": "random", "random_seed": None}),
+    "calibrate": (
+        ("spec", "method", "n_simulations"),
+        {"n_obs": 50, "n_features": None, "random_seed": None, "progressbar": True},
+    ),
     "fit": (
         ("X", "spec"),
         {
@@ -112,6 +118,8 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plot_partition": (("tree", "partition"), {"ax": None, "random_seed": None}),
     "plot_credible_ball": (("tree", "ball"), {"ax": None, "random_seed": None}),
     "plot_select": (("selection",), {"ax": None}),
+    "plot_em_path": (("path",), {"ax": None, "iterations": None, "animate": False}),
+    "plot_calibration": (("calibration",), {"ax": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 
