@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
+    from bayesgmm.inference.frames import update
+    from bayesgmm.inference.online import fit_online
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
@@ -70,6 +72,8 @@ __all__ = [
     "PriorOnComponents",
     "build_model",
     "fit",
+    "update",
+    "fit_online",
     "save",
     "load",
     "align",
@@ -123,6 +127,8 @@ _HOMES = {
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.model": ("build_model",),
     "bayesgmm.inference.fit": ("fit",),
+    "bayesgmm.inference.frames": ("update",),
+    "bayesgmm.inference.online": ("fit_online",),
     "bayesgmm.tree": ("save", "load"),
     "bayesgmm.alignment": ("align",),
     "bayesgmm.identifiability": ("alignment_report",),

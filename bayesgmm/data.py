@@ -162,7 +162,7 @@ def prepare(X: Any) -> Data:
     return data
 
 
-def prepare_new(X_new: Any, features: ArrayLike) -> Data:
+def prepare_new(X_new: Any, features: ArrayLike, argument: str = "X_new") -> Data:
     """Check rows that a fitted mixture is to say something about, and make them ready.
 
     Parameters
@@ -172,6 +172,8 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
         columns may be constant. Columns without names are taken as they come.
     features : sequence of str or int, shape (n_features,)
         Labels of the fitted features.
+    argument : str
+        What the user passed is called in messages.
 
     Returns
     -------
@@ -196,7 +198,7 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
     ['a', 'b']
     """
     fitted = list(np.asarray(features).tolist())
-    given = read(X_new, "X_new")
+    given = read(X_new, argument)
     _refuse_other_columns(X_new, given, fitted)
     data = Data(_to_float(given), given.coords, given.attrs)
     _refuse_not_finite(data.values, given)
@@ -364,25 +366,25 @@ def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
 
 def _refuse_other_columns(X_new: Any, given: Given, fitted: Sequence[Any]) -> None:
     """Refuse new rows whose columns are not the fitted ones in the fitted order."""
-    count, shape = len(fitted), given.cells.shape
+    count, shape, name = len(fitted), given.cells.shape, given.argument
     what = f"the {count} fitted columns, {listed(fitted)}"
     got = given.features
     if np.ndim(X_new) == 1 and shape[1] != count:
         raise ValueError(
-            f"`X_new` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
-            f"as `X_new[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
+            f"`{name}` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
+            f"as `{name}[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
         )
     if shape[1] != count and not given.named:
         raise ValueError(
-            f"`X_new` must have {what}; got shape {shape}. Pass the features that were fitted."
+            f"`{name}` must have {what}; got shape {shape}. Pass the features that were fitted."
         )
     if got == fitted or not given.named:
         return
-    select = f"`X_new[{fitted!r}]`"
+    select = f"`{name}[{fitted!r}]`"
     if isinstance(X_new, xr.DataArray):
         dim = given.coords[names.FEATURE].attrs.get(names.GIVEN_NAME, names.FEATURE)
-        select = f"`X_new.sel({{{dim!r}: {fitted!r}}})`"
-    rule = f"`X_new` must have {what}, in this order; got {listed(got)}"
+        select = f"`{name}.sel({{{dim!r}: {fitted!r}}})`"
+    rule = f"`{name}` must have {what}, in this order; got {listed(got)}"
     if sorted(map(repr, got)) == sorted(map(repr, fitted)):
         raise ValueError(f"{rule}. Reorder them: {select}.")
     missing = [label for label in fitted if label not in got]
