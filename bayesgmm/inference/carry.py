@@ -1,7 +1,7 @@
 """The tree of a fit that carries sufficient statistics on to the next."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -17,16 +17,20 @@ from bayesgmm.tree import build, require, specification
 
 type Array = NDArray[np.float64]
 
+FARTHEST: Final = 1e100
+"""Distance from the first data, in standard deviations, that is refused."""
 
-def require_number(tree: Any, function: str) -> None:
+
+def require_number(tree: Any, function: str, argument: str) -> None:
     """Refuse anything that is not a fit with a known number of components."""
-    require(tree, names.POSTERIOR, names.CONSTANT_DATA, function=function)
+    groups = [names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA]
+    require(tree, *groups[:2], function=function, argument=argument)
     if names.SUFFICIENT_STATISTICS not in tree.children:
-        require(tree, names.OBSERVED_DATA, function=function)
+        require(tree, *groups, function=function, argument=argument)
     number = specification(tree).n_components
     if isinstance(number, PriorOnComponents):
         raise ValueError(
-            f"`tree` must be a fit with a number of components for `{function}`; got one with "
+            f"`{argument}` must be a fit with a number of components for `{function}`; got one with "
             f"{number!r}, whose draws differ in it. Fit the number that it finds: bg.fit(X, 3)."
         )
 
@@ -35,6 +39,17 @@ def components_of(tree: xr.DataTree) -> NDArray[np.int64]:
     """Return the labels of the components of a fit."""
     labels = tree[names.POSTERIOR].dataset[names.COMPONENT].values
     return np.asarray(labels, dtype=np.int64)
+
+
+def refuse_far(rows: Array, data: Data, argument: str) -> None:
+    """Refuse rows whose squared distance would overflow."""
+    if not np.abs(rows).max() < FARTHEST:
+        j, i = divmod(int(np.abs(rows).argmax()), rows.shape[1])
+        raise ValueError(
+            f"`{argument}` must lie within {FARTHEST:g} standard deviations of the first data, or "
+            f"squares overflow; got {data.values[i, j]} at row {data.obs.tolist()[i]!r}, column "
+            f"{data.features.tolist()[j]!r}. Check its units."
+        )
 
 
 def variables_of(ground: Ground, statistics: Sufficient) -> dict[str, Array]:
@@ -74,7 +89,6 @@ def carried(
     """
     parameters = ground.parameters(mixture)
     log_unit = float(np.log(ground.unit).sum())
-    objective = value - log_unit * statistics.counts.sum()
     log_likelihood = None
     if data.n_obs:
         densities = np.empty((1, data.n_obs))
@@ -85,18 +99,12 @@ def carried(
         data=data,
         specification=ground.specification,
         posterior={name: part[None] for name, part in parameters._asdict().items()},
-        sample_stats={names.LP: np.array([[objective]])},
+        sample_stats={names.LP: np.array([[value - log_unit * statistics.counts.sum()]])},
         log_likelihood=log_likelihood,
         center=ground.center,
         unit=ground.unit,
         alignment=None,
-        modes={
-            names.OBJECTIVE: np.array([objective]),
-            names.STARTS: np.array([1]),
-            names.WEIGHTS: parameters.weights,
-            names.MEANS: parameters.means,
-            names.COVARIANCES: parameters.covariances,
-        },
+        modes=None,
         optimization=None,
         attrs={
             names.METHOD: "map",

@@ -11,9 +11,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import chdtri
 
 from bayesgmm import names
-from bayesgmm.data import Data, prepare_new
+from bayesgmm.data import prepare_new
 from bayesgmm.errors import FitError, check_positive
-from bayesgmm.inference.carry import carried, components_of, require_number
+from bayesgmm.inference.carry import carried, components_of, refuse_far, require_number
 from bayesgmm.inference.crew import helpers
 from bayesgmm.inference.fit import at_work
 from bayesgmm.inference.sufficient import (
@@ -25,7 +25,7 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
-from bayesgmm.tree import features
+from bayesgmm.tree import features, parameters
 
 type Array = NDArray[np.float64]
 
@@ -36,8 +36,6 @@ STRANGE: Final = 1e-3
 """Share of a component's own rows that lie as far from it as a row that it does not explain."""
 MOST_STRANGERS: Final = 1000
 """Rows that no component explains, evenly spaced, among which a new one is looked for."""
-FARTHEST: Final = 1e100
-"""Distance from the first data, in standard deviations, that is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +163,7 @@ def update(
     >>> later["tracks"]["status"].values
     array(['kept', 'kept'], dtype='<U4')
     """
-    require_number(tree, "update")
+    require_number(tree, "update", "tree")
     forgetting = check_positive(forgetting, "forgetting", "0.9 remembers ten frames.")
     if forgetting > 1.0:
         raise ValueError(f"`forgetting` must be at most 1; got {forgetting}. 1 forgets nothing.")
@@ -178,14 +176,14 @@ def update(
         )
     data = prepare_new(X_new, features(tree))
     rows = ground.rows(data.values)
-    _refuse_far(rows, data)
+    refuse_far(rows, data, "X_new")
     velocities = _velocities(tree) / ground.unit
     past = statistics_of(tree, ground).times(forgetting)
     began = time.perf_counter()
     with at_work(progressbar) as progress, helpers(ground.layout, data.n_obs, 1):
         progress.update("Climbing from the last frame")
         ahead = past.shift(velocities) if drift else past
-        cholesky = mixtures_of(tree, ground, 1)[0].cholesky
+        cholesky = mixtures_of(parameters(tree), ground)[0].cholesky
         reached = _climbed(ground, ahead, rows, ahead, cholesky)
         if births:
             reached = _with_born(reached, rows, max(least, rows.shape[0] + 1.0))
@@ -224,17 +222,6 @@ def _least_rows(min_rows: float | None, n_features: int) -> float:
     if min_rows == 0 and not isinstance(min_rows, bool):
         return 0.0
     return check_positive(min_rows, "min_rows", "0 lets no component die.")
-
-
-def _refuse_far(rows: Array, data: Data) -> None:
-    """Refuse rows whose squared distance would overflow."""
-    if not np.abs(rows).max() < FARTHEST:
-        j, i = divmod(int(np.abs(rows).argmax()), rows.shape[1])
-        raise ValueError(
-            f"`X_new` must lie within {FARTHEST:g} standard deviations of the first data, or "
-            f"squares overflow; got {data.values[i, j]} at row {data.obs.tolist()[i]!r}, column "
-            f"{data.features.tolist()[j]!r}. Check its units."
-        )
 
 
 def _climbed(

@@ -6,6 +6,7 @@ in place of data that were seen, times a factor if these are to be half forgotte
 prior for data to come, and blended from batch to batch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -105,17 +106,25 @@ class Ground:
         Resolved.
     center, unit : arrays, shape (D,)
         Statistics and mixtures are those of (x - center) / unit.
+    features : dict of str to Variable, dims (feature,)
+        Labels of the features, and other coordinates along them.
     """
 
     specification: GaussianMixture
     center: Array
     unit: Array
+    features: Mapping[str, xr.Variable]
 
     @classmethod
     def of_tree(cls, tree: xr.DataTree) -> Self:
         """Return that of a fit."""
         constant = tree[names.CONSTANT_DATA].dataset
-        return cls(specification(tree), constant[names.CENTER].values, constant[names.UNIT].values)
+        coords = constant.coords.items()
+        features = {
+            str(name): coord.variable for name, coord in coords if coord.dims == (names.FEATURE,)
+        }
+        center, unit = constant[names.CENTER].values, constant[names.UNIT].values
+        return cls(specification(tree), center, unit, features)
 
     def resized(self, n_components: int) -> Self:
         """Return the same for another number of components."""
@@ -225,27 +234,31 @@ def log_density(statistics: Sufficient, mixture: Mixture) -> float:
     return float(counts @ (constant - 0.5 * (spread + (gap * gap).sum(axis=1))))
 
 
-def mixtures_of(tree: xr.DataTree, ground: Ground, most: int) -> list[Mixture]:
-    """Return draws of a fit, evenly spaced, `most` of them at the most."""
-    drawn = parameters(tree)
-    chosen = slice(None, None, -(-len(drawn.weights) // most))
-    parts = standardise(*(part[chosen] for part in drawn[:4]), ground.center, ground.unit)
+def mixtures_of(drawn: Parameters, ground: Ground) -> list[Mixture]:
+    """Return draws of the parameters as mixtures of standardised data."""
+    parts = standardise(*drawn[:4], ground.center, ground.unit)
     return [Mixture(*map(np.ascontiguousarray, one)) for one in zip(*parts, strict=True)]
 
 
-def statistics_of(tree: xr.DataTree, ground: Ground) -> Sufficient:
-    """Return the statistics that a fit carries, or of the rows that were fitted.
+def held_in(tree: xr.DataTree, group: str, ground: Ground) -> Sufficient:
+    """Return the statistics that a group holds, standardised."""
+    held = tree[group].dataset
+    values = (held[name].values for name in (names.COUNTS, names.MEANS, names.COVARIANCES))
+    return ground.from_units(Sufficient(*values))
 
-    The latter are expected under the fit, and averaged over its draws.
+
+def statistics_of(tree: xr.DataTree, ground: Ground) -> Sufficient:
+    """Return the statistics that a fit carries, or else those of the rows that were fitted.
+
+    These are expected under the fit, and averaged over its draws.
     """
     if names.SUFFICIENT_STATISTICS in tree.children:
-        held = tree[names.SUFFICIENT_STATISTICS].dataset
-        return ground.from_units(
-            Sufficient(*(held[name].values for name in (names.COUNTS, names.MEANS, names.COVARIANCES)))
-        )
+        return held_in(tree, names.SUFFICIENT_STATISTICS, ground)
     observed = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
     rows = ground.rows(observed.values)
-    draws = mixtures_of(tree, ground, MOST_DRAWS)
+    drawn = parameters(tree)
+    every = -(-len(drawn.weights) // MOST_DRAWS)
+    draws = mixtures_of(Parameters(*(part[::every] for part in drawn)), ground)
     total = expect(rows, draws[0])[1]
     for mixture in draws[1:]:
         total = total.plus(expect(rows, mixture)[1])

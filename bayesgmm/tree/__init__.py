@@ -168,7 +168,8 @@ def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     True
     """
     place = storage.target(path)
-    require(tree, *schema.REQUIRED, function="save")
+    require(tree, function="save")
+    require(tree, *schema.required(tree), function="save")
     check_schema(tree)
     storage.write(tree, place)
 
@@ -275,7 +276,7 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
-        if missing[0] == names.OBSERVED_DATA and schema.keeps_no_rows(tree):
+        if missing[0] == names.OBSERVED_DATA and names.ONLINE in tree.children:
             remedy = "Batches are not kept: pass rows, if it takes `X_new`, or fit some of them."
         raise ValueError(
             f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "

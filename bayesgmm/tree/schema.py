@@ -71,7 +71,7 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 REQUIRED: Final = (
     names.POSTERIOR, names.SAMPLE_STATS, names.OBSERVED_DATA, names.CONSTANT_DATA
 )  # fmt: skip
-"""Groups that no fit is without; but one of batches, which are not kept, has no observed data."""
+"""Groups that no fit is without, but for those of `required`."""
 
 ATTRIBUTES: Final = (names.SPECIFICATION, names.METHOD, names.ENGINE, names.CREATED_AT)
 """Attributes of the root that every fit has, besides the version of the schema."""
@@ -104,9 +104,10 @@ def first_fault(tree: xr.DataTree) -> str | None:
     return None if fault is None else f"{fault}. {_AGAIN}"
 
 
-def keeps_no_rows(tree: xr.DataTree) -> bool:
-    """Tell whether a tree is a fit of batches that were not kept."""
-    return names.ONLINE in tree.children and names.OBSERVED_DATA not in tree.children
+def required(tree: xr.DataTree) -> list[str]:
+    """Return the groups that a tree may not be without: a fit of batches does not keep rows."""
+    online = names.ONLINE in tree.children
+    return [group for group in REQUIRED if not (online and group == names.OBSERVED_DATA)]
 
 
 def _faults(tree: xr.DataTree) -> Iterator[str]:
@@ -114,7 +115,7 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
     for group in SCHEMA:
         if group in tree.children:
             yield from _faults_of_group(tree, group)
-        elif group in REQUIRED and not (group == names.OBSERVED_DATA and keeps_no_rows(tree)):
+        elif group in required(tree):
             yield f"without the group {group!r}"
     for name in ATTRIBUTES:
         if name not in tree.attrs:
