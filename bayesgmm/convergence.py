@@ -163,7 +163,7 @@ def _check_carried(tree: xr.DataTree) -> Report:
     """Check a point that was carried on from another, with no search for other modes."""
     rows = float(tree[names.SUFFICIENT_STATISTICS].dataset[names.COUNTS].sum())
     if tree.attrs.get(names.CONVERGED, 1):
-        verdict = "Trustworthy as far as the fit that it was carried on from: no mode was searched."
+        verdict = "Trustworthy if its start was: no other modes were looked for since."
         return Report(True, verdict, {"rows": rows}, ())
     advice = "Components overlap, or are too many: use fewer."
     return Report(False, "Doubtful: EM stopped short of the top.", {"rows": rows}, (advice,))

@@ -15,7 +15,7 @@ from bayesgmm.data import prepare_new
 from bayesgmm.errors import FitError, check_positive
 from bayesgmm.inference.carry import carried, components_of, refuse_far, require_number
 from bayesgmm.inference.crew import helpers
-from bayesgmm.inference.fit import at_work
+from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sufficient import (
     Ground,
     Mixture,
@@ -180,7 +180,7 @@ def update(
     velocities = _velocities(tree) / ground.unit
     past = statistics_of(tree, ground).times(forgetting)
     began = time.perf_counter()
-    with at_work(progressbar) as progress, helpers(ground.layout, data.n_obs, 1):
+    with Progress(progressbar) as progress, helpers(ground.layout, data.n_obs, 1):
         progress.update("Climbing from the last frame")
         ahead = past.shift(velocities) if drift else past
         cholesky = mixtures_of(parameters(tree), ground)[0].cholesky
@@ -264,17 +264,19 @@ def _with_born(reached: Reached, rows: Array, needed: float) -> Reached:
     them.
     """
     known = reached.ground.maximise(reached.past, reached.mixture.cholesky)
+    start = reached.past
     while known is not None:
         clump = _clump(rows[:, _strangers(rows, known)], int(np.ceil(needed)))
         if clump is None:
             break
         mean, covariance = clump.mean(axis=1), np.cov(clump, bias=True).reshape(2 * (len(clump),))
+        start = start.and_another(clump.shape[1], mean, covariance)
         factors = reached.mixture.cholesky
         grown = _climb(
             reached.ground.resized(len(factors) + 1),
             reached.past.and_another(0.0, mean, covariance),
             rows,
-            reached.past.and_another(clump.shape[1], mean, covariance),
+            start,
             np.concatenate((factors, factors[:1])),
         )
         if grown is None or grown.frame.counts[-1] < needed or not _pays(grown, reached):
