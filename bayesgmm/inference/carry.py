@@ -30,8 +30,8 @@ def require_number(tree: Any, function: str, argument: str) -> None:
     number = specification(tree).n_components
     if isinstance(number, PriorOnComponents):
         raise ValueError(
-            f"`{argument}` must be a fit with a number of components for `{function}`; got one with "
-            f"{number!r}, whose draws differ in it. Fit the number that it finds: bg.fit(X, 3)."
+            f"`{argument}` must be a fit with a number of components for `{function}`; got one "
+            f"with {number!r}, whose draws differ in it. Fit the number that it finds: bg.fit(X, 3)."
         )
 
 

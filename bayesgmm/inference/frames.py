@@ -1,4 +1,4 @@
-"""From one frame of data to the next: EM under what is remembered, births, deaths and identities."""
+"""From frame to frame: EM under what is remembered, identities, births and deaths."""
 
 import time
 from dataclasses import dataclass
@@ -283,7 +283,10 @@ def _with_born(reached: Reached, rows: Array, needed: float) -> Reached:
             break
         reached = grown
         known = Mixture(
-            *(np.concatenate(pair) for pair in zip(known, (p[-1:] for p in grown.mixture), strict=True))
+            *(
+                np.concatenate(pair)
+                for pair in zip(known, (p[-1:] for p in grown.mixture), strict=True)
+            )
         )
     return reached
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -126,11 +125,11 @@ def fit_online(
 
     Parameters
     ----------
-    batches : iterable of tables, or array, shape (n_obs, n_features)
+    batches : iterable of tables, or one table, shape (n_obs, n_features)
         Arrays, DataFrames or DataArrays, rows by features, with the same columns in the same
-        order: a list, or a generator that reads files. Anything that has a shape and gives rows
-        by slices, a memory-mapped array, say, is read 65,536 rows at a time. Rows must come in no
-        order, as if shuffled.
+        order: a list, or a generator that reads files. A single one, or what else has a shape and
+        gives rows by slices, a memory-mapped array, say, is read 65,536 rows at a time. Rows must
+        come in no order, as if shuffled.
     spec : GaussianMixture, int or DataTree
         The model, or a number of components with default priors. Or a fit to go on from: what
         this function returned, before more batches came, or any other.
@@ -243,23 +242,22 @@ def fit_online(
 
 
 def _tables(batches: Any) -> Iterator[Any]:
-    """Return the batches one by one, those of an array as slices of it."""
+    """Return the batches one by one, those of a single table as slices of it."""
     shape = getattr(batches, "shape", None)
-    table = isinstance(batches, pd.DataFrame | pd.Series | xr.DataArray | xr.Dataset | str | dict)
-    if table or not (isinstance(batches, Iterable) or shape is not None):
+    if isinstance(batches, str | Mapping) or (shape is None and not isinstance(batches, Iterable)):
         raise TypeError(
-            f"`batches` must be an iterable of tables, or an array that gives rows by slices; got "
-            f"an object of type {type(batches).__name__}. If it is one batch, pass `[batch]`."
+            f"`batches` must be an iterable of tables, or a table that gives rows by slices; got "
+            f"an object of type {type(batches).__name__}. Pass a list, or a generator that reads "
+            f"one file after another."
         )
     if shape is None:
         return iter(batches)
     if len(shape) != 2 or 0 in shape:
         raise ValueError(
-            f"`batches` must have rows and columns if it is an array; got shape {tuple(shape)}. "
-            f"Pass a list of 2-D arrays, or one."
+            f"`batches` must have rows and columns if it is one table; got shape {tuple(shape)}. "
+            f"Pass a list of tables, or one."
         )
-    starts = range(0, shape[0], READ_ROWS)
-    return (np.asarray(batches[start : start + READ_ROWS]) for start in starts)
+    return (batches[start : start + READ_ROWS] for start in range(0, shape[0], READ_ROWS))
 
 
 def _specified(spec: Any) -> GaussianMixture:

@@ -199,13 +199,13 @@ def test_a_posterior_is_a_start(rng: np.random.Generator) -> None:
     assert one["posterior"].sizes["draw"] == 1
     assert one["observed_data"]["feature"].values.tolist() == ["a", "b"]
     np.testing.assert_allclose(one["sufficient_statistics"]["counts"].sum(), 73.0, rtol=1e-9)
-    xr.testing.assert_equal(one["posterior"]["means"], following(tree, X.iloc[[0]])["posterior"]["means"])
+    xr.testing.assert_equal(
+        one["posterior"]["means"], following(tree, X.iloc[[0]])["posterior"]["means"]
+    )
 
 
 @pytest.mark.parametrize("structure", ["tied", "diag", "tied_correlation"])
-def test_births_and_deaths_under_other_structures(
-    structure: str, rng: np.random.Generator
-) -> None:
+def test_births_and_deaths_under_other_structures(structure: str, rng: np.random.Generator) -> None:
     spec = bg.GaussianMixture(2, covariance=bg.LKJCovariance(structure=structure))
     tree = bg.fit(frame(rng, CORNERS[:2]), spec, method="map", random_seed=1, progressbar=False)
     tree = following(tree, frame(rng, CORNERS[:3]), forgetting=0.5)

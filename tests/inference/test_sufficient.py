@@ -144,7 +144,9 @@ def test_statistics_of_a_fit_are_averages_over_its_draws(rng: np.random.Generato
         joint = np.stack(
             [
                 np.log(one["weights"].values[k])
-                + multivariate_normal(one["means"].values[k], one["covariances"].values[k]).logpdf(X)
+                + multivariate_normal(one["means"].values[k], one["covariances"].values[k]).logpdf(
+                    X
+                )
                 for k in range(2)
             ],
             axis=-1,
