@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
-    from bayesgmm.classifier import MixtureClassifier
     from bayesgmm.averaging import average
     from bayesgmm.calibration import calibrate
+    from bayesgmm.classifier import MixtureClassifier
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
     from bayesgmm.clustering.coclustering import similarity
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
+    from bayesgmm.inference.frames import update
+    from bayesgmm.inference.online import fit_online
     from bayesgmm.inference.paths import em_path
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.marginals import marginal
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
     from bayesgmm.partition_prior import prior_clusters
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
-    from bayesgmm.plots.choice import plot_select
     from bayesgmm.plots.calibration import plot_calibration
+    from bayesgmm.plots.choice import plot_select
     from bayesgmm.plots.clusters import plot_partition
     from bayesgmm.plots.components import plot_components
     from bayesgmm.plots.contours import plot_density
@@ -93,6 +95,8 @@ __all__ = [
     "simulate",
     "fit",
     "em_path",
+    "update",
+    "fit_online",
     "save",
     "load",
     "align",
@@ -166,6 +170,8 @@ _HOMES = {
     "bayesgmm.simulation": ("simulate",),
     "bayesgmm.inference.fit": ("fit",),
     "bayesgmm.inference.paths": ("em_path",),
+    "bayesgmm.inference.frames": ("update",),
+    "bayesgmm.inference.online": ("fit_online",),
     "bayesgmm.tree": ("save", "load"),
     "bayesgmm.alignment": ("align",),
     "bayesgmm.identifiability": ("alignment_report",),

@@ -12,25 +12,25 @@ from bayesgmm.labels import Given, listed
 
 def refuse_other_columns(X_new: Any, given: Given, fitted: Sequence[Any]) -> None:
     """Refuse new rows whose columns are not the fitted ones in the fitted order."""
-    count, shape = len(fitted), given.cells.shape
+    count, shape, name = len(fitted), given.cells.shape, given.argument
     what = f"the {count} fitted columns, {listed(fitted)}"
     got = given.features
     if np.ndim(X_new) == 1 and shape[1] != count:
         raise ValueError(
-            f"`X_new` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
-            f"as `X_new[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
+            f"`{name}` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
+            f"as `{name}[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
         )
     if shape[1] != count and not given.named:
         raise ValueError(
-            f"`X_new` must have {what}; got shape {shape}. Pass the features that were fitted."
+            f"`{name}` must have {what}; got shape {shape}. Pass the features that were fitted."
         )
     if got == fitted or not given.named:
         return
-    select = f"`X_new[{fitted!r}]`"
+    select = f"`{name}[{fitted!r}]`"
     if isinstance(X_new, xr.DataArray):
         dim = given.coords[names.FEATURE].attrs.get(names.GIVEN_NAME, names.FEATURE)
-        select = f"`X_new.sel({{{dim!r}: {fitted!r}}})`"
-    rule = f"`X_new` must have {what}, in this order; got {listed(got)}"
+        select = f"`{name}.sel({{{dim!r}: {fitted!r}}})`"
+    rule = f"`{name}` must have {what}, in this order; got {listed(got)}"
     if sorted(map(repr, got)) == sorted(map(repr, fitted)):
         raise ValueError(f"{rule}. Reorder them: {select}.")
     missing = [label for label in fitted if label not in got]

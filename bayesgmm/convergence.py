@@ -130,6 +130,8 @@ def check(tree: xr.DataTree) -> Report:
 def _check_point(tree: xr.DataTree) -> Report:
     """Check a fit that is a single point."""
     attrs = tree.attrs
+    if names.MODES not in tree.children:
+        return _check_carried(tree)
     objective = tree[names.MODES].dataset[names.OBJECTIVE].values
     agreeing = int(tree[names.MODES].dataset[names.STARTS].values[0])
     starts = int(attrs.get("starts", agreeing))
@@ -155,6 +157,16 @@ def _check_point(tree: xr.DataTree) -> Report:
         f"starts reached the best of {len(objective)} modes."
     )
     return Report(not advice, verdict, evidence, tuple(advice))
+
+
+def _check_carried(tree: xr.DataTree) -> Report:
+    """Check a point that was carried on from another, with no search for other modes."""
+    rows = float(tree[names.SUFFICIENT_STATISTICS].dataset[names.COUNTS].sum())
+    if tree.attrs.get(names.CONVERGED, 1):
+        verdict = "Trustworthy if its start was: no other modes were looked for since."
+        return Report(True, verdict, {"rows": rows}, ())
+    advice = "Components overlap, or are too many: use fewer."
+    return Report(False, "Doubtful: EM stopped short of the top.", {"rows": rows}, (advice,))
 
 
 def _check_approximation(tree: xr.DataTree) -> Report:

@@ -202,7 +202,7 @@ def prepare(X: Any, measurement_error: Any = None, sample_weight: Any = None) ->
     return data
 
 
-def prepare_new(X_new: Any, features: ArrayLike) -> Data:
+def prepare_new(X_new: Any, features: ArrayLike, argument: str = "X_new") -> Data:
     """Check rows that a fitted mixture is to say something about, and make them ready.
 
     Parameters
@@ -212,6 +212,8 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
         columns may be constant. Columns without names are taken as they come.
     features : sequence of str or int, shape (n_features,)
         Labels of the fitted features.
+    argument : str
+        What the user passed is called in messages.
 
     Returns
     -------
@@ -236,7 +238,7 @@ def prepare_new(X_new: Any, features: ArrayLike) -> Data:
     ['a', 'b']
     """
     fitted = list(np.asarray(features).tolist())
-    given = read(X_new, "X_new")
+    given = read(X_new, argument)
     refuse_other_columns(X_new, given, fitted)
     data = Data(to_float(given), given.coords, given.attrs)
     refuse_unusable(data.values, given)

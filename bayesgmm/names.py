@@ -18,6 +18,8 @@ CLUSTER: Final = "cluster"
 CLASS: Final = "class"
 N_CLUSTERS: Final = "n_clusters"
 STATISTIC: Final = "statistic"
+TRACK: Final = "track"
+BATCH: Final = "batch"
 CI_BOUND: Final = "ci_bound"
 BOUND: Final = "bound"
 IMPUTATION: Final = "imputation"
@@ -94,6 +96,13 @@ N_CHAINS: Final = "n_chains"
 LOG_POSTERIOR: Final = "log_posterior"
 LOG_MASS: Final = "log_mass"
 STACKING_WEIGHT: Final = "stacking_weight"
+
+# Variables of ``sufficient_statistics``, ``tracks`` and ``online``
+COUNTS: Final = "counts"
+STATUS: Final = "status"
+VELOCITIES: Final = "velocities"
+N_TRACKS: Final = "n_tracks"
+LOG_SCORE: Final = "log_score"
 
 # What is said about numbers of components
 PRIOR_PROBABILITY: Final = "prior_probability"
@@ -194,6 +203,9 @@ CONSTANT_DATA: Final = "constant_data"
 ALIGNMENT: Final = "alignment"
 MODES: Final = "modes"
 OPTIMIZATION: Final = "optimization"
+SUFFICIENT_STATISTICS: Final = "sufficient_statistics"
+TRACKS: Final = "tracks"
+ONLINE: Final = "online"
 POSTERIOR_PREDICTIVE: Final = "posterior_predictive"
 
 # Attributes of the root of the tree

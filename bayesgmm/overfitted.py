@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.errors import check_integer, check_positive
+from bayesgmm.notation import Line, Textbook
 from bayesgmm.priors import Dirichlet
 
 type Array = NDArray[np.float64]
@@ -114,7 +115,7 @@ class SparseDirichlet(Dirichlet):
 
 
 @dataclass(frozen=True)
-class StickBreaking:
+class StickBreaking(Textbook):
     r"""Prior of the weights of a Dirichlet process, cut off after some components.
 
     Weights are broken off a stick of length 1, one after another, for k < T:
@@ -211,6 +212,30 @@ class StickBreaking:
         alpha = self.concentration
         mean = alpha.shape / alpha.rate if isinstance(alpha, Gamma) else alpha
         return np.maximum(mean * (mean / (1.0 + mean)) ** np.arange(n_components), SMALLEST)
+
+    def draw(self, n_components: int, n_draws: int, rng: np.random.Generator) -> Array:
+        """Return weights drawn from the prior, shape (n_draws, n_components)."""
+        alpha: float | Array
+        if isinstance(self.concentration, Gamma):
+            alpha = rng.gamma(self.concentration.shape, 1.0 / self.concentration.rate, (n_draws, 1))
+        else:
+            alpha = self.concentration
+        log_left = -rng.exponential(size=(n_draws, n_components - 1)) / alpha  # log(1 - v)
+        before = np.exp(np.pad(log_left.cumsum(axis=1), ((0, 0), (1, 0))))
+        broken = np.pad(-np.expm1(log_left), ((0, 0), (0, 1)), constant_values=1.0)
+        return np.asarray(broken * before)
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the prior of the weights as lines of a textbook."""
+        alpha, lines = self.concentration, []
+        if isinstance(alpha, Gamma):
+            law = rf"\operatorname{{Gamma}}({alpha.shape:g}, {alpha.rate:g})"
+            lines = [Line(r"\alpha", law, r"\text{concentration}")]
+        of_piece = r"\alpha" if lines else f"{alpha:g}"
+        last = "" if self.truncation is None else rf",\, v_{{{self.truncation}}} = 1"
+        piece = Line("v_k", rf"\operatorname{{Beta}}(1, {of_piece})", rf"\text{{pieces}}{last}")
+        whole = r"v_k (1 - v_{k - 1}) \ldots (1 - v_1)"
+        return (*lines, piece, Line("w_k", whole, r"\text{weights}", "="))
 
     def truncation_error(self, n_obs: int) -> float:
         r"""Return how far rows may be from those of the Dirichlet process that is not cut off.

@@ -219,12 +219,13 @@ def sample_posterior_predictive(
     {'chain': 1, 'draw': 1, 'obs': 5, 'feature': 2}
     """
     require_draws(tree, names.POSTERIOR, function="sample_posterior_predictive")
-    require(tree, names.OBSERVED_DATA, function="sample_posterior_predictive")
-    observed = tree[names.OBSERVED_DATA].dataset
-    fresh = n_obs is not None
-    n_new = observed.sizes[names.OBS]
-    if n_obs is not None:
+    if n_obs is None:
+        require(tree, names.OBSERVED_DATA, function="sample_posterior_predictive")
+        obs = tree[names.OBSERVED_DATA].dataset[names.OBS].variable
+    else:
         n_new = check_integer(n_obs, "n_obs", 1, "Give the number of rows, e.g. 100.")
+        obs = xr.Variable(names.OBS, np.arange(n_new))
+    n_new = obs.size
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
     weights, means, scales, correlations, _ = parameters(tree)
@@ -253,9 +254,7 @@ def sample_posterior_predictive(
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
     coords = {dim: posterior[dim].variable for dim in (*sample, names.FEATURE)}
-    coords[names.OBS] = (
-        xr.Variable(names.OBS, np.arange(n_new)) if fresh else observed[names.OBS].variable
-    )
+    coords[names.OBS] = obs
     return xr.Dataset(
         {
             names.X: ((*sample, names.OBS, names.FEATURE), rows.reshape(*shape, n_new, n_dim)),
@@ -273,8 +272,11 @@ def fitted_rows(tree: xr.DataTree, draws: Mixtures) -> Array:
 def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about; of the fitted ones labels may be known."""
     require_draws(tree, names.POSTERIOR, function=function)
-    require(tree, names.CONSTANT_DATA, names.OBSERVED_DATA, function=function)
-    rows = tree[names.OBSERVED_DATA].dataset[names.X] if X_new is None else X_new
+    require(tree, names.CONSTANT_DATA, function=function)
+    rows = X_new
+    if X_new is None:
+        require(tree, names.OBSERVED_DATA, function=function)
+        rows = tree[names.OBSERVED_DATA].dataset[names.X]
     data = prepare_new(rows, features(tree))
     if X_new is None:
         _, errors, allowed = observed(tree)

@@ -45,6 +45,14 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "progressbar": True,
         },
     ),
+    "update": (
+        ("tree", "X_new"),
+        {"forgetting": 0.9, "births": True, "min_rows": None, "drift": False, "progressbar": True},
+    ),
+    "fit_online": (
+        ("batches", "spec"),
+        {"decay": 0.6, "random_seed": None, "progressbar": True},
+    ),
     "save": (("tree", "path"), {}),
     "load": (("path",), {}),
     "align": (("tree", "method"), {"pivot": None, "labels": None}),

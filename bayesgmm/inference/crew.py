@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.crew import BOARD, N_BOARDS, OPEN, SHUT, change_state
 from bayesgmm.kernels.estep import lend_a_hand, n_parts
 from bayesgmm.kernels.threads import n_cores
@@ -29,9 +30,15 @@ def crew(problem: Problem, n_masters: int) -> Iterator[None]:
     -----
     Results do not depend on it, to the last bit.
     """
-    layout = problem.layout
+    with helpers(problem.layout, problem.data.n_obs, n_masters):
+        yield
+
+
+@contextmanager
+def helpers(layout: Layout, n_rows: int, n_masters: int) -> Iterator[None]:
+    """Do what `crew` does, for passes over so many rows."""
     n_helpers = n_cores() // n_masters - 1
-    if n_helpers < 1 or n_parts(problem.data.n_obs, layout.n_components, layout.n_features) == 1:
+    if n_helpers < 1 or n_parts(n_rows, layout.n_components, layout.n_features) == 1:
         yield
         return
     finished = Event()

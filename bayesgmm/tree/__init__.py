@@ -64,13 +64,15 @@ def build(
     modes: Mapping[str, NDArray[Any]] | None,
     optimization: Mapping[str, NDArray[Any]] | None,
     attrs: Mapping[str, str | int | float],
+    components: NDArray[np.int64] | None = None,
+    further: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> xr.DataTree:
     """Put the results of a fit under one schema, with labels.
 
     Parameters
     ----------
     data : Data
-        What was fitted.
+        What was fitted; without rows if they are not kept.
     specification : GaussianMixture
         With every hyperparameter resolved.
     posterior : dict of str to array, shape (n_chains, n_draws, ...)
@@ -91,6 +93,10 @@ def build(
         How the ELBO grew.
     attrs : dict
         Attributes of the whole: method, engine, seed, time, and what else is worth keeping.
+    components : array of int, shape (n_components,), optional
+        Labels of the components, if they are not 0 to n_components - 1.
+    further : dict of str to dict, optional
+        Further groups of the schema, and their variables.
 
     Returns
     -------
@@ -102,7 +108,9 @@ def build(
     coords: dict[str, xr.Variable] = {
         names.CHAIN: xr.Variable(names.CHAIN, np.arange(n_chains)),
         names.DRAW: xr.Variable(names.DRAW, np.arange(n_draws)),
-        names.COMPONENT: xr.Variable(names.COMPONENT, np.arange(n_components)),
+        names.COMPONENT: xr.Variable(
+            names.COMPONENT, np.arange(n_components) if components is None else components
+        ),
         **data.obs_coords,
         **data.feature_coords,
         names.FEATURE2: xr.Variable(names.FEATURE2, feature.values, feature.attrs),
@@ -111,6 +119,7 @@ def build(
         names.POSTERIOR: posterior,
         names.SAMPLE_STATS: sample_stats,
         names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit, **_said(data)},
+        **(further or {}),
     }
     if log_likelihood is not None:
         groups[names.LOG_LIKELIHOOD] = {names.X: log_likelihood}
@@ -124,7 +133,8 @@ def build(
         iterations = np.arange(len(optimization[names.ELBO]))
         coords[names.ITERATION] = xr.Variable(names.ITERATION, iterations)
     datasets = {group: _dataset(group, arrays, coords) for group, arrays in groups.items()}
-    datasets[names.OBSERVED_DATA] = data.labelled(data.values).to_dataset()
+    if data.n_obs:
+        datasets[names.OBSERVED_DATA] = data.labelled(data.values).to_dataset()
     if alignment is not None:
         datasets[names.ALIGNMENT].attrs.update(alignment["attrs"])
     root = xr.Dataset(attrs=_provenance(specification) | dict(attrs))
@@ -170,7 +180,8 @@ def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     True
     """
     place = storage.target(path)
-    require(tree, *schema.REQUIRED, function="save")
+    require(tree, function="save")
+    require(tree, *schema.required(tree), function="save")
     check_schema(tree)
     storage.write(tree, place)
 
@@ -281,9 +292,12 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
         )
     missing = [name for name in groups if name not in tree.children]
     if missing:
+        remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
+        if missing[0] == names.OBSERVED_DATA and names.ONLINE in tree.children:
+            remedy = "Batches are not kept: pass rows, if it takes `X_new`, or fit some of them."
         raise ValueError(
             f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "
-            f"{there}. Pass the tree as bayesgmm.fit returned it, or fit again."
+            f"{there}. {remedy}"
         )
 
 
@@ -316,7 +330,7 @@ def parameters(tree: xr.DataTree) -> Parameters:
 
 def features(tree: xr.DataTree) -> list[Any]:
     """Return the labels of the fitted features, strings or ints, in their order."""
-    labels: list[Any] = tree[names.OBSERVED_DATA].dataset[names.FEATURE].values.tolist()
+    labels: list[Any] = tree[names.CONSTANT_DATA].dataset[names.FEATURE].values.tolist()
     return labels
 
 

@@ -23,6 +23,10 @@ class Due(NamedTuple):
 
 SAMPLE: Final = (names.CHAIN, names.DRAW)
 PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.PARAMETER_DIMS.items()}
+_STATISTICS: Final = {
+    names.COUNTS: Due((names.COMPONENT,)),
+    **{name: Due(names.PARAMETER_DIMS[name]) for name in (names.MEANS, names.COVARIANCES)},
+}
 SCHEMA: Final[dict[str, dict[str, Due]]] = {
     names.POSTERIOR: PARAMETERS,
     names.SAMPLE_STATS: {names.LP: Due(SAMPLE)},
@@ -49,6 +53,18 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
         names.ELBO_DRAWS: Due((names.ITERATION,), "int64"),
         names.ELBO_ROWS: Due((names.ITERATION,), "int64"),
     },
+    names.SUFFICIENT_STATISTICS: _STATISTICS,
+    names.TRACKS: {
+        names.STATUS: Due((names.TRACK,), "<U4"),
+        names.EXPECTED_ROWS: Due((names.COMPONENT,)),
+        names.VELOCITIES: Due((names.COMPONENT, names.FEATURE)),
+        names.N_TRACKS: Due((), "int64"),
+    },
+    names.ONLINE: {
+        names.LOG_SCORE: Due((names.BATCH,)),
+        names.N_ROWS: Due((names.BATCH,), "int64"),
+        **_STATISTICS,
+    },
 }
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 
@@ -63,7 +79,7 @@ OPTIONAL: Final[dict[str, dict[str, Due]]] = {
 REQUIRED: Final = (
     names.POSTERIOR, names.SAMPLE_STATS, names.OBSERVED_DATA, names.CONSTANT_DATA
 )  # fmt: skip
-"""Groups that no fit is without."""
+"""Groups that no fit is without, but for those of `required`."""
 
 ATTRIBUTES: Final = (names.SPECIFICATION, names.METHOD, names.ENGINE, names.CREATED_AT)
 """Attributes of the root that every fit has, besides the version of the schema."""
@@ -96,12 +112,18 @@ def first_fault(tree: xr.DataTree) -> str | None:
     return None if fault is None else f"{fault}. {_AGAIN}"
 
 
+def required(tree: xr.DataTree) -> list[str]:
+    """Return the groups that a tree may not be without: a fit of batches does not keep rows."""
+    online = names.ONLINE in tree.children
+    return [group for group in REQUIRED if not (online and group == names.OBSERVED_DATA)]
+
+
 def _faults(tree: xr.DataTree) -> Iterator[str]:
     """Yield what is wrong with a tree that says it follows this schema."""
     for group in SCHEMA:
         if group in tree.children:
             yield from _faults_of_group(tree, group)
-        elif group in REQUIRED:
+        elif group in required(tree):
             yield f"without the group {group!r}"
     for name in ATTRIBUTES:
         if name not in tree.attrs:
