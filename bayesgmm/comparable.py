@@ -123,13 +123,14 @@ def _first_difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
         if difference:
             return difference
     mine, theirs = fitted_data(one), fitted_data(other)
-    for what, of_one, of_other in (
-        ("the weights of rows", *(one_each(d.sample_weight, d.n_obs) for d in (mine, theirs))),
-        ("the labels of rows that are known", told(mine), told(theirs)),
-        ("the measurement errors", mine.errors, theirs.errors),
-    ):
-        if not np.array_equal(of_one, of_other):
-            return what
+    weights = [one_each(data.sample_weight, data.n_obs) for data in (mine, theirs)]
+    if not np.array_equal(*weights):
+        return "the weights of rows"
+    if not np.array_equal(told(mine), told(theirs)):
+        return "the labels of rows that are known"
+    errors = [np.zeros(1) if data.errors is None else data.errors for data in (mine, theirs)]
+    if not np.array_equal(*errors):
+        return "the measurement errors"
     unequal = (a.values != b.values) & ~(np.isnan(a.values) & np.isnan(b.values))
     if not unequal.any():
         return ""

@@ -193,8 +193,10 @@ class Movable:
         result = np.empty((len(vectors), 1))
 
         def fill(part: slice) -> None:
-            some = (array[part] for array in mixtures)
-            fill_draws(values, *some, result[part], NO_CUBE, NO_LABELS, NO_CUBE)
+            log_weights, means, cholesky = (array[part] for array in mixtures)
+            fill_draws(
+                values, log_weights, means, cholesky, result[part], NO_CUBE, NO_LABELS, NO_CUBE
+            )
 
         over_draws(fill, len(vectors))
         result -= problem.log_volumes[row]

@@ -168,8 +168,6 @@ MASS: Final = "mass"
 
 # What follows of features: distributions in one dimension, and features given others
 QUANTILE: Final = "quantile"
-MEAN: Final = "mean"
-SD: Final = "sd"
 MEAN_INTERVAL: Final = "mean_interval"
 PREDICTIVE_INTERVAL: Final = "predictive_interval"
 
@@ -181,7 +179,6 @@ RESOLUTION: Final = "resolution"
 LEFT_OUT: Final = "left_out"
 # The path of EM
 RESPONSIBILITIES: Final = "responsibilities"
-STATUS: Final = "status"
 
 # Calibration by simulated data
 SIMULATION: Final = "simulation"

@@ -348,8 +348,9 @@ def _part(
 def _densities(fit: xr.DataTree, tree: xr.DataTree, rows: Rows) -> Array:
     """Return the log density of rows of `tree` under every draw of a fit, (chains, draws, n)."""
     sizes, draws = fit[names.POSTERIOR].sizes, mixtures(fit)
-    said = (None if one is None else one[rows] for one in observed(tree))
-    found = log_densities(draws, draws.rows(*said))
+    values, errors, allowed = observed(tree)
+    errors, allowed = (None if one is None else one[rows] for one in (errors, allowed))
+    found = log_densities(draws, draws.rows(values[rows], errors, allowed))
     weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
     weigh(found, None if weights is None else weights.values[rows])
     return found.reshape(sizes[names.CHAIN], sizes[names.DRAW], -1)

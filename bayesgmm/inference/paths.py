@@ -10,10 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from bayesgmm import names
 from bayesgmm.data import check_enough_rows, prepare
 from bayesgmm.errors import FitError, check_choice, check_integer
-from bayesgmm.inference.em import LLOYD_SWEEPS, Target
+from bayesgmm.inference.em import Target
+from bayesgmm.inference.starts import LLOYD_SWEEPS
 from bayesgmm.kernels.cholesky import standardise, unconstrain
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import em_map
+from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
@@ -183,8 +185,9 @@ def _first_vector(problem: Problem, start: str | Array, rng: np.random.Generator
     """Return the vector that EM begins with, unconstrained."""
     k, rows = problem.layout.n_components, problem.rows
     if isinstance(start, str) and start == "kmeans":
-        labels = kmeans_labels(rows, rng.random(k), LLOYD_SWEEPS)
-        ok, vector = vector_from_labels(problem.layout, problem.penalty(1.0), rows, labels)
+        once = problem.row_weights
+        labels = kmeans_labels(rows, np.empty((0, 0)), once, rng.random(k), LLOYD_SWEEPS)
+        ok, vector = vector_from_labels(problem.layout, problem.penalty(1.0), rows, once, labels)
         if not ok:
             raise FitError(
                 "A k-means cluster has too few rows to begin with. Choose another "
@@ -214,7 +217,9 @@ def _climb(
     penalty = problem.penalty(1.0 if target is Target.MAP else 0.0)
     vectors, objective, status = [], [], "stopped"
     for _ in range(n_iterations + 1):
-        value, ok, following = em_map(problem.layout, penalty, problem.rows, np.empty(0), vector)
+        value, ok, following = em_map(
+            problem.layout, penalty, problem.rows, problem.row_weights, NO_GROUPS, vector
+        )
         vectors.append(vector)
         objective.append(value)
         if not ok:

@@ -342,11 +342,11 @@ def observed(tree: xr.DataTree) -> tuple[Array, Array | None, Array | None]:
     X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
     constant = _constant(tree)
     errors, allowed = (constant.get(name) for name in (names.MEASUREMENT_ERROR, names.ALLOWED))
-    if errors is not None:
-        errors = errors.transpose(names.OBS, names.FEATURE, ...).values
-    if allowed is not None:
-        allowed = allowed.transpose(names.OBS, names.COMPONENT).values
-    return X.values, errors, allowed
+    return (
+        X.values,
+        None if errors is None else errors.transpose(names.OBS, names.FEATURE, ...).values,
+        None if allowed is None else allowed.transpose(names.OBS, names.COMPONENT).values,
+    )
 
 
 def fitted_data(tree: xr.DataTree, rows: NDArray[np.int64] | None = None) -> Data:
