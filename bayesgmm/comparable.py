@@ -124,12 +124,12 @@ def _first_difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
             return difference
     mine, theirs = fitted_data(one), fitted_data(other)
     weights = [one_each(data.sample_weight, data.n_obs) for data in (mine, theirs)]
-    if not np.array_equal(*weights):
+    if not np.array_equal(weights[0], weights[1]):
         return "the weights of rows"
     if not np.array_equal(told(mine), told(theirs)):
         return "the labels of rows that are known"
     errors = [np.zeros(1) if data.errors is None else data.errors for data in (mine, theirs)]
-    if not np.array_equal(*errors):
+    if not np.array_equal(errors[0], errors[1]):
         return "the measurement errors"
     unequal = (a.values != b.values) & ~(np.isnan(a.values) & np.isnan(b.values))
     if not unequal.any():

@@ -274,6 +274,18 @@ def check_enough_rows(data: Data, n_components: int) -> None:
         )
 
 
+def refuse_missing(data: Data, argument: str, remedy: str) -> None:
+    """Refuse missing cells where they cannot be integrated out, naming the first."""
+    missing = np.isnan(data.values)
+    if missing.any():
+        i, j = divmod(int(missing.argmax()), data.n_features)
+        raise ValueError(
+            f"`{argument}` must have a number in every cell here; got {int(missing.sum())} missing "
+            f"(NaN), the first at row {data.obs.tolist()[i]!r}, column "
+            f"{data.features.tolist()[j]!r}. {remedy}"
+        )
+
+
 def center_and_unit(
     values: NDArray[np.float64],
     common_unit: bool,

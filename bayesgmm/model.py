@@ -96,13 +96,7 @@ def build_model(
     """
     specification = _as_specification(spec)
     data = prepare(X, sample_weight=sample_weight)
-    if not data.complete:
-        i, j = divmod(int(np.isnan(data.values).argmax()), data.n_features)
-        raise ValueError(
-            f"`X` must have a number in every cell for `build_model`; got {data.values[i, j]} at "
-            f"row {data.obs.tolist()[i]!r}, column {data.features.tolist()[j]!r}. Fit a "
-            f"specification, bayesgmm.fit(X, spec), which integrates missing cells out."
-        )
+    refuse_missing(data, "X", "Fit a specification, bg.fit(X, spec), which integrates them out.")
     check_enough_rows(data, specification.known_number)
     data = with_labels(data, labels, specification.known_number)
     resolved = specification.resolve(*data.counted)

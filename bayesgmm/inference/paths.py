@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
-from bayesgmm.data import check_enough_rows, prepare
+from bayesgmm.data import check_enough_rows, prepare, refuse_missing
 from bayesgmm.errors import FitError, check_choice, check_integer
 from bayesgmm.inference.em import Target
 from bayesgmm.inference.starts import LLOYD_SWEEPS
@@ -110,6 +110,7 @@ def em_path(
     n_iterations = check_integer(n_iterations, "n_iterations", 1, "Some hundreds are usual.")
     specification = _specification(spec)
     data = prepare(X)
+    refuse_missing(data, "X", "Drop those rows: steps are shown for complete ones.")
     check_enough_rows(data, specification.known_number)
     shape = (specification.known_number, data.n_features)
     first = _checked_start(start, shape)
