@@ -24,9 +24,11 @@ def specification(
     return bg.GaussianMixture(n_components, means=means, covariance=bg.LKJCovariance(**settings))
 
 
-def many(spec: bg.GaussianMixture, n_features: int, n_obs: int = 1) -> dict[str, np.ndarray]:
+def many(
+    spec: bg.GaussianMixture, n_features: int, n_obs: int = 1, n_draws: int = N_DRAWS
+) -> dict[str, np.ndarray]:
     """Draws as plain arrays."""
-    drawn = bg.simulate(spec, n_obs, n_features=n_features, draws=N_DRAWS, random_seed=1)
+    drawn = bg.simulate(spec, n_obs, n_features=n_features, draws=n_draws, random_seed=1)
     return {str(name): array.values[0] for name, array in drawn.items()}
 
 
@@ -91,10 +93,12 @@ def test_weights_means_and_scales_follow_their_priors() -> None:
 
 
 def test_correlations_are_lkj() -> None:
-    drawn = many(specification(1), 4)["correlations"][:, 0]
+    drawn = many(specification(1), 4, n_draws=15_000)["correlations"][:, 0]
     law = beta(1.5 + 1.0, 1.5 + 1.0)
     for i, j in zip(*np.tril_indices(4, -1), strict=True):
         assert kstest(0.5 + 0.5 * drawn[:, i, j], law.cdf).pvalue > BUDGET
+        squares = drawn[:, i, j] ** 2
+        assert abs(squares.mean() - 4.0 * law.var()) < 5.0 * squares.std() / len(squares) ** 0.5
     np.testing.assert_array_equal(drawn, drawn.mT)
     assert (np.linalg.eigvalsh(drawn) > 0.0).all()
 
