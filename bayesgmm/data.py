@@ -324,7 +324,8 @@ def _refuse_flat(values: NDArray[np.float64], given: Given) -> None:
 def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
     """Refuse columns that others determine exactly: their covariance is singular."""
     whole = ~np.isnan(values).any(axis=1)
-    if not whole.all():
+    complete = "" if whole.all() else "complete "
+    if complete:
         values = values[whole]
         if len(values) < 2 or (values == values[0]).all(axis=0).any():
             return  # too few rows to tell
@@ -341,7 +342,7 @@ def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
         raise ValueError(
             f"`X` must have columns none of which others determine, or covariances are singular; "
             f"got {features[last]!r}, {told} {listed(features[j] for j in others)} in all {n_obs} "
-            f"rows. Drop one of them, e.g. {given.drop_columns([last])}."
+            f"{complete}rows. Drop one of them, e.g. {given.drop_columns([last])}."
         )
 
 

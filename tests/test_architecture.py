@@ -38,7 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "component_prior priors mixture packing data labels dependence moments datasets",
+        "component_prior priors mixture packing data labels dependence moments datasets "
+        "cells measurement records",
         "xarray pandas",
         "0 1",
     ),
@@ -47,7 +48,7 @@ FLOORS = (
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment bridge clustering comparison convergence crossvalidation evidence functionals "
-        "identifiability information modality model_probabilities modes pointwise prediction "
+        "identifiability imputation information modality model_probabilities modes pointwise prediction "
         "summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
