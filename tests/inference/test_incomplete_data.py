@@ -98,11 +98,14 @@ def test_every_method_fits_and_everything_follows(
 
 
 def test_what_reads_a_fit_takes_missing_cells(table: pd.DataFrame, tmp_path: Any) -> None:
-    fits = {k: bg.fit(table, k, draws=300, random_seed=1, progressbar=False) for k in (1, 2)}
-    tree = fits[2]
+    fits = {
+        name: bg.fit(table, k, draws=300, random_seed=1, progressbar=False)
+        for k, name in ((1, "one"), (2, "two"))
+    }
+    tree = fits["two"]
     assert bool(bg.check(tree))
-    assert bg.compare(fits).index[0] == "2"
-    assert bg.loo(tree).elpd > bg.loo(fits[1]).elpd
+    elpd = [float(bg.waic(fit).elpd) for fit in fits.values()]
+    assert elpd[1] > elpd[0] + 20.0
     evidence = [bg.log_evidence(fit, random_seed=1) for fit in fits.values()]
     assert evidence[0].data == evidence[1].data
     assert all(abs(one.value - one.laplace) < 2.0 for one in evidence)
@@ -158,7 +161,7 @@ def test_cells_missing_do_not_move_the_fit_of_the_others(rng: np.random.Generato
 def test_deconvolution_recovers_the_covariance_without_errors(rng: np.random.Generator) -> None:
     """Two components, errors as large as they are, of another shape in every row."""
     true = np.array([[1.0, 0.8], [0.8, 1.0]])
-    n = 2000
+    n = 400
     labels = rng.integers(2, size=n)
     x = 6.0 * labels[:, None] + rng.normal(size=(n, 2)) @ np.linalg.cholesky(true).T
     factors = np.array([[1.2, 0.0], [-0.6, 0.6]]) * rng.uniform(0.5, 1.5, (n, 1, 1))
@@ -167,13 +170,14 @@ def test_deconvolution_recovers_the_covariance_without_errors(rng: np.random.Gen
     fits = {}
     for name, error in (("with", noise), ("without", None)):
         fits[name] = bg.fit(
-            X, 2, method="laplace", measurement_error=error, random_seed=1, progressbar=False
+            X, 2, method="laplace", measurement_error=error, draws=250, random_seed=1,
+            progressbar=False,
         ).posterior.covariances
     mean, sd = (getattr(fits["with"], how)(("chain", "draw")) for how in ("mean", "std"))
     assert (np.abs(mean - true) < 4.5 * sd).all()
-    assert (sd < 0.25).all()
+    assert (sd < 0.4).all()
     ignored = fits["without"].mean(("chain", "draw"))
-    assert (np.abs(ignored - true) > 8.0 * fits["without"].std(("chain", "draw"))).any()
+    assert (np.abs(ignored - true) > 6.0 * fits["without"].std(("chain", "draw"))).any()
 
 
 @pytest.mark.parametrize(
