@@ -72,9 +72,7 @@ class Proposal:
             penalty = Penalty(np.ones(g), np.zeros(n_dim), 1.0 / n_draws, toward, strength)
             labels = kmeans_labels(rows, rng.random(g), SWEEPS)
             _, start = vector_from_labels(layout, penalty, rows, labels)
-            _, top, _ = run_em(
-                layout, penalty, rows, np.empty(0), NO_GROUPS, start, PASSES, GAIN
-            )
+            _, top, _ = run_em(layout, penalty, rows, np.empty(0), NO_GROUPS, start, PASSES, GAIN)
             log_weights, cholesky = np.empty(g), np.empty((g, n_dim, n_dim))
             fill_log_weights(top, log_weights)
             fill_cholesky(layout, np.zeros(n_dim), top, np.empty((g, n_dim)), cholesky)

@@ -241,7 +241,9 @@ def test_rows_are_named_by_their_date() -> None:
 MISSING = {
     "NaN": with_cell(np.nan),
     "nullable": frame(b=pd.array([1.5, 2, None, 4, 5], dtype="Float64")),
-    "NA among numbers": frame(b=pd.Series([1.5, 2, pd.NA, 4, 5], dtype=object, index=frame().index)),
+    "NA among numbers": frame(
+        b=pd.Series([1.5, 2, pd.NA, 4, 5], dtype=object, index=frame().index)
+    ),
     "masked": np.ma.masked_array(ROWS, np.arange(15).reshape(5, 3) == 7),
     "negative NaN": with_cell(np.copysign(np.nan, -1.0)),
 }

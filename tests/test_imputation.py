@@ -34,7 +34,11 @@ def test_what_is_seen_is_untouched_and_labelled(holes: pd.DataFrame, tree: objec
     np.testing.assert_array_equal(found["missing"], missing)
     assert dict(found["X"].sizes) == {"imputation": 5, "obs": 272, "feature": 2}
     assert found.feature.values.tolist() == ["eruptions", "waiting"]
-    for table in (*found["X"].values, found["mean"].values, *np.moveaxis(found["interval"].values, 2, 0)):
+    for table in (
+        *found["X"].values,
+        found["mean"].values,
+        *np.moveaxis(found["interval"].values, 2, 0),
+    ):
         np.testing.assert_array_equal(table[~missing], holes.to_numpy()[~missing])
         assert np.isfinite(table).all()
     assert (found["sd"].values[~missing] == 0.0).all()
@@ -103,7 +107,11 @@ def test_errors_are_not_drawn(rng: np.random.Generator) -> None:
         ({"draws": 10**6}, ValueError, r"`draws` must leave the result under 2 GiB; got 1000000"),
         ({"random_seed": -1}, ValueError, "`random_seed` must be at least 0; got -1"),
         ({"X_new": [[1.0]]}, ValueError, r"`X_new` must have the 2 fitted columns"),
-        ({"X_new": [[np.nan, np.nan]]}, ValueError, r"number in every row.*missing cells .* in row 0"),
+        (
+            {"X_new": [[np.nan, np.nan]]},
+            ValueError,
+            r"number in every row.*missing cells .* in row 0",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(

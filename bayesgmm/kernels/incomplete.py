@@ -265,9 +265,7 @@ def expected_moments(
         done += n
         for k in range(k_all):
             counts[k] += their_counts[k]
-            add_expected(
-                bases[k], their_counts[k], sums[k], moments[k], row, first[k], second[k]
-            )
+            add_expected(bases[k], their_counts[k], sums[k], moments[k], row, first[k], second[k])
     return value
 
 

@@ -89,7 +89,9 @@ def pack_problem(
     groups = NO_GROUPS
     if not is_complete(rows, n_dim):
         missing = np.isnan(rows[:n_dim])
-        constant += float(np.log(unit) @ (missing @ row_weights if row_weights.size else missing.sum(axis=1)))
+        constant += float(
+            np.log(unit) @ (missing @ row_weights if row_weights.size else missing.sum(axis=1))
+        )
         order, n_rows, groups = pack_groups(rows, n_dim)
         rows = rows[:n_dim, order[:n_rows]]
         row_weights = row_weights[order] if row_weights.size else row_weights
@@ -107,7 +109,9 @@ def pack_problem(
     complete = head.size + rows.size
     problem = np.empty(complete + groups.size)
     problem[: head.size], problem[complete:] = head, groups
-    problem[head.size : complete].reshape(rows.shape)[:] = rows  # the only copy of what may be large
+    problem[head.size : complete].reshape(rows.shape)[:] = (
+        rows  # the only copy of what may be large
+    )
     problem[LENGTH] = problem.size
     return problem
 

@@ -104,7 +104,10 @@ def build(
     if data.errors is not None:
         dims = (names.OBS, names.FEATURE, names.FEATURE2)[: data.errors.ndim]
         errors = xr.Variable(dims, data.errors)
-        groups[names.CONSTANT_DATA] = {**groups[names.CONSTANT_DATA], names.MEASUREMENT_ERROR: errors}
+        groups[names.CONSTANT_DATA] = {
+            **groups[names.CONSTANT_DATA],
+            names.MEASUREMENT_ERROR: errors,
+        }
     if log_likelihood is not None:
         groups[names.LOG_LIKELIHOOD] = {names.X: log_likelihood}
     if alignment is not None:

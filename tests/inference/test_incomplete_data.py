@@ -68,9 +68,7 @@ def evaluated(flat: np.ndarray, vector: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_fits_and_everything_follows(
-    method: str, table: pd.DataFrame
-) -> None:
+def test_every_method_fits_and_everything_follows(method: str, table: pd.DataFrame) -> None:
     errors = pd.DataFrame(0.2, table.index, table.columns) * [1.0, 10.0, 0.1]
     tree = bg.fit(
         table, 2, method=method, measurement_error=errors, draws=100, chains=2, random_seed=1,
@@ -170,7 +168,12 @@ def test_deconvolution_recovers_the_covariance_without_errors(rng: np.random.Gen
     fits = {}
     for name, error in (("with", noise), ("without", None)):
         fits[name] = bg.fit(
-            X, 2, method="laplace", measurement_error=error, draws=250, random_seed=1,
+            X,
+            2,
+            method="laplace",
+            measurement_error=error,
+            draws=250,
+            random_seed=1,
             progressbar=False,
         ).posterior.covariances
     mean, sd = (getattr(fits["with"], how)(("chain", "draw")) for how in ("mean", "std"))
@@ -183,7 +186,11 @@ def test_deconvolution_recovers_the_covariance_without_errors(rng: np.random.Gen
 @pytest.mark.parametrize(
     ("spec", "arguments", "message"),
     [
-        (bg.GaussianMixture(bg.PriorOnComponents()), {}, r"`spec` must have a number of components"),
+        (
+            bg.GaussianMixture(bg.PriorOnComponents()),
+            {},
+            r"`spec` must have a number of components",
+        ),
         (2, {"engine": "pymc"}, r"`engine` must be 'auto' or 'fused'.* got PyMC's engine"),
         (2, {"measurement_error": [[1.0]]}, r"`measurement_error` must have the shape"),
     ],
