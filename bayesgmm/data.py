@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -44,6 +43,7 @@ class Data:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> frame = pd.DataFrame({"height": [1.5, 1.8, 1.7]}, index=["Ann", "Bo", "Cy"])
     >>> data = prepare(frame)
     >>> data.obs.tolist(), data.features.tolist()

@@ -48,8 +48,8 @@ FLOORS = (
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment bridge clustering comparison convergence crossvalidation evidence functionals "
-        "identifiability imputation information modality model_probabilities modes pointwise prediction "
-        "summaries symmetry symptoms",
+        "identifiability imputation information modality model_probabilities modes pointwise "
+        "prediction summaries symmetry symptoms",
         "arviz_base arviz_stats xarray pandas scipy",
         "0 1 2 4",
     ),
