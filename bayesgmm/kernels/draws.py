@@ -67,7 +67,7 @@ def fill_draws(
         shares = np.zeros((*responsibilities.shape[:2], n if responsibilities.size else 0))
         confused = np.empty(confusion.shape)
         fill_complete(
-            rows[seen[:, None], members], log_weights,
+            np.ascontiguousarray(rows[seen[:, None], members]), log_weights,
             np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip

@@ -51,7 +51,7 @@ def run(seed: np.random.SeedSequence, noisy: bool) -> Hidden:
     X = simulate(truth, rng)
     errors = rng.choice([0.3, 1.0], size=X.shape) if noisy else None
     seen = X + errors * rng.normal(size=X.shape) if noisy else X.copy()
-    likely = np.where(seen[20:, 0] > np.median(seen[:, 0]), 0.6, 0.3)  # by what is seen
+    likely = np.where(seen[20:, 0] > np.median(seen[20:, 0]), 0.6, 0.3)  # by what is seen
     seen[20:, 1][rng.random(N_OBS - 20) < likely] = np.nan
     seen[:20:2, 0] = np.nan
     tree = bg.fit(
