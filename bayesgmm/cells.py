@@ -44,8 +44,8 @@ def refuse_unusable(values: NDArray[np.float64], given: Given) -> None:
         raise ValueError(
             f"`{given.argument}` must have a finite number in every cell that is not missing; got "
             f"{int(infinite.sum())} infinite of {values.size} cells, the first ({values[i, j]}) at "
-            f"{given.row(i)}, column {given.features[j]!r}. Correct those cells, or set them to NaN "
-            f"if they are missing."
+            f"{given.row(i)}, column {given.features[j]!r}. Correct those cells, or set them to "
+            f"NaN if they are missing."
         )
     empty = np.flatnonzero(np.isnan(values).all(axis=1))
     if empty.size:

@@ -49,6 +49,7 @@ class Data:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> frame = pd.DataFrame({"height": [1.5, 1.8, 1.7]}, index=["Ann", "Bo", "Cy"])
     >>> data = prepare(frame)
     >>> data.obs.tolist(), data.features.tolist()
@@ -358,7 +359,8 @@ def _refuse_flat(values: NDArray[np.float64], given: Given) -> None:
 def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
     """Refuse columns that others determine exactly: their covariance is singular."""
     whole = ~np.isnan(values).any(axis=1)
-    if not whole.all():
+    complete = "" if whole.all() else "complete "
+    if complete:
         values = values[whole]
         if len(values) < 2 or (values == values[0]).all(axis=0).any():
             return  # too few rows to tell
@@ -375,5 +377,5 @@ def _refuse_dependent(values: NDArray[np.float64], given: Given) -> None:
         raise ValueError(
             f"`X` must have columns none of which others determine, or covariances are singular; "
             f"got {features[last]!r}, {told} {listed(features[j] for j in others)} in all {n_obs} "
-            f"rows. Drop one of them, e.g. {given.drop_columns([last])}."
+            f"{complete}rows. Drop one of them, e.g. {given.drop_columns([last])}."
         )

@@ -28,7 +28,7 @@ LARGEST_RESULT: Final = 2**31
 
 
 def impute(
-    tree: xr.DataTree, X: Any = None, *, draws: int = 20, random_seed: int | None = None
+    tree: xr.DataTree, X_new: Any = None, *, draws: int = 20, random_seed: int | None = None
 ) -> xr.Dataset:
     r"""Draw what missing cells may have held, given the cells that are seen.
 
@@ -43,7 +43,7 @@ def impute(
     ----------
     tree : DataTree
         A fit.
-    X : array, DataFrame or DataArray, shape (n_obs, n_features), optional
+    X_new : array, DataFrame or DataArray, shape (n_obs, n_features), optional
         The fitted features, in the fitted order, NaN where missing; by default the rows that were
         fitted, with their measurement errors.
     draws : int, default 20
@@ -63,7 +63,7 @@ def impute(
     Raises
     ------
     TypeError, ValueError
-        If `tree` is not a fit; `X` has other columns than it, or rows in which nothing is seen;
+        If `tree` is not a fit; `X_new` has other columns than it, or rows in which nothing is seen;
         `draws` is no positive integer; or the tables would take more than 2 GiB.
 
     See Also
@@ -113,7 +113,7 @@ def impute(
     draws = check_integer(draws, "draws", 1, "Give the number of tables; 20 is usual.")
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
-    data = rows_asked(tree, X, "impute")
+    data = rows_asked(tree, X_new, "impute")
     _refuse_large(draws, data.values)
     ci_prob = float(rcParams["stats.ci_prob"])
     rng, missing = np.random.default_rng(random_seed), np.isnan(data.values)
@@ -154,7 +154,7 @@ def _refuse_large(draws: int, values: Array) -> None:
         raise ValueError(
             f"`draws` must leave the result under 2 GiB; got {draws} tables of shape "
             f"{values.shape}, {size / 2**30:.1f} GiB. Ask for fewer tables, or pass some of the "
-            f"rows as `X`."
+            f"rows as `X_new`."
         )
 
 

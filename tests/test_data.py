@@ -97,23 +97,29 @@ def test_labels_and_attributes_do_not_follow_later_changes() -> None:
     assert not np.shares_memory(data.obs, cells["person"].values)
 
 
-FIRST_MISSING = (
-    r"`X` must have a finite number in every cell; got 1 missing \(NaN\) of 15 cells, "
-    r"the first \(nan\) at row {row}, column {column}. Missing cells are not supported yet; "
-    r"drop the rows or impute them."
-)
+def without_third_row() -> pd.DataFrame:
+    cells = frame().astype(float)
+    cells.iloc[2] = np.nan
+    return cells
+
 
 REFUSED = {
-    "missing": (with_cell(np.nan), ValueError, FIRST_MISSING.format(row="'Cy'", column="'b'")),
-    "missing, nullable": (
-        frame(b=pd.array([1, 2, None, 4, 5], dtype="Int64")),
+    "nothing in a row": (
+        without_third_row(),
         ValueError,
-        FIRST_MISSING.format(row="'Cy'", column="'b'"),
+        r"`X` must have a number in every row; got nothing but missing cells \(NaN\) in row 'Cy'. "
+        r"Drop them, e.g. `X.dropna\(how='all'\)`, if it is a DataFrame",
     ),
-    "masked": (
-        np.ma.masked_equal(ROWS, 9.0),
+    "nothing in a column": (
+        frame(d=pd.array([pd.NA] * 5, dtype="Int64")),
         ValueError,
-        FIRST_MISSING.format(row="2", column="'x2'"),
+        r"`X` must have a number in every column; got nothing but missing cells \(NaN\) in 'd'. "
+        r"Drop what is empty, `X.drop\(columns=\['d'\]\)`.",
+    ),
+    "the same in a column, or missing": (
+        frame(d=[np.nan, 2.0, 2.0, np.nan, 2.0]),
+        ValueError,
+        r"must vary in every column; got the same number in all 5 rows of 'd', 2.0 in the first",
     ),
     "infinite": (
         with_cell(-np.inf),
@@ -225,10 +231,51 @@ def test_what_cannot_be_fitted_is_refused_with_place_and_remedy(case: str) -> No
         prepare(X)
 
 
-def test_the_first_missing_cell_is_named_by_its_date() -> None:
-    cells = with_cell(np.nan).set_axis(pd.date_range("2024-03-01", periods=5))
-    with pytest.raises(ValueError, match=r"at row 2024-03-03T00:00:00\S*, column 'b'"):
+def test_rows_are_named_by_their_date() -> None:
+    cells = without_third_row()
+    cells = cells.set_axis(pd.date_range("2024-03-01", periods=5))
+    with pytest.raises(ValueError, match=r"in row 2024-03-03T00:00:00"):
         prepare(cells)
+
+
+MISSING = {
+    "NaN": with_cell(np.nan),
+    "nullable": frame(b=pd.array([1.5, 2, None, 4, 5], dtype="Float64")),
+    "NA among numbers": frame(
+        b=pd.Series([1.5, 2, pd.NA, 4, 5], dtype=object, index=frame().index)
+    ),
+    "masked": np.ma.masked_array(ROWS, np.arange(15).reshape(5, 3) == 7),
+    "negative NaN": with_cell(np.copysign(np.nan, -1.0)),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_missing_cells_are_one_and_the_same_nan(case: str) -> None:
+    data = prepare(MISSING[case])
+    assert not data.complete
+    missing = np.isnan(data.values)
+    assert np.argwhere(missing).tolist() == [[2, 1]]
+    assert data.values[missing].tobytes() == np.array([np.nan]).tobytes()
+    assert prepare_new(MISSING[case], data.features).values[2].tobytes() == data.values[2].tobytes()
+
+
+def test_center_and_unit_are_of_the_cells_that_are_there(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(40, 2))
+    with_holes = np.concatenate([values, np.full((7, 2), np.nan)])
+    for one, other in zip(
+        center_and_unit(values, False), center_and_unit(with_holes, False), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-14)
+
+
+def test_dependence_is_looked_for_in_complete_rows(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(30, 3))
+    values[:, 2] = values[:, 0] + values[:, 1]
+    values[5:9, 1] = np.nan
+    with pytest.raises(ValueError, match=r"a linear combination of 'x0', 'x1' in all 26 complete"):
+        prepare(values)
+    values[2:, 0] = np.nan
+    prepare(values)  # two rows tell nothing
 
 
 @pytest.mark.parametrize("offset", [1e9, -1e12])
@@ -367,7 +414,10 @@ UNLIKE = {
         r"single row as `X_new\[None, :\]`, one row of a DataFrame as `frame.iloc\[\[0\]\]`.",
     ),
     "a row as Series": (frame().iloc[0], r"got shape \(3,\)"),
-    "missing cell": (with_cell(np.nan), r"`X_new` must have.*at row 'Cy', column 'b'. Missing"),
+    "nothing in a row": (
+        without_third_row(),
+        r"`X_new` must have a number in every row; got nothing but missing cells .* in row 'Cy'",
+    ),
     "infinite cell": (with_cell(np.inf), r"`X_new` must .*got 1 infinite of 15 cells"),
     "empty": (frame()[:0], r"`X_new` must hold at least one row"),
 }

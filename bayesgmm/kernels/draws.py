@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
+from bayesgmm.kernels.incomplete import FEW as FEW_ALIKE
+from bayesgmm.kernels.incomplete import fill_few
 from bayesgmm.kernels.marginal import marginal_factors
-from bayesgmm.kernels.patterns import groups_of, is_complete
+from bayesgmm.kernels.patterns import groups_of, is_complete, packed
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
@@ -54,23 +56,34 @@ def fill_draws(
         )
         return
     confusion[:] = 0.0
-    for members, seen, errors, lines in groups_of(rows, n_dim, means.shape[1]):
-        drawn = np.empty((len(densities), members.size if densities.size else 0))
-        n_shared = members.size if responsibilities.size else 0
-        shares = np.zeros((*responsibilities.shape[:2], n_shared))
+    if len(responsibilities) != 1:
+        responsibilities[:] = 0.0
+    few = []
+    for group in groups_of(rows, n_dim, means.shape[1]):
+        if group.members.size <= FEW_ALIKE:
+            few.append(group)
+            continue
+        members, seen, errors, lines = group
+        n = members.size
+        drawn = np.empty((len(densities), n if densities.size else 0))
+        shares = np.zeros((*responsibilities.shape[:2], n if responsibilities.size else 0))
         confused = np.empty(confusion.shape)
         fill_complete(
-            np.ascontiguousarray(rows[np.ix_(lines, members)]), log_weights,
+            np.ascontiguousarray(rows[lines[:, None], members]), log_weights,
             np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip
         confusion += confused
         if densities.size:
             densities[:, members] = drawn
-        if len(responsibilities) == 1:
+        if responsibilities.size:
             responsibilities[:, :, members] += shares
-        elif responsibilities.size:
-            responsibilities[:, :, members] = shares
+    if few:
+        fill_few(
+            np.concatenate([packed(group, rows) for group in few]),
+            np.concatenate([group.members for group in few]),
+            log_weights, means, cholesky, densities, responsibilities, labels, confusion,
+        )  # fmt: skip
 
 
 @kernel

@@ -71,7 +71,7 @@ def groups_of(rows: Array, n_dim: int, n_components: int) -> Iterator[Group]:
         key = keys[members[0]]
         seen = np.flatnonzero(key[:n_dim] == 0.0)
         lines = np.concatenate((seen, np.arange(n_dim, n_known)))
-        yield Group(np.sort(members), seen, _factor_of(key[n_dim:], n_dim)[seen], lines)
+        yield Group(members, seen, _factor_of(key[n_dim:], n_dim)[seen], lines)
 
 
 def _factor_of(errors: Array, n_dim: int) -> Array:
@@ -81,7 +81,7 @@ def _factor_of(errors: Array, n_dim: int) -> Array:
     if errors.size == n_dim:
         return np.diag(errors)
     factor = np.zeros((n_dim, n_dim))
-    factor[np.tril_indices(n_dim)] = errors
+    factor[np.tri(n_dim, dtype=bool)] = errors
     return factor
 
 
@@ -103,14 +103,18 @@ def pack_groups(rows: Array, n_dim: int, n_components: int) -> tuple[Labels, int
     groups : array
         The others, one group after another: n, d, W, l, seen (d), errors (d x W), lines (l x n).
     """
-    order, n_complete, parts = [], 0, [NO_GROUPS]
+    order, n_complete, others = [], 0, []
     for group in groups_of(rows, n_dim, n_components):
         order.append(group.members)
         if group.seen.size == n_dim and group.errors.size == 0:
             n_complete += group.members.size
-            continue
-        sizes = (group.members.size, *group.errors.shape, group.lines.size)
-        lines = rows[np.ix_(group.lines, group.members)]
-        parts += [np.array(sizes, float), group.seen.astype(float), group.errors.ravel()]
-        parts.append(lines.ravel())
-    return np.concatenate(order), n_complete, np.concatenate(parts)
+        else:
+            others.append(packed(group, rows))
+    return np.concatenate(order), n_complete, np.concatenate([NO_GROUPS, *others])
+
+
+def packed(group: Group, rows: Array) -> Array:
+    """Return a group as `pack_groups` has it."""
+    sizes = (group.members.size, *group.errors.shape, group.lines.size)
+    lines = rows[group.lines[:, None], group.members]
+    return np.concatenate([sizes, group.seen, group.errors.ravel(), lines.ravel()])

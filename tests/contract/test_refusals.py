@@ -19,7 +19,7 @@ FORM = re.compile(r"^`\w+(\.\w+)?` must .+[;:] got .+\. \S.*[.?]$", re.DOTALL)
 GOOD = bg.datasets.make_mixture(30, 2, 2, separation=8.0, random_seed=1)["X"].values
 
 
-def changed(row: int, column: int, value: float) -> np.ndarray:
+def changed(row: int | slice, column: int | slice, value: float) -> np.ndarray:
     X = GOOD.copy()
     X[row, column] = value
     return X
@@ -42,9 +42,13 @@ def no_computing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD_DATA: dict[str, tuple[Any, type[Exception], str]] = {
-    "nan": (
-        changed(3, 1, np.nan), ValueError,
-        r"`X` .*finite.*got 1 missing \(NaN\).*row 3, column 'x1'.*Missing cells are not supported",
+    "nothing in a row": (
+        changed(3, slice(None), np.nan), ValueError,
+        r"`X` .*number in every row.*got nothing but missing cells \(NaN\) in row 3. Drop them",
+    ),
+    "nothing in a column": (
+        changed(slice(None), 1, np.nan), ValueError,
+        r"`X` .*number in every column.*got nothing but missing cells \(NaN\) in 'x1'. Drop",
     ),
     "infinity": (changed(4, 0, -np.inf), ValueError, r"`X` .*finite.*1 infinite.*row 4.*'x0'"),
     "text": (frame(c=["red"] * 30), TypeError, r"`X` must hold real numbers.*got text in 'c'"),
@@ -149,9 +153,9 @@ BAD_ROWS: dict[str, tuple[Any, type[Exception], str]] = {
     "too wide": (GOOD[:, [0, 1, 1]], ValueError, r"`X_new` must have .*got shape \(30, 3\)"),
     "too narrow": (GOOD[:, :1], ValueError, r"`X_new` must have .*got shape \(30, 1\)"),
     "one row without its dimension": (GOOD[0], ValueError, r"`X_new` .*2-D.*got shape \(2,\)"),
-    "nan": (
-        frame(a=changed(2, 0, np.nan)[:, 0]), ValueError,
-        r"`X_new` must .*finite.*1 missing.*row 2, column 'a'",
+    "nothing in a row": (
+        changed(2, slice(None), np.nan), ValueError,
+        r"`X_new` must .*number in every row.*nothing but missing cells \(NaN\) in row 2",
     ),
     "infinity": (changed(2, 0, np.inf), ValueError, r"`X_new` must .*finite.*1 infinite.*row 2"),
     "text": (frame(b="x"), TypeError, r"`X_new` must hold real numbers.*got text in 'b'"),

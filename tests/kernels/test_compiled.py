@@ -104,7 +104,9 @@ from bayesgmm.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link
+from bayesgmm.kernels.marginal import fill_imputed
 from bayesgmm.kernels.matching import match_draws
+from bayesgmm.kernels.patterns import groups_of
 from bayesgmm.clustering.coclustering import similarity
 from bayesgmm.kernels.subpartition import grow_subset
 from bayesgmm.mixture import GaussianMixture
@@ -131,6 +133,18 @@ quantiles.fill_cdf(levels, *np.ones((3, 1, 2)), np.empty((1, 2)))
 for method in ("stephens", "parameters"):
     match_draws(problem.rows, draws, 0, method)
 clarity(problem.rows, draws)
+cells = rng.normal(size=(40, 4))
+cells[:20, 0], cells[25, 1] = np.nan, np.nan
+partly = Problem.make(spec, prepare(cells, np.full((40, 4), 0.1)))
+partly.log_posterior(vectors[0])
+clarity(partly.rows, draws)
+(group, *_) = groups_of(partly.rows, 4)
+cells = np.ascontiguousarray(partly.rows[group.seen][:, group.members])
+fill_imputed(
+    cells, group.seen, group.errors, *draws[1:], np.ones((2, 2, group.members.size)),
+    np.ones((2, group.members.size)), np.ones((2, group.members.size, 4 + group.errors.shape[1])),
+    np.empty((2, group.members.size, 4)),
+)
 labels = rng.integers(0, 3, (20, 12))
 for loss in ("vi", "omari", "nvi", "id", "nid"):
     partition(labels, loss, random_seed=1)

@@ -10,6 +10,7 @@ from scipy.special import xlogy
 
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.merging import elbow, fill_paths, merge_path, stop
+from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from tests.kernels.oracle import random_mixture, sample
 
 
