@@ -39,7 +39,7 @@ FLOORS = (
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
         "component_prior priors mixture packing data columns labels known_labels sample_weights "
-        "exchangeability dependence moments datasets",
+        "dependence moments datasets",
         "xarray pandas",
         "0 1",
     ),

@@ -12,11 +12,11 @@ from scipy.stats import multivariate_normal
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.exchangeability import groups_of
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.starts import SCREENED_ROWS, screened_rows
 from bayesgmm.known_labels import told, with_labels
 from bayesgmm.problem import Problem
+from bayesgmm.symmetry import groups_of
 from tests.test_model import density, split, to_pymc
 
 type Array = np.ndarray

@@ -21,6 +21,7 @@ from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import weigh
 from bayesgmm.tree import Parameters, build
@@ -196,14 +197,13 @@ def _align(
     n_draws, n_components = mixtures[0].shape
     pivot = int(np.argmax(log_posterior))
     method = DEFAULT if problem.specification.weights.exchangeable else "none"
-    if n_components > 1 and np.unique(problem.groups).size == n_components:
+    apart = named_apart(problem.data.allowed, n_components)
+    if n_components > 1 and np.unique(apart).size == n_components:
         method = "none"  # labels name every component
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method != "none":
-        permutation, margin = match_draws(
-            problem.rows, mixtures, pivot, method, groups=problem.groups
-        )
+        permutation, margin = match_draws(problem.rows, mixtures, pivot, method, groups=apart)
     if isinstance(problem.specification.n_components, PriorOnComponents):
         permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)
@@ -219,7 +219,8 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     parameters = Parameters(*map(np.concatenate, zip(*(m.parameters for m in modes), strict=True)))
     order = np.tile(np.arange(problem.layout.n_components), (len(modes), 1))
     if problem.specification.weights.exchangeable:
-        order = np.stack([order_within(problem.groups, means) for means in parameters.means])
+        apart = named_apart(problem.data.allowed, problem.layout.n_components)
+        order = np.stack([order_within(apart, means) for means in parameters.means])
     which = np.arange(len(modes))[:, None]
     return {
         names.OBJECTIVE: np.array([mode.objective for mode in modes]),
