@@ -94,6 +94,7 @@ def test_rows_of_weight_0_are_only_predicted(rng: np.random.Generator) -> None:
         progressbar=False,
     )  # fmt: skip
     assert bg.predict_proba(tree).sizes["obs"] == 91
+    assert np.isfinite(list(bg.check(tree).evidence.values())).all()
     assert not tree.log_likelihood["X"].isel(obs=0).values.any()
     loo = leave_one_out(tree, "tree", "loo")
     assert loo.elpd_i.values[0] == 0.0
