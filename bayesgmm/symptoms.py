@@ -43,8 +43,8 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
     labels = ["log posterior"]
     labels += [f"weight of rank {rank}" for rank in range(1, len(weights) + 1)]
     rows = tree[names.OBSERVED_DATA].dataset[names.OBS].values
-    weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT, np.ones(rows.size))
-    counted = np.flatnonzero(np.asarray(weights))
+    counts = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT, np.ones(rows.size))
+    counted = np.flatnonzero(np.asarray(counts))
     held = counted[np.unique(np.linspace(0, counted.size - 1, HELD_POINTS).astype(int))]
     labels += [f"log density at row {label!r}" for label in rows[held].tolist()]
     if names.LOG_LIKELIHOOD in tree.children:
