@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_choice
-from bayesgmm.exchangeability import named_apart
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
+from bayesgmm.known_labels import named_apart
 from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import observed, require, specification

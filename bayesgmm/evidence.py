@@ -18,7 +18,7 @@ from bayesgmm.posterior_density import Density, curvature, whole
 from bayesgmm.problem import Problem
 from bayesgmm.records import fingerprint
 from bayesgmm.summaries import require_draws
-from bayesgmm.symmetry import Domain, log_copies
+from bayesgmm.symmetry import Domain, groups_of, log_copies
 from bayesgmm.symptoms import gap_in_density, never_moved
 from bayesgmm.tree import Parameters, parameters, require, specification
 
@@ -209,7 +209,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
     _refuse_infinite(vectors, argument, shape)
     lp = density(vectors)[0]
     _check_density(tree, argument, lp)
-    groups = problem.groups
+    groups = groups_of(problem.specification, problem.data.allowed)
     halves = []
     in_chains, lp = vectors.reshape(*shape, -1), lp.reshape(shape)
     first, second = slice(None, shape[1] // 2), slice(shape[1] // 2, None)

@@ -130,3 +130,17 @@ def told(data: Data) -> NDArray[Any]:
     if not (unknown | ((ones == 1) & (zeros == n_components - 1))).all():
         return data.allowed
     return np.where(unknown, UNKNOWN, data.allowed.argmax(axis=1))
+
+
+def named_apart(allowed: Array | None, n_components: int) -> NDArray[np.int64]:
+    """Return a number for every component, shape (K,), the same where labels do not differ.
+
+    Parameters
+    ----------
+    allowed : array, shape (n_obs, K), or None
+    n_components : int
+    """
+    if allowed is None:
+        return np.zeros(n_components, dtype=np.int64)
+    columns = [np.ascontiguousarray(column).tobytes() for column in allowed.T]
+    return np.array([columns.index(column) for column in columns], dtype=np.int64)

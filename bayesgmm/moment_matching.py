@@ -17,7 +17,7 @@ from bayesgmm.kernels.threads import over_draws
 from bayesgmm.posterior_density import Density, whole
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import weigh
-from bayesgmm.symmetry import Domain
+from bayesgmm.symmetry import Domain, groups_of
 from bayesgmm.symptoms import gap_in_density
 from bayesgmm.tree import parameters as draws_of
 
@@ -124,7 +124,8 @@ class Movable:
         log_p = density(vectors)[0]
         if gap_in_density(tree, log_p) != 0.0:
             return None
-        domain = Domain.around(problem.layout, problem.groups, vectors, int(log_p.argmax()))
+        groups = groups_of(problem.specification, problem.data.allowed)
+        domain = Domain.around(problem.layout, groups, vectors, int(log_p.argmax()))
         return cls(problem, density, domain, domain.moved(vectors), log_p)
 
     def without(self, row: int, reff: float) -> Weighted | None:

@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm.data import Data, center_and_unit
-from bayesgmm.exchangeability import groups_of
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
@@ -153,11 +152,6 @@ class Problem:
         """Number of rows that the rows stand for."""
         weights = self.data.sample_weight
         return float(self.data.n_obs if weights is None else weights.sum())
-
-    @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """A number for every component, shape (K,), the same for those that may swap names."""
-        return groups_of(self.specification, self.data.allowed)
 
     @cached_property
     def log_volumes(self) -> Array:

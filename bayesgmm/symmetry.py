@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.cholesky import Layout, offsets
 from bayesgmm.kernels.stephens import match_each
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.known_labels import named_apart
+from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import StickBreaking
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -19,6 +22,19 @@ ROUNDS: Final = 30
 """Times that draws are matched to what they have in common, at the most."""
 RIDGE: Final = 1e-9
 """Share of its variance that is added to every parameter's, lest a matrix be singular."""
+
+
+def groups_of(spec: GaussianMixture, allowed: Array | None = None) -> Labels:
+    """Return a number for every component, shape (K,), the same for those that are alike.
+
+    They have equal priors, and what is known of the labels of rows, shape (n_obs, K), does not
+    tell them apart.
+    """
+    if isinstance(spec.weights, StickBreaking):
+        return np.arange(spec.known_number)
+    groups = named_apart(allowed, spec.known_number)
+    both = np.column_stack([groups, spec.weights.per_component(spec.known_number)])
+    return np.unique(both, axis=0, return_inverse=True)[1].astype(np.int64)
 
 
 def log_copies(groups: Labels) -> float:
@@ -61,7 +77,7 @@ class Domain:
         ----------
         layout : Layout
         groups : array of int, shape (K,)
-            As `exchangeability.groups_of` returns them.
+            As `groups_of` returns them.
         vectors : array, shape (S, P)
         first : int
             The draw to begin with.

@@ -45,7 +45,9 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
     labels = ["log posterior"]
     labels += [f"weight of rank {rank}" for rank in range(1, len(weights) + 1)]
     rows = tree[names.OBSERVED_DATA].dataset[names.OBS].values
-    held = np.unique(np.linspace(0, rows.size - 1, HELD_POINTS).astype(int))
+    counts = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT, np.ones(rows.size))
+    counted = np.flatnonzero(np.asarray(counts))
+    held = counted[np.unique(np.linspace(0, counted.size - 1, HELD_POINTS).astype(int))]
     labels += [f"log density at row {label!r}" for label in rows[held].tolist()]
     if names.LOG_LIKELIHOOD in tree.children:
         stored = tree[names.LOG_LIKELIHOOD].dataset[names.X].isel({names.OBS: held})

@@ -188,7 +188,7 @@ def test_shapes_that_do_not_fit_are_refused(
 ) -> None:
     values = [np.ones(shape) for shape in shapes]
     for function in (python, numba):
-        with pytest.raises(ValueError, match=r"must have shapes \(D, N\), \(K,\), \(K, D\)"):
+        with pytest.raises(ValueError, match=r"must have shapes \(D, N\) or \(D \+ K, N\), \(K,\)"):
             function(*values, np.ones(shapes[0][1]))
 
 

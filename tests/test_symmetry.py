@@ -7,11 +7,10 @@ import pytest
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.exchangeability import groups_of
 from bayesgmm.posterior_density import whole
 from bayesgmm.priors import STRUCTURES
 from bayesgmm.problem import Problem
-from bayesgmm.symmetry import Domain, log_copies
+from bayesgmm.symmetry import Domain, groups_of, log_copies
 from bayesgmm.tree import Parameters
 
 type Array = np.ndarray

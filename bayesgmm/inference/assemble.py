@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_integer, check_positive
-from bayesgmm.exchangeability import named_apart
 from bayesgmm.inference.em import Mode
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
@@ -21,6 +20,7 @@ from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import weigh
 from bayesgmm.tree import Parameters, build

@@ -184,7 +184,7 @@ def fit(
     )
     specification, model = _specification(spec, method, engine)
     if model is not None:
-        sample_weight, labels = of_model(model, sample_weight, labels)
+        sample_weight, labels = _held_by(model, sample_weight, labels)
     data = prepare(X, measurement_error, sample_weight)
     number, weights = specification.n_components, specification.weights
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
@@ -277,7 +277,7 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     )
 
 
-def of_model(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, Any]:
+def _held_by(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, Any]:
     """Return the weights and labels that a PyMC model was built with, refusing any others."""
     given = {"sample_weight": sample_weight, "labels": labels}
     for name, value in given.items():

@@ -42,16 +42,16 @@ class Sample(NamedTuple):
 def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
     """Return rows that stand for all, half of them such as are labelled, if there are so many."""
     every = Sample.whole(problem)
-    counted: Any = problem.data.n_obs
+    counted = np.arange(problem.data.n_obs)
     if every.weights.size:
         counted = np.flatnonzero(every.weights)
     if problem.data.allowed is None:
-        n_rows = min(SCREENED_ROWS, np.size(counted) if np.ndim(counted) else counted)
+        n_rows = min(SCREENED_ROWS, counted.size)
         return every.some(np.sort(rng.choice(counted, n_rows, replace=False)))
-    told = (problem.data.allowed != problem.data.allowed[:, :1]).any(axis=1)
+    allowed = problem.data.allowed[counted]
+    told = (allowed != allowed[:, :1]).any(axis=1)
     parts = []
-    for members in (np.flatnonzero(told), np.flatnonzero(~told)):
-        members = np.intersect1d(members, counted) if np.ndim(counted) else members
+    for members in (counted[told], counted[~told]):
         chosen = rng.choice(members, min(SCREENED_ROWS // 2, members.size), replace=False)
         part = every.some(np.sort(chosen))
         times = np.full(chosen.size, members.size / max(chosen.size, 1))
