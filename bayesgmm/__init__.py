@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from bayesgmm.model import build_model
     from bayesgmm.model_probabilities import posterior_over_components
     from bayesgmm.modes import mode_audit
+    from bayesgmm.overfitted import Gamma, SparseDirichlet, StickBreaking
+    from bayesgmm.partition_prior import prior_clusters
     from bayesgmm.plots.alignment import plot_alignment
     from bayesgmm.plots.ball import plot_credible_ball
     from bayesgmm.plots.clusters import plot_partition
@@ -55,8 +57,6 @@ if TYPE_CHECKING:
         sample_posterior_predictive,
         score_samples,
     )
-    from bayesgmm.overfitted import Gamma, SparseDirichlet, StickBreaking
-    from bayesgmm.partition_prior import prior_clusters
     from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
     from bayesgmm.selection import select
     from bayesgmm.summaries import summary

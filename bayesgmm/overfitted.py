@@ -210,7 +210,8 @@ class StickBreaking:
         """Return concentrations, shape (n_components,), of a Dirichlet somewhat like it."""
         alpha = self.concentration
         mean = alpha.shape / alpha.rate if isinstance(alpha, Gamma) else alpha
-        return np.maximum(mean * (mean / (1.0 + mean)) ** np.arange(n_components), SMALLEST)
+        shares = mean * np.power(mean / (1.0 + mean), np.arange(float(n_components)))
+        return np.asarray(np.maximum(shares, SMALLEST))
 
     def truncation_error(self, n_obs: int) -> float:
         r"""Return how far rows may be from those of the Dirichlet process that is not cut off.

@@ -168,7 +168,9 @@ def _of_dirichlet(prior: Dirichlet, n_components: int, n_obs: int) -> Array:
         return result
     counts = np.indices(shape)
     occupied = np.tensordot(values, counts, axes=1)  # concentration of the occupied ones
-    fresh = values.reshape(-1, *[1] * values.size) * (sizes.reshape(-1, *[1] * values.size) - counts)
+    fresh = values.reshape(-1, *[1] * values.size) * (
+        sizes.reshape(-1, *[1] * values.size) - counts
+    )
     p = np.zeros(shape)
     p[(0,) * values.size] = 1.0
     for i in range(n_obs):

@@ -38,7 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "component_prior overfitted priors mixture partition_prior packing data labels dependence moments datasets",
+        "component_prior overfitted priors mixture partition_prior packing data labels dependence "
+        "moments datasets",
         "xarray pandas",
         "0 1",
     ),

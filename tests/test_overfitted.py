@@ -135,8 +135,6 @@ def test_the_truncation_error_is_that_of_rows(alpha: float | bg.Gamma) -> None:
         ),
     ],
 )
-def test_what_makes_no_prior_is_refused(
-    make: object, error: type[Exception], message: str
-) -> None:
+def test_what_makes_no_prior_is_refused(make: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()  # type: ignore[operator]

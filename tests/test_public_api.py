@@ -21,10 +21,14 @@ SPECIFICATIONS = {
     "NormalMeans": ("location", "scale"),
     "LKJCovariance": ("eta", "scale", "structure", "floor"),
     "PriorOnComponents": ("family", "parameters", "concentration", "dynamic"),
+    "SparseDirichlet": ("concentration",),
+    "StickBreaking": ("concentration", "truncation"),
+    "Gamma": ("shape", "rate"),
 }
 """The frozen dataclasses and their fields, in order."""
 
 FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "prior_clusters": (("spec", "n_obs"), {}),
     "build_model": (("spec", "X"), {}),
     "fit": (
         ("X", "spec"),

@@ -133,9 +133,7 @@ def update_concentration(
                 now, counts, state.sticks, n_all, prior.freedom, step, uniform
             )
         else:
-            numbers[CONCENTRATION] = draw_concentration(
-                now, n_all, counts, prior, step, uniform
-            )
+            numbers[CONCENTRATION] = draw_concentration(now, n_all, counts, prior, step, uniform)
     if not prior.sticks:
         numbers[LOG_DENSITY] += log_prior_concentration(numbers[CONCENTRATION], prior.freedom)
 
