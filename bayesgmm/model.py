@@ -15,7 +15,7 @@ from pymc.distributions.transforms import simplex
 from pytensor.graph.basic import Constant
 
 from bayesgmm import names
-from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare
+from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
 from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.op import correlation_factors, mixture_log_density
@@ -188,8 +188,9 @@ def _weights(specification: GaussianMixture) -> Any:
 def _broken_off(prior: StickBreaking) -> Any:
     """Return weights that are broken off a stick, their concentration integrated out."""
     broken, alpha = prior.known_truncation - 1, prior.concentration
-    learnt = isinstance(alpha, Gamma)
-    parameters = (alpha.shape, alpha.rate) if learnt else (alpha,)
+    numbers = (alpha.shape, alpha.rate) if isinstance(alpha, Gamma) else (alpha,)
+    parameters = [np.float64(number) for number in numbers]  # PyTensor rounds plain ones
+    learnt = len(parameters) == 2
 
     def random(*given: Any) -> Any:
         concentration = pm.Gamma.dist(*given[:2]) if learnt else given[0]
@@ -198,8 +199,11 @@ def _broken_off(prior: StickBreaking) -> Any:
         return pt.concatenate([pieces[:1], pieces[1:] * rest[:-1], rest[-1:]])
 
     def log_density(value: Any, a: Any, b: Any = None) -> Any:
-        last = pt.log(value[-1])
-        result = -pt.log(pt.cumsum(value[::-1])[1:-1]).sum() - last
+        log_weights = pt.log(value)  # all at once: PyTensor knows it of a softmax that underflows
+        last = log_weights[-1]
+        after = np.triu(np.ones((broken + 1, broken + 1), dtype=bool))
+        log_rest = pt.logsumexp(pt.switch(after, log_weights, -np.inf), axis=1)
+        result = -log_rest[1:].sum()
         if not learnt:
             return result + broken * pt.log(a) + a * last
         constant = pt.gammaln(a + broken) - pt.gammaln(a) + a * pt.log(b)

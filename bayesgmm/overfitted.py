@@ -211,7 +211,8 @@ class StickBreaking(Textbook):
         """Return concentrations, shape (n_components,), of a Dirichlet somewhat like it."""
         alpha = self.concentration
         mean = alpha.shape / alpha.rate if isinstance(alpha, Gamma) else alpha
-        return np.maximum(mean * (mean / (1.0 + mean)) ** np.arange(n_components), SMALLEST)
+        shares = mean * np.power(mean / (1.0 + mean), np.arange(float(n_components)))
+        return np.asarray(np.maximum(shares, SMALLEST))
 
     def draw(self, n_components: int, n_draws: int, rng: np.random.Generator) -> Array:
         """Return weights drawn from the prior, shape (n_draws, n_components)."""

@@ -21,7 +21,7 @@ NODES: Final = 128
 """Concentrations at which an integral over it is evaluated."""
 RARE: Final = 1e-12
 """Of the highest density: where nodes end, and what is left out of a sum."""
-MOST_STATES: Final = 2**20
+MOST_STATES: Final = 2**14
 """Sets of occupied components, at most, where these are not alike."""
 
 
@@ -49,7 +49,7 @@ def prior_clusters(spec: GaussianMixture, n_obs: int) -> xr.DataArray:
     ------
     TypeError, ValueError
         If `spec` is no specification, `n_obs` no positive integer, or a Dirichlet has too many
-        different concentrations (2**20 sets of occupied components).
+        different concentrations (2**14 sets of occupied components).
 
     See Also
     --------
@@ -61,12 +61,12 @@ def prior_clusters(spec: GaussianMixture, n_obs: int) -> xr.DataArray:
     clusters is a Markov chain: row i + 1 begins cluster c + 1 with probability
     g (K - c) / (g K + i) (Greve et al. 2022). Pieces broken off a stick take, one after another,
     a beta-binomial part of the rows that are left. A concentration that is learnt is integrated
-    out over 128 values, evenly spaced in its logarithm: relative errors are below 1e-6, and far
-    less unless clusters are hundreds.
+    out over 128 values, evenly spaced in its logarithm: probabilities are then right to 1e-8.
 
-    O(n K) operations; with a prior on K that is dynamic or learnt O(n) times the sum of the
-    numbers of clusters considered, some seconds for 10,000 rows; O(n T C) for C clusters on a stick
-    of T pieces, times 128 if its concentration is learnt.
+    O(n K) operations, O(n 2^K) if all concentrations are different; with a prior on K that is
+    dynamic or learnt O(n) times the sum of the numbers of clusters considered, some seconds for
+    10,000 rows; O(n T C) for C clusters on a stick of T pieces, times 128 if its concentration is
+    learnt.
 
     References
     ----------
@@ -82,7 +82,7 @@ def prior_clusters(spec: GaussianMixture, n_obs: int) -> xr.DataArray:
     >>> import bayesgmm as bg
     >>> sparse = bg.GaussianMixture(10, weights=bg.SparseDirichlet(0.01))
     >>> bg.prior_clusters(sparse, 100).values[:3].round(3)
-    array([0.622, 0.299, 0.067])
+    array([0.632, 0.301, 0.06 ])
     """
     if not isinstance(spec, GaussianMixture):
         raise TypeError(
@@ -91,6 +91,12 @@ def prior_clusters(spec: GaussianMixture, n_obs: int) -> xr.DataArray:
         )
     n_obs = check_integer(n_obs, "n_obs", 1, "Give the number of rows.")
     number, weights = spec.n_components, spec.weights
+    if n_states(spec) > MOST_STATES:
+        raise ValueError(
+            f"`weights` must have fewer different concentrations; got {number} components, "
+            f"{n_states(spec):.3g} different sets of occupied ones. Give one number for all, or "
+            f"fewer components."
+        )
     attrs: dict[str, Any] = {}
     if isinstance(number, PriorOnComponents):
         probability = _of_prior(number, n_obs)
@@ -149,6 +155,15 @@ def _nodes(concentration: float | tuple[float, float] | Gamma) -> tuple[Array, A
     return np.exp(logs), weights / weights.sum()
 
 
+def n_states(spec: GaussianMixture) -> float:
+    """Return how many sets of occupied components differ in their concentrations."""
+    weights, number = spec.weights, spec.n_components
+    if isinstance(weights, StickBreaking) or isinstance(number, PriorOnComponents):
+        return 1.0
+    sizes = np.unique(weights.per_component(number), return_counts=True)[1]
+    return float(np.prod(sizes + 1.0))
+
+
 def _of_dirichlet(prior: Dirichlet, n_components: int, n_obs: int) -> Array:
     """Return the probabilities under any Dirichlet.
 
@@ -156,12 +171,6 @@ def _of_dirichlet(prior: Dirichlet, n_components: int, n_obs: int) -> Array:
     """
     values, sizes = np.unique(prior.per_component(n_components), return_counts=True)
     shape = tuple(sizes + 1)
-    if np.prod(shape, dtype=float) > MOST_STATES:
-        raise ValueError(
-            f"`weights` must have fewer different concentrations; got {values.size} for "
-            f"{n_components} components, {np.prod(shape, dtype=float):.3g} sets of occupied ones. "
-            f"Give one number for all, or fewer components."
-        )
     result = np.zeros(min(n_components, n_obs))
     if values.size == 1:
         add_of_dirichlet(n_obs, n_components, float(values[0]), 1.0, result)

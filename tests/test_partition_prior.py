@@ -142,7 +142,7 @@ def test_many_rows() -> None:
             of(bg.Dirichlet(tuple(np.linspace(0.1, 2.0, 25))), 25),
             10,
             ValueError,
-            r"must have fewer different concentrations; got 25 for 25 components, 3.36e\+07 sets",
+            r"must have fewer different concentrations; got 25 components, 3.36e\+07 different",
         ),
     ],
 )

@@ -22,10 +22,14 @@ SPECIFICATIONS = {
     "LKJCovariance": ("eta", "scale", "structure", "floor"),
     "MixtureClassifier": ("spec", "concentration"),
     "PriorOnComponents": ("family", "parameters", "concentration", "dynamic"),
+    "SparseDirichlet": ("concentration",),
+    "StickBreaking": ("concentration", "truncation"),
+    "Gamma": ("shape", "rate"),
 }
 """The frozen dataclasses and their fields, in order."""
 
 FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "prior_clusters": (("spec", "n_obs"), {}),
     "build_model": (("spec", "X"), {}),
     "simulate": (("spec", "n_obs"), {"n_features": None, "draws": None, "random_seed": None}),
     "em_path": (("X", "spec"), {"method": "map", "start": "random", "random_seed": None}),

@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayesgmm import names
 from bayesgmm.clustering.allocations import label_draws
-from bayesgmm.partition_prior import prior_clusters
+from bayesgmm.partition_prior import MOST_STATES, n_states, prior_clusters
 from bayesgmm.tree import specification
 
 
@@ -31,7 +31,7 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
         ``probability`` (n_clusters,) of 1 to K clusters, for labels to the largest number in a
         draw, and ``occupied`` (draw,), the number in each draw, chains one after another. Of a fit
         also ``prior_probability`` (n_clusters,): what the prior of the weights alone says of as
-        many rows, by `prior_clusters`.
+        many rows, by `prior_clusters`, if it does not refuse the prior.
 
     Raises
     ------
@@ -57,6 +57,7 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
     prior = {}
     if isinstance(source, xr.DataTree):
         most = source[names.POSTERIOR].sizes[names.COMPONENT]
+    if isinstance(source, xr.DataTree) and n_states(specification(source)) <= MOST_STATES:
         expected = prior_clusters(specification(source), draws.sizes[names.OBS])
         known = expected.values[:most]
         prior[names.PRIOR_PROBABILITY] = names.N_CLUSTERS, np.pad(known, (0, most - known.size))

@@ -82,8 +82,9 @@ def fit(
     method : str, default "nuts"
         ``"nuts"``: draws of the posterior (by allocating rows to components instead where these
         may be empty: the telescoping sampler if the number of components is a `PriorOnComponents`,
-        a Gibbs sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of the Normal distribution around its
-        mode, on the unconstrained scale of log scales and log-odds. ``"fullrank_advi"`` and
+        a Gibbs sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of
+        the Normal distribution around its mode, on the unconstrained scale of log scales and
+        log-odds. ``"fullrank_advi"`` and
         ``"advi"``: of the Normal distribution nearest to it, with any covariance or with a
         diagonal one. These three are quick; ``check`` tells whether to believe them. ``"map"``:
         the mode alone. ``"ml"``: maximum likelihood, the priors ignored. The last two give one

@@ -94,10 +94,11 @@ class Learnt:
             eta=prior.covariance.eta,
         )
         problem = replace(one, specification=replace(prior, n_components=number, weights=weights))
+        first: object = weights.concentration
         if isinstance(number, PriorOnComponents):
             first, components = number.concentration, component_prior(number)
         else:
-            first, components = weights.concentration, overfitted_prior(weights, number)
+            components = overfitted_prior(weights, number)
         return cls(problem, normal, components, first if isinstance(first, float) else 1.0)
 
     @property
