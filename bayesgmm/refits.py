@@ -282,7 +282,8 @@ def _options(tree: Any, function: str, random_seed: int | None) -> Options:
             raise ValueError(
                 f"`tree` must be the fit of its specification to its rows for `{function}`, which "
                 f"fits again; got 'lp' that differs from theirs by {gap:.4g} nats, median of all "
-                f"draws: a PyMC model was changed, or rows were taken out. Use bayesgmm.loo."
+                f"draws: a PyMC model was changed, or rows were taken out. Fit to the other rows "
+                f"yourself, and predict with bayesgmm.score_samples."
             )
     sizes, attrs = tree[names.POSTERIOR].sizes, tree.attrs
     fused = attrs.get(names.ENGINE) == "fused"
