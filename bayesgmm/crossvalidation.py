@@ -70,7 +70,7 @@ def leave_one_out(
     check_draws(tree, argument, function)
     n_obs = tree[names.OBSERVED_DATA].sizes[names.OBS]
     elpd, p, shapes = (np.empty(n_obs) for _ in range(3))
-    log_ratios = _of_approximation(tree)
+    log_ratios = _of_approximation(tree, argument, function)
     efficiency = _efficiency(tree, argument) if log_ratios is None else 1.0
     for rows, block in _blocks(tree):
         terms = elpd[rows], p[rows], shapes[rows]
@@ -83,7 +83,7 @@ def leave_one_out(
     before, repairs = shapes.copy(), np.full(n_obs, LEFT, dtype=object)
     bad = np.flatnonzero(shapes > good_k)
     if repair and log_ratios is None and 0 < bad.size <= MOST_MATCHED:
-        _match(tree, bad, efficiency, elpd, p, shapes, repairs)
+        _match(tree, bad, efficiency, good_k, elpd, p, shapes, repairs)
     return result_of(tree, good_k, elpd, p, shapes, before, repairs, log_ratios is not None)
 
 
@@ -145,7 +145,7 @@ def watanabe(tree: xr.DataTree, argument: str, function: str) -> tuple["Waic", A
     draws of an approximation do not.
     """
     check_draws(tree, argument, function)
-    if _of_approximation(tree) is not None:
+    if _of_approximation(tree, argument, function) is not None:
         raise ValueError(
             f"`{argument}` must hold draws of the posterior for `{function}`; got those of the "
             f"approximation {tree.attrs.get(names.METHOD)!r}, which were not resampled (pareto_k "
@@ -196,7 +196,7 @@ def terms_of(elpd: Array, tree: xr.DataTree) -> xr.DataArray:
     return labelled(elpd, tree).assign_attrs({DATA: fingerprint(fitted_data(tree))})
 
 
-def _of_approximation(tree: xr.DataTree) -> Array | None:
+def _of_approximation(tree: xr.DataTree, argument: str, function: str) -> Array | None:
     """Return log p less log q of draws that are those of an approximation q; else None.
 
     Draws that were resampled by these weights are draws of the posterior p, and weighting them
@@ -204,6 +204,7 @@ def _of_approximation(tree: xr.DataTree) -> Array | None:
     """
     if tree.attrs.get(names.RESAMPLED, 1):
         return None
+    require(tree, names.SAMPLE_STATS, function=function, argument=argument)
     stats = tree[names.SAMPLE_STATS].dataset
     gap = (stats[names.LP] - stats[names.LOG_Q]).transpose(names.CHAIN, names.DRAW)
     return np.asarray(gap.values).ravel()
@@ -231,6 +232,7 @@ def _match(
     tree: xr.DataTree,
     bad: NDArray[np.int64],
     efficiency: float,
+    good_k: float,
     elpd: Array,
     p: Array,
     shapes: Array,
@@ -241,7 +243,7 @@ def _match(
     if movable is None:
         return
     for i in bad:
-        found = movable.without(int(i), efficiency)
+        found = movable.without(int(i), efficiency, good_k)
         if found is not None:
             p[i] += elpd[i] - found.elpd
             elpd[i], shapes[i], repairs[i] = found.elpd, found.shape, MATCHED

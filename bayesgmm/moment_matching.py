@@ -73,7 +73,7 @@ class Weighted(NamedTuple):
     @classmethod
     def by(cls, vectors: Array, log_ratios: Array, log_likelihood: Array, reff: float) -> Self:
         """Weight draws by smoothed ratios; those that are no numbers count as zero."""
-        log_ratios[~(log_ratios < np.inf)] = -np.inf  # so far out that a density overflows
+        log_ratios[~(log_ratios < np.inf)] = -np.inf
         log_weights = np.empty_like(log_ratios)
         shape = psis(log_ratios, reff, log_weights)
         if np.isnan(shape):
@@ -128,7 +128,7 @@ class Movable:
         domain = Domain.around(problem.layout, groups, vectors, int(log_p.argmax()))
         return cls(problem, density, domain, domain.moved(vectors), log_p)
 
-    def without(self, row: int, reff: float) -> Weighted | None:
+    def without(self, row: int, reff: float, good_k: float) -> Weighted | None:
         r"""Return draws weighted as those of the posterior without a row; None if that fails.
 
         Every other draw is moved by an affine map T that gives draws the moments which the weights
@@ -147,6 +147,8 @@ class Movable:
         row : int
         reff : float
             Effective draws per draw.
+        good_k : float
+            Pareto shape that so many draws allow for.
 
         Notes
         -----
@@ -154,16 +156,16 @@ class Movable:
         """
         log_likelihood = self._density_of(row, self.vectors)
         found = Weighted.by(self.vectors, -log_likelihood, log_likelihood, reff)
-        tried = 0
+        enough, tried = min(ENOUGH, good_k), 0
         for match in (_means, _deviations, _covariances):
             better = True
-            while better and found.shape > ENOUGH and tried < MOST_MAPS:
+            while better and found.shape > enough and tried < MOST_MAPS:
                 tried += 1
                 step = match(self.vectors, found)
                 new = None if step is None else self._moved(row, step, log_likelihood, reff)
                 better = new is not None and new.shape < found.shape
                 found = new if new is not None and better else found
-        return found if found.shape <= ENOUGH else None
+        return found if found.shape <= enough else None
 
     def _moved(self, row: int, step: Affine, log_likelihood: Array, reff: float) -> Weighted:
         """Return all draws, every other one moved, weighted."""
@@ -181,7 +183,7 @@ class Movable:
     def _in_domain(self, vectors: Array) -> Array:
         """Return the log posterior of vectors, minus infinity outside of the domain."""
         values = self.density(vectors)[0]
-        values[~self.domain.holds(vectors)] = -np.inf
+        values[~self.domain.holds(vectors) | np.isnan(values)] = -np.inf  # NaN: it overflows
         return values
 
     def _density_of(self, row: int, vectors: Array) -> Array:

@@ -228,8 +228,8 @@ def kfold(
     --------
     >>> import bayesgmm as bg
     >>> X = bg.datasets.load_faithful()
-    >>> tree = bg.fit(X, 1, draws=200, random_seed=1, progressbar=False)
-    >>> found = bg.kfold(tree, folds=5, random_seed=1, progressbar=False)
+    >>> tree = bg.fit(X, 1, random_seed=1, progressbar=False)
+    >>> found = bg.kfold(tree, folds=4, random_seed=1, progressbar=False)
     >>> bool(abs(found.elpd - bg.loo(tree).elpd) < 2.0)
     True
     """
@@ -283,7 +283,8 @@ def _options(tree: Any, function: str, random_seed: int | None) -> Options:
             raise ValueError(
                 f"`tree` must be the fit of its specification to its rows for `{function}`, which "
                 f"fits again; got 'lp' that differs from theirs by {gap:.4g} nats, median of all "
-                f"draws: a PyMC model was changed, or rows were taken out. Use bayesgmm.loo."
+                f"draws: a PyMC model was changed, or rows were taken out. Fit to the other rows "
+                f"yourself, and predict with bayesgmm.score_samples."
             )
     sizes, attrs = tree[names.POSTERIOR].sizes, tree.attrs
     fused = attrs.get(names.ENGINE) == "fused"

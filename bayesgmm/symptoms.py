@@ -111,12 +111,16 @@ def gap_in_density(tree: xr.DataTree, log_p: Array) -> float:
     """Return how far the log posterior in a tree is from the same computed anew, in nats.
 
     The median over draws, 0 where it is rounding: more means that the draws are not those of the
-    specification and the rows in the tree.
+    specification and the rows in the tree. A draw with a weight too small to be kept has NaN for
+    what is computed anew, and does not count.
     """
     stored = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW).values
-    gap = float(np.median(np.abs(log_p - stored.ravel())))
+    known = ~np.isnan(log_p)
+    if not known.any():
+        return float("inf")
+    gap = float(np.median(np.abs(log_p - stored.ravel())[known]))
     nats, relative = SAME_DENSITY
-    return 0.0 if gap <= nats + relative * float(np.median(np.abs(log_p))) else gap
+    return 0.0 if gap <= nats + relative * float(np.median(np.abs(log_p[known]))) else gap
 
 
 def of_sampler(stats: xr.Dataset) -> dict[str, float]:
