@@ -207,8 +207,8 @@ def flag_outliers(
     values = found.values
     if values.dtype.kind not in "iuf" or not ((values >= 0.0) & (values <= 1.0)).all():
         raise ValueError(
-            f"`scores` must lie between 0 and 1; got {values.dtype} from {values.min()} to "
-            f"{values.max()}. Pass the scores of bayesgmm.outlier_score."
+            f"`scores` must lie between 0 and 1; got {values.dtype}, {values.ravel()[:3].tolist()} "
+            f"and so on. Pass the scores of bayesgmm.outlier_score."
         )
     if (rate is None) == (fdr is None):
         raise ValueError(
