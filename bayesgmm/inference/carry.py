@@ -31,7 +31,7 @@ def require_number(tree: Any, function: str, argument: str) -> None:
     if isinstance(number, PriorOnComponents):
         raise ValueError(
             f"`{argument}` must be a fit with a number of components for `{function}`; got one "
-            f"with {number!r}, whose draws differ in it. Fit the number that it finds: bg.fit(X, 3)."
+            f"with {number!r}, whose draws differ in it. Fit the number that it found."
         )
 
 

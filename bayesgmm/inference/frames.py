@@ -101,7 +101,7 @@ def update(
         Whether components move. Each then has a velocity, by which what is remembered of it moves
         ahead of every frame: means do not lag behind, and components that cross keep their labels.
     progressbar : bool, default True
-        Report on standard error, for work that takes longer than half a second.
+        Say on standard error that kernels are compiled, if they have to be.
 
     Returns
     -------
@@ -178,13 +178,13 @@ def update(
     rows = ground.rows(data.values)
     refuse_far(rows, data, "X_new")
     velocities = _velocities(tree) / ground.unit
-    past = statistics_of(tree, ground).times(forgetting)
     began = time.perf_counter()
-    with Progress(progressbar) as progress, helpers(ground.layout, data.n_obs, 1):
-        progress.update("Climbing from the last frame")
-        ahead = past.shift(velocities) if drift else past
+    with Progress(progressbar), helpers(ground.layout, data.n_obs, 1):
+        past = statistics_of(tree, ground).times(forgetting)
+        if drift:
+            past = past.shift(velocities)
         cholesky = mixtures_of(parameters(tree), ground)[0].cholesky
-        reached = _climbed(ground, ahead, rows, ahead, cholesky)
+        reached = _climbed(ground, past, rows, past, cholesky)
         if births:
             reached = _with_born(reached, rows, max(least, rows.shape[0] + 1.0))
         reached, kept = _without_dead(reached, rows, least)
