@@ -195,8 +195,8 @@ def fit_online(
     >>> rng = np.random.default_rng(1)
     >>> days = (rng.normal([[0.0], [5.0]], 1.0, size=(2, 500)).reshape(-1, 1) for _ in range(20))
     >>> tree = bg.fit_online(days, 2, random_seed=1)
-    >>> tree.posterior["means"].values.round(1).ravel()
-    array([0., 5.])
+    >>> tree.posterior["weights"].values.round(2)
+    array([[[0.5, 0.5]]])
     """
     decay = check_positive(decay, "decay", "0.6 suits.")
     if not 0.5 < decay <= 1.0:
