@@ -117,7 +117,7 @@ def test_identities_are_kept_and_never_given_again(history: list[xr.DataTree]) -
     last = history[-1]
     gone = near(history[0], CORNERS[1])
     assert sorted(last["posterior"]["component"].values) == sorted({0, 1, 2, 3, 4} - {gone})
-    assert last["tracks"]["n_tracks"].item() == 5
+    assert last["sufficient_statistics"]["n_tracks"].item() == 5
     assert near(last, CORNERS[3]) == 3
     assert near(last, [-9.0, 0.0]) == 4
 
@@ -127,6 +127,11 @@ def test_the_label_of_the_last_component_is_not_given_again(rng: np.random.Gener
     for live in ([CORNERS[0]],) * 6 + ([CORNERS[0], CORNERS[3]],):
         tree = following(tree, frame(rng, live), forgetting=0.4)
     assert sorted(tree["posterior"]["component"].values) == [0, 2]
+    for live in ([CORNERS[0]],) * 6:
+        tree = following(tree, frame(rng, live), forgetting=0.4)
+    tree = bg.fit_online([frame(rng, CORNERS[:1])], tree, progressbar=False)  # remembers it too
+    tree = following(tree, frame(rng, CORNERS[:2]), forgetting=0.4)
+    assert sorted(tree["posterior"]["component"].values) == [0, 3]
 
 
 def test_identities_are_labels_everywhere(history: list[xr.DataTree], tmp_path: Path) -> None:
