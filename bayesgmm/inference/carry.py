@@ -31,7 +31,7 @@ def require_number(tree: Any, function: str, argument: str) -> None:
     if isinstance(number, PriorOnComponents):
         raise ValueError(
             f"`{argument}` must be a fit with a number of components for `{function}`; got one "
-            f"with {number!r}, whose draws differ in it. Fit the number that it finds: bg.fit(X, 3)."
+            f"with {number!r}, whose draws differ in it. Fit the number that it found."
         )
 
 
@@ -39,6 +39,13 @@ def components_of(tree: xr.DataTree) -> NDArray[np.int64]:
     """Return the labels of the components of a fit."""
     labels = tree[names.POSTERIOR].dataset[names.COMPONENT].values
     return np.asarray(labels, dtype=np.int64)
+
+
+def n_tracks_of(tree: xr.DataTree) -> int:
+    """Return how many labels were ever given to components, on the way to a fit."""
+    if names.SUFFICIENT_STATISTICS in tree.children:
+        return int(tree[names.SUFFICIENT_STATISTICS].dataset[names.N_TRACKS])
+    return int(components_of(tree).max()) + 1
 
 
 def refuse_far(rows: Array, data: Data, argument: str) -> None:
@@ -65,6 +72,7 @@ def carried(
     data: Data,
     *,
     components: NDArray[np.int64],
+    n_tracks: int,
     value: float,
     further: Mapping[str, Mapping[str, Any]],
     attrs: Mapping[str, str | int | float],
@@ -81,6 +89,8 @@ def carried(
         The rows that it is said to be a fit of; none if they are not kept.
     components : array of int, shape (K,)
         Labels of the components.
+    n_tracks : int
+        How many labels were ever given.
     value : float
         Of the objective, in nats, of standardised data.
     further : dict of str to dict
@@ -113,5 +123,11 @@ def carried(
             **attrs,
         },
         components=components,
-        further={names.SUFFICIENT_STATISTICS: variables_of(ground, statistics), **further},
+        further={
+            names.SUFFICIENT_STATISTICS: {
+                **variables_of(ground, statistics),
+                names.N_TRACKS: np.array(n_tracks),
+            },
+            **further,
+        },
     )

@@ -13,7 +13,7 @@ from scipy.special import chdtri
 from bayesgmm import names
 from bayesgmm.data import prepare_new
 from bayesgmm.errors import FitError, check_positive
-from bayesgmm.inference.carry import carried, components_of, refuse_far, require_number
+from bayesgmm.inference.carry import carried, components_of, n_tracks_of, refuse_far, require_number
 from bayesgmm.inference.crew import helpers
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sufficient import (
@@ -101,7 +101,7 @@ def update(
         Whether components move. Each then has a velocity, by which what is remembered of it moves
         ahead of every frame: means do not lag behind, and components that cross keep their labels.
     progressbar : bool, default True
-        Report on standard error, for work that takes longer than half a second.
+        Say on standard error that kernels are compiled, if they have to be.
 
     Returns
     -------
@@ -178,21 +178,26 @@ def update(
     rows = ground.rows(data.values)
     refuse_far(rows, data, "X_new")
     velocities = _velocities(tree) / ground.unit
-    past = statistics_of(tree, ground).times(forgetting)
     began = time.perf_counter()
-    with Progress(progressbar) as progress, helpers(ground.layout, data.n_obs, 1):
-        progress.update("Climbing from the last frame")
-        ahead = past.shift(velocities) if drift else past
+    with Progress(progressbar), helpers(ground.layout, data.n_obs, 1):
+        past = statistics_of(tree, ground).times(forgetting)
+        if drift:
+            past = past.shift(velocities)
         cholesky = mixtures_of(parameters(tree), ground)[0].cholesky
-        reached = _climbed(ground, ahead, rows, ahead, cholesky)
+        reached = _climbed(ground, past, rows, past, cholesky)
         if births:
             reached = _with_born(reached, rows, max(least, rows.shape[0] + 1.0))
         reached, kept = _without_dead(reached, rows, least)
-    components, tracks = _identities(tree, kept)
+    n_tracks, before = n_tracks_of(tree), components_of(tree)
+    born = np.arange(n_tracks, n_tracks + len(kept) - len(before))
+    labels = np.concatenate((before, born))
+    new = labels >= n_tracks
     moving = np.zeros((len(kept), rows.shape[0]))
     moving[: len(velocities)] = velocities
     moving = moving[kept] + (_acceleration(reached) if drift else 0.0)
-    tracks |= {
+    tracks = {
+        names.TRACK: xr.Variable(names.TRACK, labels),
+        names.STATUS: np.where(kept, np.where(new, "born", "kept"), "died"),
         names.EXPECTED_ROWS: reached.frame.counts,
         names.VELOCITIES: moving * ground.unit,
     }
@@ -208,7 +213,8 @@ def update(
         reached.mixture,
         reached.total,
         data,
-        components=components,
+        components=labels[kept],
+        n_tracks=n_tracks + len(born),
         value=reached.value,
         further={names.TRACKS: tracks},
         attrs=attrs,
@@ -269,7 +275,7 @@ def _with_born(reached: Reached, rows: Array, needed: float) -> Reached:
         clump = _clump(rows[:, _strangers(rows, known)], int(np.ceil(needed)))
         if clump is None:
             break
-        mean, covariance = clump.mean(axis=1), np.cov(clump, bias=True).reshape(2 * (len(clump),))
+        mean, covariance = clump.mean(axis=1), np.atleast_2d(np.cov(clump, bias=True))
         start = start.and_another(clump.shape[1], mean, covariance)
         factors = reached.mixture.cholesky
         grown = _climb(
@@ -282,17 +288,13 @@ def _with_born(reached: Reached, rows: Array, needed: float) -> Reached:
         if grown is None or grown.frame.counts[-1] < needed or not _pays(grown, reached):
             break
         reached = grown
-        known = Mixture(
-            *(
-                np.concatenate(pair)
-                for pair in zip(known, (p[-1:] for p in grown.mixture), strict=True)
-            )
-        )
+        newborn = (part[-1:] for part in grown.mixture)
+        known = Mixture(*map(np.concatenate, zip(known, newborn, strict=True)))
     return reached
 
 
 def _pays(grown: Reached, reached: Reached) -> bool:
-    """Tell whether components more are worth their parameters (BIC)."""
+    """Tell whether one component more is worth its parameters (BIC)."""
     added = grown.ground.n_parameters - reached.ground.n_parameters
     price = 0.5 * added * np.log(reached.frame.counts.sum())
     return bool(grown.value - reached.value > price)
@@ -353,30 +355,3 @@ def _velocities(tree: xr.DataTree) -> Array:
         return np.asarray(tree[names.TRACKS].dataset[names.VELOCITIES].values)
     posterior = tree[names.POSTERIOR]
     return np.zeros((posterior.sizes[names.COMPONENT], posterior.sizes[names.FEATURE]))
-
-
-def _identities(
-    tree: xr.DataTree, kept: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Return the labels of the components that are left, and what became of every label.
-
-    Parameters
-    ----------
-    tree : DataTree
-        The fit before.
-    kept : array of bool
-        Which of its components, and of those born after them, are left.
-    """
-    before = components_of(tree)
-    n_tracks = int(before.max()) + 1
-    if names.TRACKS in tree.children:
-        n_tracks = int(tree[names.TRACKS].dataset[names.N_TRACKS])
-    n_born = len(kept) - len(before)
-    labels = np.concatenate((before, np.arange(n_tracks, n_tracks + n_born)))
-    status = np.where(kept, "kept", "died")
-    status[len(before) :] = "born"
-    return labels[kept], {
-        names.TRACK: xr.Variable(names.TRACK, labels),
-        names.STATUS: status,
-        names.N_TRACKS: np.array(n_tracks + n_born),
-    }

@@ -17,6 +17,7 @@ from bayesgmm.errors import ConvergenceWarning, FitError, check_integer, check_p
 from bayesgmm.inference.carry import (
     carried,
     components_of,
+    n_tracks_of,
     refuse_far,
     require_number,
     variables_of,
@@ -61,6 +62,8 @@ class Stream:
     ground : Ground
     components : array of int, shape (K,)
         Labels of the components.
+    n_tracks : int
+        How many labels were ever given.
     decay : float
     n_rows : float
         Seen so far.
@@ -74,20 +77,27 @@ class Stream:
 
     ground: Ground
     components: NDArray[np.int64]
+    n_tracks: int
     decay: float
     n_rows: float
     last: Sufficient
     average: Sufficient
     mixture: Mixture
 
-    def after(self, values: Array) -> tuple[Self, float]:
-        """Return where a batch, shape (n, D), leads, and its log-likelihood on the way, in nats."""
-        stream, total = self, 0.0
-        for block in np.array_split(values, -(-len(values) // STEP_ROWS)):
-            value, found = expect(self.ground.rows(block), stream.mixture)
+    def after(self, rows: Array) -> tuple[Self, float]:
+        """Return where a batch leads, and its mean log density on the way.
+
+        Parameters
+        ----------
+        rows : array, shape (D, n)
+            Standardised.
+        """
+        stream, total, n_rows = self, 0.0, rows.shape[1]
+        for block in np.array_split(rows, -(-n_rows // STEP_ROWS), axis=1):
+            value, found = expect(np.ascontiguousarray(block), stream.mixture)
             total += value
-            stream = stream._step(found, len(block))
-        return stream, total - len(values) * float(np.log(self.ground.unit).sum())
+            stream = stream._step(found, block.shape[1])
+        return stream, total / n_rows - float(np.log(self.ground.unit).sum())
 
     def _step(self, found: Sufficient, n: int) -> Self:
         """Return where the statistics of n rows lead."""
@@ -195,8 +205,8 @@ def fit_online(
     >>> rng = np.random.default_rng(1)
     >>> days = (rng.normal([[0.0], [5.0]], 1.0, size=(2, 500)).reshape(-1, 1) for _ in range(20))
     >>> tree = bg.fit_online(days, 2, random_seed=1)
-    >>> tree.posterior["means"].values.round(1).ravel()
-    array([0., 5.])
+    >>> tree.posterior["weights"].values.round(2)
+    array([[[0.5, 0.5]]])
     """
     decay = check_positive(decay, "decay", "0.6 suits.")
     if not 0.5 < decay <= 1.0:
@@ -218,9 +228,9 @@ def fit_online(
         try:
             with helpers(stream.ground.layout, STEP_ROWS, 1):
                 for number, batch in source:
-                    data = _checked(number, batch, stream.ground)
-                    stream, value = stream.after(data.values)
-                    history.append((value / data.n_obs, data.n_obs))
+                    rows = _rows(number, batch, stream.ground)
+                    stream, score = stream.after(rows)
+                    history.append((score, rows.shape[1]))
                     progress.update(f"{stream.n_rows:,.0f} rows in {len(history)} batches")
         except KeyboardInterrupt:
             attrs[names.INTERRUPTED] = 1
@@ -277,11 +287,12 @@ def _specified(spec: Any) -> GaussianMixture:
     return spec
 
 
-def _checked(number: int, batch: Any, ground: Ground) -> Data:
-    """Return a batch, refused if it is no table with the columns of those before."""
+def _rows(number: int, batch: Any, ground: Ground) -> Array:
+    """Return a batch standardised, refused if it is no table with the columns of those before."""
     data = _table(number, batch, ground.features[names.FEATURE].values)
-    refuse_far(ground.rows(data.values), data, f"batches[{number}]")
-    return data
+    rows = ground.rows(data.values)
+    refuse_far(rows, data, f"batches[{number}]")
+    return rows
 
 
 def _table(number: int, batch: Any, labels: ArrayLike) -> Data:
@@ -290,7 +301,7 @@ def _table(number: int, batch: Any, labels: ArrayLike) -> Data:
     if np.ndim(batch) != 2:
         raise ValueError(
             f"`{argument}` must be 2-D, rows by features; got shape {np.shape(batch)}. If "
-            f"`batches` is a table, pass `[table]`."
+            f"`batches` is one table, pass `numpy.asarray(batches)`."
         )
     return prepare_new(batch, labels, argument)
 
@@ -334,7 +345,7 @@ def _started(
     shares = expect(problem.rows, mixture)[1].times(1.0 / data.n_obs)
     components = np.arange(spec.known_number)
     n_rows = float(data.n_obs)
-    return Stream(ground, components, decay, n_rows, shares, shares, mixture)
+    return Stream(ground, components, len(components), decay, n_rows, shares, shares, mixture)
 
 
 def _resumed(tree: xr.DataTree, decay: float, history: list[tuple[float, int]]) -> Stream:
@@ -351,7 +362,9 @@ def _resumed(tree: xr.DataTree, decay: float, history: list[tuple[float, int]]) 
         history.extend(zip(scores, sizes, strict=True))
     average, last = (statistics.times(1.0 / n_rows) for statistics in (average, last))
     mixture = mixtures_of(parameters(tree), ground)[0]
-    stream = Stream(ground, components_of(tree), decay, n_rows, last, average, mixture)
+    stream = Stream(
+        ground, components_of(tree), n_tracks_of(tree), decay, n_rows, last, average, mixture
+    )
     return replace(stream, mixture=stream.maximised(last))
 
 
@@ -367,6 +380,7 @@ def _tree(
         average,
         Data(np.empty((0, ground.center.size)), {names.OBS: obs, **ground.features}, {}),
         components=stream.components,
+        n_tracks=stream.n_tracks,
         value=np.nan,
         further={
             names.ONLINE: {

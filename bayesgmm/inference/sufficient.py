@@ -142,7 +142,8 @@ class Ground:
 
     def rows(self, values: Array) -> Array:
         """Return standardised data, feature by feature, shape (D, N)."""
-        return np.ascontiguousarray(((values - self.center) / self.unit).T)
+        with np.errstate(over="ignore"):  # far rows are refused later, by name
+            return np.ascontiguousarray(((values - self.center) / self.unit).T)
 
     def parameters(self, mixture: Mixture) -> Parameters:
         """Return the parameters of a mixture in the data's units."""

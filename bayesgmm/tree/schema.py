@@ -53,12 +53,11 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
         names.ELBO_DRAWS: Due((names.ITERATION,), "int64"),
         names.ELBO_ROWS: Due((names.ITERATION,), "int64"),
     },
-    names.SUFFICIENT_STATISTICS: _STATISTICS,
+    names.SUFFICIENT_STATISTICS: {**_STATISTICS, names.N_TRACKS: Due((), "int64")},
     names.TRACKS: {
         names.STATUS: Due((names.TRACK,), "<U4"),
         names.EXPECTED_ROWS: Due((names.COMPONENT,)),
         names.VELOCITIES: Due((names.COMPONENT, names.FEATURE)),
-        names.N_TRACKS: Due((), "int64"),
     },
     names.ONLINE: {
         names.LOG_SCORE: Due((names.BATCH,)),

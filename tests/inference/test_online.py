@@ -124,13 +124,13 @@ def test_a_log_score_is_of_rows_not_yet_learnt_from(rng: np.random.Generator) ->
 
 def test_memory_is_that_of_a_batch_and_the_start() -> None:
     rng = np.random.default_rng(2)
-    n, size = 40, 10_000
+    n, size = 25, 10_000
     online_fit([rows(rng, size, 8)])  # compiled, imported
     tracemalloc.start()
     online_fit(rows(rng, size, 8) for _ in range(n))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.4 * n * size * 8 * 8
+    assert peak < 0.5 * n * size * 8 * 8
 
 
 def test_arrays_are_read_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
