@@ -9,6 +9,7 @@ from scipy.special import gammainccinv
 
 from bayesgmm import names
 from bayesgmm.crossvalidation import FEWEST_SAMPLES, leave_one_out
+from bayesgmm.data import refuse_missing
 from bayesgmm.errors import check_integer, check_share
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
@@ -87,8 +88,8 @@ def outlier_score(
 
     A fitted row makes itself likely, an outlier most of all: its density is that of `loo`, Pareto
     smoothed. Where ``pareto_k`` is above 0.7 this is too high, and so is the score: the row is
-    suspect for that alone. A fit with fewer than 30 draws, a point, cannot leave rows out; there
-    the scores of fitted rows are too large.
+    suspect for that alone. A fit with fewer than 30 draws, a point, cannot leave rows out, nor is a
+    weighted or labelled row left out; there the scores of fitted rows are too large.
 
     O(P S K D^2) operations for S draws and P points, 3,500 to 55,000, fewer for large models; 8
     MiB of memory for each core.
@@ -117,19 +118,24 @@ def outlier_score(
             f"`X_new` must be given where `tree` is a {tree.attrs[names.DERIVED]} of a fit; got "
             f"None. The rows that were fitted cannot be left out of it."
         )
-    if np.isnan(data.values).any():  # their densities are of fewer features than the others'
+    refuse_missing(  # their densities are of fewer features than the others'
+        data, "X_new",
+        "Score rows with the same cells missing by bayesgmm.marginal(tree, features).",
+    )  # fmt: skip
+    if data.errors is not None:
         raise ValueError(
-            "`X_new` must have a number in every cell to be scored; got NaN. Score rows with the "
-            "same cells missing by bayesgmm.marginal(tree, features)."
+            "`X_new` must be given where `tree` is a fit with measurement errors; got None. Scores "
+            "are of rows without error."
         )
     draws = mixtures(tree)
     sizes = tree[names.POSTERIOR].sizes
     enough = sizes[names.DRAW] >= FEWEST_DRAWS and len(draws.log_weights) >= FEWEST_SAMPLES
-    left_out = X_new is None and enough
+    alike = data.allowed is None and names.SAMPLE_WEIGHT not in tree[names.CONSTANT_DATA].dataset
+    left_out = X_new is None and enough and alike
     unit = np.log(draws.unit).sum()
     variables: dict[str, Any] = {}
     if left_out:
-        found = leave_one_out(tree, "tree", "outlier_score")
+        found = leave_one_out(tree, "tree", "outlier_score", repair=True)
         log_density = found.elpd_i.values
         variables[names.PARETO_K] = (names.OBS, found.pareto_k.values)
     else:

@@ -35,6 +35,24 @@ def require_number(tree: Any, function: str, argument: str) -> None:
         )
 
 
+def refuse_told(tree: xr.DataTree, function: str) -> None:
+    """Refuse a fit of rows of which more, or less, is known than their cells."""
+    constant = tree[names.CONSTANT_DATA].dataset
+    said = [
+        name
+        for name in (names.SAMPLE_WEIGHT, names.ALLOWED, names.MEASUREMENT_ERROR)
+        if name in constant
+    ]
+    if names.OBSERVED_DATA in tree.children:
+        missing = np.isnan(tree[names.OBSERVED_DATA].dataset[names.X].values).any()
+        said += ["missing cells"] * bool(missing)
+    if said:
+        raise ValueError(
+            f"`tree` must be a fit of complete rows, each counted once, for `{function}`; got one "
+            f"with {', '.join(said)}. Fit without, or fit the next rows together with these."
+        )
+
+
 def components_of(tree: xr.DataTree) -> NDArray[np.int64]:
     """Return the labels of the components of a fit."""
     labels = tree[names.POSTERIOR].dataset[names.COMPONENT].values
@@ -102,8 +120,9 @@ def carried(
     log_likelihood = None
     if data.n_obs:
         densities = np.empty((1, data.n_obs))
-        rows, one = ground.rows(data.values), [part[None] for part in mixture]
-        fill_draws(rows, *one, densities, NO_CUBE, NO_LABELS, NO_CUBE)
+        rows = ground.rows(data.values)
+        log_weights, means, cholesky = (part[None] for part in mixture)
+        fill_draws(rows, log_weights, means, cholesky, densities, NO_CUBE, NO_LABELS, NO_CUBE)
         log_likelihood = densities[None] - log_unit
     return build(
         data=data,

@@ -11,9 +11,16 @@ from scipy.spatial.distance import cdist
 from scipy.special import chdtri
 
 from bayesgmm import names
-from bayesgmm.data import prepare_new
+from bayesgmm.data import prepare_new, refuse_missing
 from bayesgmm.errors import FitError, check_positive
-from bayesgmm.inference.carry import carried, components_of, n_tracks_of, refuse_far, require_number
+from bayesgmm.inference.carry import (
+    carried,
+    components_of,
+    n_tracks_of,
+    refuse_far,
+    refuse_told,
+    require_number,
+)
 from bayesgmm.inference.crew import helpers
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sufficient import (
@@ -174,7 +181,9 @@ def update(
             f"`tree` must have the same concentration for all components if these may be born or "
             f"die; got {ground.specification.weights}. Pass births=False and min_rows=0."
         )
+    refuse_told(tree, "update")
     data = prepare_new(X_new, features(tree))
+    refuse_missing(data, "X_new", "Drop those rows, or impute them first: bg.impute(tree, X_new).")
     rows = ground.rows(data.values)
     refuse_far(rows, data, "X_new")
     velocities = _velocities(tree) / ground.unit

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.data import Data, check_enough_rows, prepare, prepare_new
+from bayesgmm.data import Data, check_enough_rows, prepare, prepare_new, refuse_missing
 from bayesgmm.errors import ConvergenceWarning, FitError, check_integer, check_positive
 from bayesgmm.inference.carry import (
     carried,
@@ -303,7 +303,9 @@ def _table(number: int, batch: Any, labels: ArrayLike) -> Data:
             f"`{argument}` must be 2-D, rows by features; got shape {np.shape(batch)}. If "
             f"`batches` is one table, pass `numpy.asarray(batches)`."
         )
-    return prepare_new(batch, labels, argument)
+    data = prepare_new(batch, labels, argument)
+    refuse_missing(data, argument, "Drop those rows.")
+    return data
 
 
 def _started(
