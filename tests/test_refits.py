@@ -86,9 +86,6 @@ def test_what_kfold_returns(tree: xr.DataTree) -> None:
     assert "elpd_kfold" in str(found)
     again = bg.kfold(tree, folds=folds, **QUIET)
     xr.testing.assert_identical(again.elpd_i, found.elpd_i)
-    other = bg.kfold(tree, folds=folds, random_seed=2, progressbar=False)
-    assert other.elpd != found.elpd
-    assert other.elpd == pytest.approx(found.elpd, abs=0.3)
 
 
 @pytest.mark.parametrize("method", ["laplace", "telescoping"])
