@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import bayesgmm as bg
+from bayesgmm import names
 from tests.calibration.test_number_of_components import (
     BUDGET,
     ETA,
@@ -35,6 +36,8 @@ pytestmark = pytest.mark.slow
 type Array = NDArray[np.float64]
 
 CHAINS, DRAWS = 2, 500
+LEAST: Final = 1e-200
+"""Weights, at least, lest logarithms of their sums underflow; of truths and draws alike."""
 QUANTITIES: Final = (
     n_clusters,
     concentration,
@@ -85,6 +88,7 @@ def from_prior(case: Case, rng: np.random.Generator) -> tuple[Mixtures, Array]:
     labels = rng.choice(k, size=N_OBS, p=weights)
     factors = np.linalg.cholesky(covariances)
     X = means[labels] + np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(N_OBS, n_dim)))
+    weights = np.maximum(weights, LEAST)
     truth = (k, len(np.unique(labels)), alpha, weights, means, covariances)
     return Mixtures(*(np.asarray(value)[None] for value in truth)), X
 
@@ -110,7 +114,9 @@ def ranks_of(case: Case, seed: np.random.SeedSequence) -> list[int]:
         if name not in posterior:  # it does not vary
             value = getattr(truth, name)[0]
             return np.full(N_KEPT, value)
-        return posterior[name].values.reshape(CHAINS * DRAWS, *posterior[name].shape[2:])[kept]
+        values = posterior[name].values
+        draws = values.reshape(CHAINS * DRAWS, *values.shape[2:])[kept]
+        return np.maximum(draws, LEAST) if name == names.WEIGHTS else draws
 
     draws = Mixtures(*map(drawn, Mixtures._fields))
     ranks = []
