@@ -130,6 +130,7 @@ def select(
     *,
     spec: GaussianMixture | None = None,
     structures: Sequence[str] | None = None,
+    measurement_error: Any = None,
     method: str = "nuts",
     draws: int = 1000,
     tune: int | None = None,
@@ -151,6 +152,8 @@ def select(
     structures : sequence of str, optional
         What covariance matrices share, see `LKJCovariance`; every one is fitted with every number
         of components. By default that of `spec`.
+    measurement_error : array, DataFrame or DataArray, optional
+        As in `fit`.
     method : str, default "nuts"
         A method of `fit` that gives draws.
     draws : int, default 1000
@@ -221,7 +224,7 @@ def select(
     )
     numbers = _numbers(n_components)
     templates = _templates(spec, structures)
-    data = prepare(X)
+    data = prepare(X, measurement_error)
     specifications = _specifications(numbers, templates, data)
     rows: dict[Candidate, dict[str, Any]] = {}
     terms: dict[Candidate, Array] = {}

@@ -29,6 +29,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "fit": (
         ("X", "spec"),
         {
+            "measurement_error": None,
             "method": "nuts",
             "engine": "auto",
             "draws": 1000,
@@ -49,6 +50,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "predict": (("tree", "X_new"), {}),
     "score_samples": (("tree", "X_new"), {}),
     "sample_posterior_predictive": (("tree", "n_obs"), {"random_seed": None}),
+    "impute": (("tree", "X_new"), {"draws": 20, "random_seed": None}),
     "merge_components": (("tree",), {"criterion": "entropy", "threshold": 0.025}),
     "overlap": (("tree",), {}),
     "density": (("tree", "grid"), {"probability": 0.9}),
@@ -77,6 +79,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {
             "spec": None,
             "structures": None,
+            "measurement_error": None,
             "method": "nuts",
             "draws": 1000,
             "tune": None,
