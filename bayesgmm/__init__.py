@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.inference.fit import fit
+    from bayesgmm.imputation import impute
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
