@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from bayesgmm.evidence import log_evidence
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
-    from bayesgmm.inference.fit import fit
     from bayesgmm.imputation import impute
+    from bayesgmm.inference.fit import fit
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.modality import density_modes
