@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bayesgmm.evidence import log_evidence
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
+    from bayesgmm.imputation import impute
     from bayesgmm.inference.fit import fit
     from bayesgmm.inference.frames import update
     from bayesgmm.inference.online import fit_online

@@ -8,7 +8,7 @@ from bayesgmm.datasets import load_faithful, load_iris
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
-from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans, rounding
 from bayesgmm.problem import Problem
 from tests.kernels.oracle import STRUCTURES, layout
 from tests.kernels.test_posterior import Given, wanted_value
@@ -193,10 +193,17 @@ def far_along(problem: Problem, vector: Array, log_odds: float) -> float:
 def test_rounded_rows_on_a_line_leave_the_posterior_bounded(columns: list[int]) -> None:
     """Eleven irises have sepals longer than wide by exactly as much; petals, sixteen."""
     X = load_iris().iloc[:, columns].to_numpy(dtype=float)
+    problem = Problem.make(specification("full", 2), prepare(X))
+    vector = rounded_onto_a_line(problem, X)
+    near, farther = (far_along(problem, vector, log_odds) for log_odds in (20.0, 60.0))
+    assert farther < near
+
+
+def rounded_onto_a_line(problem: Problem, X: Array) -> Array:
+    """Return a vector with a component around the rows whose two cells differ by as much."""
     gap = np.round(X[:, 1] - X[:, 0], 6)
     common = np.unique(gap)[np.unique(gap, return_counts=True)[1].argmax()]
     line = X[gap == common]
-    problem = Problem.make(specification("full", 2), prepare(X))
     scales = np.stack([X.std(axis=0), np.sqrt(line.std(axis=0) ** 2)])
     parameters = problem.constrain(np.zeros((1, problem.n_parameters)))._replace(
         weights=np.array([[1.0 - len(line) / len(X), len(line) / len(X)]]),
@@ -204,7 +211,16 @@ def test_rounded_rows_on_a_line_leave_the_posterior_bounded(columns: list[int]) 
         scales=scales[None],
         correlations=np.stack([np.eye(2), np.eye(2)])[None],
     )
-    vector = problem.unconstrain(parameters)
+    return problem.unconstrain(parameters)
+
+
+@pytest.mark.parametrize("columns", [[0, 1], [2, 3]])
+def test_rounding_as_measurement_error_bounds_the_posterior(columns: list[int]) -> None:
+    """What the floor leaves open: each component is at least as thick as cells are rounded."""
+    X = load_iris().iloc[:, columns].to_numpy(dtype=float)
+    rounded = np.broadcast_to(rounding(X) / 3.0**0.5, X.shape)  # sd of a uniform law
+    problem = Problem.make(specification("full", 2), prepare(X, rounded))
+    vector = rounded_onto_a_line(problem, X)
     near, farther = (far_along(problem, vector, log_odds) for log_odds in (20.0, 60.0))
     assert farther < near
 

@@ -40,6 +40,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "fit": (
         ("X", "spec"),
         {
+            "measurement_error": None,
             "method": "nuts",
             "engine": "auto",
             "draws": 1000,
@@ -75,6 +76,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "quantile": (("tree", "q"), {"feature": None, "probability": 0.9}),
     "outlier_score": (("tree", "X_new"), {"random_seed": None}),
     "flag_outliers": (("scores",), {"rate": None, "fdr": None}),
+    "impute": (("tree", "X_new"), {"draws": 20, "random_seed": None}),
     "merge_components": (("tree",), {"criterion": "entropy", "threshold": 0.025}),
     "overlap": (("tree",), {}),
     "density": (("tree", "grid"), {"probability": 0.9}),
@@ -109,6 +111,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "spec": None,
             "structures": None,
             "criteria": ("loo", "evidence", "icl", "bic", "aic"),
+            "measurement_error": None,
             "method": "nuts",
             "draws": 1000,
             "tune": None,
