@@ -41,6 +41,8 @@ def select(
     *,
     spec: GaussianMixture | None = None,
     structures: Sequence[str] | None = None,
+    measurement_error: Any = None,
+    sample_weight: Any = None,
     criteria: Sequence[str] = USUAL,
     method: str = "nuts",
     draws: int = 1000,
@@ -65,6 +67,8 @@ def select(
     structures : sequence of str, optional
         What covariance matrices share, see `LKJCovariance`; every one is fitted with every number
         of components. By default that of `spec`.
+    measurement_error, sample_weight : array, optional
+        As in `fit`.
     criteria : sequence of str, default ("loo", "evidence", "icl", "bic", "aic")
         What to compare by. The first decides what is recommended, the others stand beside it:
         ``"loo"`` (leave-one-out, with weights by stacking), ``"waic"``, ``"evidence"`` (with
@@ -171,7 +175,7 @@ def select(
     )
     numbers = _numbers(n_components)
     templates = _templates(spec, structures)
-    data = prepare(X)
+    data = prepare(X, measurement_error, sample_weight)
     specifications = _specifications(numbers, templates, data)
     if kept is not None:
         kept.begin(asked_for(data, specifications, method, options))

@@ -17,6 +17,7 @@ from bayesgmm.data import Data
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.sweep import Candidate, Outcome
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.records import fingerprint
 from bayesgmm.tree import Parameters, load, save
 
 ARGUMENTS: Final = "selection.json"
@@ -128,7 +129,7 @@ def asked_for(
     -------
     dict
     """
-    digest = hashlib.sha256(np.ascontiguousarray(data.values).tobytes())
+    digest = hashlib.sha256(fingerprint(data).encode())
     digest.update(repr([data.values.shape, data.obs.tolist(), data.features.tolist()]).encode())
     package = __name__.partition(".")[0]
     return {
