@@ -1,20 +1,12 @@
 """Rows predicted by fits that have not seen them: exact leave-one-out, and k-fold."""
 
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from bayesgmm import names
-from bayesgmm.bridge import bridge
-from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.convergence import check
 from bayesgmm.crossvalidation import (
     LEFT,
     MATCHED,
@@ -26,32 +18,19 @@ from bayesgmm.crossvalidation import (
     summed,
     terms_of,
 )
-from bayesgmm.data import Data, check_enough_rows
 from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.folds import folds_of
+from bayesgmm.held_out import LeftOut, leave_out
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.fit import at_work
-from bayesgmm.inference.refitting import refit
-from bayesgmm.mixture import GaussianMixture
-from bayesgmm.pointwise import log_densities
 from bayesgmm.posterior_density import whole
-from bayesgmm.prediction import mixtures
 from bayesgmm.problem import Problem
-from bayesgmm.sample_weights import weigh
 from bayesgmm.symptoms import gap_in_density
-from bayesgmm.tree import fitted_data, observed, parameters, require, specification
+from bayesgmm.tree import parameters, require
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDDataLOOKFold
 
     from bayesgmm.elpd import LeaveOneOut
-
-type Array = NDArray[np.float64]
-type Rows = NDArray[np.int64]
-
-LARGEST_ERROR: Final = 0.5
-"""Error, in nats, of the density of rows that were left out together, up to which draws of the
-fit of all rows tell about the fit without them."""
 
 
 def reloo(
@@ -135,7 +114,7 @@ def reloo(
     bad = np.flatnonzero(shapes > found.good_k)
     labels = tree[names.OBSERVED_DATA].dataset.indexes[names.OBS]
     held = {f"row {labels[row]!r}": np.array([row]) for row in bad}
-    left_out = _left_out(tree, "reloo", held, options, progressbar)
+    left_out = leave_out(tree, "reloo", held, options, progressbar)
     elpd[bad], p[bad], shapes[bad] = left_out.elpd[bad], (left_out.kept - left_out.elpd)[bad], 0.0
     repairs = np.where(before > shapes, MATCHED, LEFT).astype(object)
     repairs[bad] = REFITTED
@@ -237,7 +216,7 @@ def kfold(
     obs = tree[names.OBSERVED_DATA].dataset.indexes[names.OBS]
     labels = folds_of(folds, stratify, obs, np.random.default_rng(options.random_seed))
     held = {f"fold {label}": np.flatnonzero(labels == label) for label in np.unique(labels)}
-    left_out = _left_out(tree, "kfold", held, options, progressbar)
+    left_out = leave_out(tree, "kfold", held, options, progressbar)
     elpd, p = left_out.elpd, left_out.kept - left_out.elpd
     sizes = tree[names.POSTERIOR].sizes
     from bayesgmm.elpd import arviz_classes
@@ -253,23 +232,6 @@ def kfold(
     )
     _warn(left_out, len(held))
     return result
-
-
-@dataclass(frozen=True, eq=False)
-class LeftOut:
-    """Terms of rows that were left out; NaN of the others.
-
-    Parameters
-    ----------
-    elpd, kept : arrays, shape (N,)
-        Log predictive densities, under fits without them and under the fit with them.
-    untrusted : dict of str to str
-        What was left out by fits that are not to be trusted, and why they are not.
-    """
-
-    elpd: Array
-    kept: Array
-    untrusted: dict[str, str]
 
 
 def _options(tree: Any, function: str, random_seed: int | None) -> Options:
@@ -295,92 +257,6 @@ def _options(tree: Any, function: str, random_seed: int | None) -> Options:
         target_accept=attrs.get("target_accept", 0.8),
         random_seed=random_seed,
     )
-
-
-def _left_out(
-    tree: xr.DataTree,
-    function: str,
-    held: Mapping[str, Rows],
-    options: Options,
-    progressbar: bool,
-) -> LeftOut:
-    """Fit without some rows after the other, and return how these are predicted."""
-    resolved = specification(tree)
-    parts = [_part(tree, rows, resolved, name, function) for name, rows in held.items()]
-    told, rows_of = list(held), list(held.values())
-    seeds = [
-        int(seed) for seed in np.random.SeedSequence(options.random_seed).generate_state(len(held))
-    ]
-    elpd, kept = np.full((2, tree[names.OBSERVED_DATA].sizes[names.OBS]), np.nan)
-    untrusted = {}
-    method = tree.attrs[names.METHOD]
-    with (
-        at_work(progressbar) as progress,
-        closing(refit(resolved, parts, method, options, seeds, progress)) as fits,
-    ):
-        for number, fit in fits:
-            rows = rows_of[number]
-            with_them, without = (_densities(one, tree, rows) for one in (tree, fit))
-            kept[rows] = logsumexp(with_them, axis=(0, 1)) - np.log(with_them[..., 0].size)
-            drawn = all(one.attrs.get(names.RESAMPLED, 1) for one in (tree, fit))
-            elpd[rows] = _predicted(with_them if drawn else None, without)
-            report = check(fit)
-            if not report.ok:
-                untrusted[told[number]] = report.verdict
-    return LeftOut(elpd, kept, untrusted)
-
-
-def _part(
-    tree: xr.DataTree, rows: Rows, resolved: GaussianMixture, name: str, function: str
-) -> Data:
-    """Return the data without some rows, refusing what cannot be fitted."""
-    rest = np.setdiff1d(np.arange(tree[names.OBSERVED_DATA].sizes[names.OBS]), rows)
-    try:
-        part = fitted_data(tree, rest)
-        if not isinstance(resolved.n_components, PriorOnComponents):
-            check_enough_rows(part, resolved.n_components)
-    except ValueError as error:
-        raise ValueError(
-            f"`{function}` must be left with rows that can be fitted; got, without {name}: {error}"
-        ) from error
-    return part
-
-
-def _densities(fit: xr.DataTree, tree: xr.DataTree, rows: Rows) -> Array:
-    """Return the log density of rows of `tree` under every draw of a fit, (chains, draws, n)."""
-    sizes, draws = fit[names.POSTERIOR].sizes, mixtures(fit)
-    values, errors, allowed = observed(tree)
-    errors, allowed = (None if one is None else one[rows] for one in (errors, allowed))
-    found = log_densities(draws, draws.rows(values[rows], errors, allowed))
-    weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
-    weigh(found, None if weights is None else weights.values[rows])
-    return found.reshape(sizes[names.CHAIN], sizes[names.DRAW], -1)
-
-
-def _predicted(with_them: Array | None, without: Array) -> Array:
-    """Return the log predictive densities, shape (n,), of rows under a fit without them.
-
-    Parameters
-    ----------
-    with_them : array, shape (chains, draws, n), or None
-        Log densities under draws of the fit that has seen them, if these are of the posterior.
-    without : array, shape (chains, draws, n)
-        The same, of the fit without them.
-    """
-    densities = without.reshape(-1, without.shape[2])
-    log_weights = np.zeros(len(densities))
-    if with_them is not None:
-        joint, of_rest = with_them.sum(axis=2), densities.sum(axis=1)
-        with np.errstate(all="ignore"):  # posteriors may be so far apart that nothing is left
-            found = bridge(joint, of_rest)
-        if found.of_draws + found.of_proposals < LARGEST_ERROR**2:
-            own = np.log(joint.size / (joint.size + of_rest.size))
-            other = np.log(of_rest.size / (joint.size + of_rest.size))
-            ratios = np.concatenate([joint.ravel(), of_rest]) - found.value
-            log_weights = -np.logaddexp(own + ratios, other)
-            densities = np.concatenate([with_them.reshape(-1, without.shape[2]), densities])
-    log_weights -= logsumexp(log_weights)
-    return np.asarray(logsumexp(densities + log_weights[:, None], axis=0))
 
 
 def _warn(left_out: LeftOut, count: int) -> None:

@@ -6,17 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy.special import logsumexp
-from scipy.stats import norm
 
 import bayesgmm as bg
-from bayesgmm import refits
+from bayesgmm import held_out, refits
 from bayesgmm.moment_matching import Movable
-from bayesgmm.refits import _predicted
 from tests.exact_loo import SPEC, log_predictive
 from tests.synthetic import random_fit
-
-type Array = np.ndarray
 
 X = np.array([0.3, -0.8, 1.1, 0.1, -0.4, 0.6, 5.0, -1.2, 0.9, -0.1])
 OUTLIER = 6
@@ -65,7 +60,7 @@ def test_rows_that_matter_too_much_are_left_out_by_fits(
 def test_rows_that_were_made_good_are_not_fitted_again(
     tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refits, "refit", lambda *args: (fit for fit in ()))
+    monkeypatch.setattr(held_out, "refit", lambda *args: (fit for fit in ()))
     found, moved = bg.reloo(tree, **QUIET), bg.loo(tree)
     xr.testing.assert_identical(found.elpd_i, moved.elpd_i)
     pd.testing.assert_frame_equal(found.bad_rows, moved.bad_rows)
@@ -86,6 +81,13 @@ def test_what_kfold_returns(tree: xr.DataTree) -> None:
     assert "elpd_kfold" in str(found)
     again = bg.kfold(tree, folds=folds, **QUIET)
     xr.testing.assert_identical(again.elpd_i, found.elpd_i)
+
+
+def test_rows_are_predicted_in_blocks(tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = ["b", "a", "c", "d", "e"] * 2
+    whole = bg.kfold(tree, folds=folds, **QUIET)
+    monkeypatch.setattr(held_out, "BLOCK_BYTES", 8 * 8000)  # a row
+    np.testing.assert_allclose(bg.kfold(tree, folds=folds, **QUIET).elpd_i, whole.elpd_i, rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["laplace", "telescoping"])
@@ -121,7 +123,7 @@ def test_fits_that_are_not_to_be_trusted_are_told(
     report = bg.check(tree)
     bad = type(report)(False, "Not converged.", {}, ())
     reports = iter([report, bad])
-    monkeypatch.setattr(refits, "check", lambda fit: next(reports))
+    monkeypatch.setattr(held_out, "check", lambda fit: next(reports))
     with pytest.warns(
         bg.ConvergenceWarning,
         match=r"^1 of 2 fits are not to be trusted; without fold [01]: Not converged\.",
@@ -138,7 +140,7 @@ def test_what_cannot_be_fitted_again_is_refused(
     def never(*args: object) -> None:
         raise AssertionError("nothing may be fitted")
 
-    monkeypatch.setattr(refits, "refit", never)
+    monkeypatch.setattr(held_out, "refit", never)
     for function in (bg.kfold, bg.reloo):
         name = function.__name__
         with pytest.raises(TypeError, match=r"^`tree` must be a fit, .*; got an .* of type int\."):
@@ -177,49 +179,9 @@ def test_folds_that_leave_nothing_to_fit_are_refused(
     x = np.column_stack([np.arange(6.0), [0.0, 0.0, 0.0, 2.0, 5.0, 1.0]])
     fit = random_fit(x, rng, n_components=n_components)
     monkeypatch.setattr(refits, "gap_in_density", lambda tree, lp: 0.0)
-    monkeypatch.setattr(refits, "refit", None)
+    monkeypatch.setattr(held_out, "refit", None)
     told = (
         rf"^`kfold` must be left with rows that can be fitted; got, without fold {name}: `X` must "
     )
     with pytest.raises(ValueError, match=told + message):
         bg.kfold(fit, folds=list("aaabbb"))
-
-
-# The estimate
-
-
-def drawn(rows: Array, n_draws: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Return what `_predicted` takes, of independent draws, and what it should return.
-
-    Rows of known noise have a common mean, which has the variance 0.5 without them.
-    """
-    variance = 1.0 / (2.0 + rows.size)
-    with_them = rng.normal(variance * rows.sum(), variance**0.5, (4, n_draws))
-    without = rng.normal(0.0, 0.5**0.5, (4, n_draws))
-    one, other = (norm.logpdf(rows, mean[..., None], 1.0) for mean in (with_them, without))
-    return one, other, norm.logpdf(rows, 0.0, 1.5**0.5)
-
-
-def test_rows_are_predicted_by_draws_of_both_fits(rng: np.random.Generator) -> None:
-    """To five standard errors, of 4,000 draws: densities vary by half of themselves."""
-    with_them, without, truth = drawn(np.array([1.5, -0.5, 2.0]), 1000, rng)
-    np.testing.assert_allclose(_predicted(with_them, without), truth, atol=0.05)
-    np.testing.assert_allclose(_predicted(None, without), truth, atol=0.05)
-    alone = logsumexp(without.reshape(-1, 3), axis=0) - np.log(4000)
-    np.testing.assert_allclose(_predicted(None, without), alone, rtol=1e-12)
-
-
-def test_the_mean_over_draws_misses_an_outlier(rng: np.random.Generator) -> None:
-    """Which is why draws of the fit with it are used too."""
-    errors = []
-    for _ in range(50):
-        with_it, without, truth = drawn(np.array([6.0]), 250, rng)
-        errors.append([_predicted(with_it, without) - truth, _predicted(None, without) - truth])
-    joined, alone = np.square(errors).mean(axis=0)[:, 0] ** 0.5
-    assert 3.0 * joined < alone
-
-
-def test_posteriors_that_are_far_apart_are_not_joined(rng: np.random.Generator) -> None:
-    without = rng.normal(-3.0, 1.0, (4, 100, 2))
-    far = rng.normal(-1.0, 0.1, (4, 100, 2)) + 500.0
-    np.testing.assert_array_equal(_predicted(far, without), _predicted(None, without))
