@@ -71,7 +71,8 @@ class GaussianMixture(Textbook):
             ("weights", Dirichlet), ("means", NormalMeans), ("covariance", LKJCovariance)
         ):  # fmt: skip
             value = getattr(self, name)
-            if not isinstance(value, kind if name != "weights" else (kind, StickBreaking)):
+            kinds = (kind, StickBreaking) if name == "weights" else kind
+            if not isinstance(value, kinds):
                 raise TypeError(
                     f"`{name}` must be a {kind.__name__}; got {value!r} of type "
                     f"{type(value).__name__}. Write {name}=bg.{kind.__name__}(...)."

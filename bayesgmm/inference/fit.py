@@ -84,11 +84,10 @@ def fit(
         may be empty: the telescoping sampler if the number of components is a `PriorOnComponents`,
         a Gibbs sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of
         the Normal distribution around its mode, on the unconstrained scale of log scales and
-        log-odds. ``"fullrank_advi"`` and
-        ``"advi"``: of the Normal distribution nearest to it, with any covariance or with a
-        diagonal one. These three are quick; ``check`` tells whether to believe them. ``"map"``:
-        the mode alone. ``"ml"``: maximum likelihood, the priors ignored. The last two give one
-        draw.
+        log-odds. ``"fullrank_advi"`` and ``"advi"``: of the Normal distribution nearest to it,
+        with any covariance or with a diagonal one. These three are quick; ``check`` tells whether
+        to believe them. ``"map"``: the mode alone. ``"ml"``: maximum likelihood, the priors
+        ignored. The last two give one draw.
     engine : str, default "auto"
         ``"fused"``: our own density, compiled once per machine. ``"pymc"``: PyMC's program of
         the model, compiled once per number of components and features. ``"auto"``: fused, unless

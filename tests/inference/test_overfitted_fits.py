@@ -167,8 +167,9 @@ def test_the_evidence_is_the_sum_over_all_allocations(concentration: float) -> N
     assert abs(found.value - due) < 5.0 * found.error
 
 
-@pytest.mark.parametrize("spec", [SPARSE, STICK], ids=["sparse", "stick"])
-@pytest.mark.parametrize("method", ["map", "laplace"])
+@pytest.mark.parametrize(
+    ("spec", "method"), [(SPARSE, "map"), (STICK, "laplace")], ids=["sparse", "stick"]
+)
 def test_other_methods_take_the_priors(
     X: np.ndarray, spec: bg.GaussianMixture, method: str
 ) -> None:
