@@ -42,9 +42,10 @@ class Sample(NamedTuple):
 def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
     """Return rows that stand for all, half of them such as are labelled, if there are so many."""
     every = Sample.whole(problem)
-    counted = np.arange(problem.data.n_obs)
-    if every.weights.size:
-        counted = np.flatnonzero(every.weights)
+    n_obs, weighted = problem.data.n_obs, every.weights.size > 0
+    if problem.data.allowed is None and not weighted:  # without an array of the size of a column
+        return every.some(np.sort(rng.choice(n_obs, SCREENED_ROWS, replace=False)))
+    counted = np.flatnonzero(every.weights) if weighted else np.arange(n_obs)
     if problem.data.allowed is None:
         n_rows = min(SCREENED_ROWS, counted.size)
         return every.some(np.sort(rng.choice(counted, n_rows, replace=False)))
