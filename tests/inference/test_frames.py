@@ -259,3 +259,28 @@ def test_fits_that_cannot_be_carried_on_are_refused(rng: np.random.Generator) ->
     with pytest.raises(ValueError, match=r"`tree` must have the same concentration .* Pass births"):
         following(uneven, X)
     assert list(status(following(uneven, X, births=False, min_rows=0)).values()) == ["kept"] * 2
+
+
+def test_units_do_not_matter(rng: np.random.Generator) -> None:
+    scale, shift = np.array([1e-3, 1e4]), np.array([1e3, -1e6])
+    X, later = frame(rng, CORNERS[:2]), frame(rng, CORNERS[1:3])
+    one = following(first(X, 2), later, drift=True)
+    other = following(first(X * scale + shift, 2), later * scale + shift, drift=True)
+    assert other["tracks"]["status"].equals(one["tracks"]["status"])
+    means = (other["posterior"]["means"].values - shift) / scale
+    np.testing.assert_allclose(means, one["posterior"]["means"].values, atol=1e-4)
+    speeds = other["tracks"]["velocities"].values / scale
+    np.testing.assert_allclose(speeds, one["tracks"]["velocities"].values, atol=1e-4)
+    both = other["log_likelihood"]["X"].values + np.log(scale).sum()
+    np.testing.assert_allclose(both, one["log_likelihood"]["X"].values, atol=1e-4)
+
+
+def test_em_that_stops_short_is_reported(
+    two: xr.DataTree, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bayesgmm.inference.frames.MAX_PASSES", 1)
+    tree = following(two, frame(rng, CORNERS[:2]) + 1.0, births=False)
+    assert tree.attrs["converged"] == 0
+    report = bg.check(tree)
+    assert not report.ok
+    assert "stopped short of the top" in report.verdict
