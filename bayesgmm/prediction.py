@@ -68,7 +68,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order, NaN where missing; by default the rows that were
+        fitted, with their measurement errors. New rows are without.
 
     Returns
     -------
@@ -102,7 +103,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order, NaN where missing; by default the rows that were
+        fitted, with their measurement errors. New rows are without.
 
     Returns
     -------
@@ -135,7 +137,8 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order, NaN where missing; by default the rows that were
+        fitted, with their measurement errors. New rows are without.
 
     Returns
     -------
