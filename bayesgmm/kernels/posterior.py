@@ -109,9 +109,8 @@ def pack_problem(
     complete = head.size + rows.size
     problem = np.empty(complete + groups.size)
     problem[: head.size], problem[complete:] = head, groups
-    problem[head.size : complete].reshape(rows.shape)[:] = (
-        rows  # the only copy of what may be large
-    )
+    # the only copy of what may be large
+    problem[head.size : complete].reshape(rows.shape)[:] = rows
     problem[LENGTH] = problem.size
     return problem
 
