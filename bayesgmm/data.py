@@ -66,7 +66,7 @@ class Data:
     @cached_property
     def complete(self) -> bool:
         """Whether no cell is missing or measured with error."""
-        return self.errors is None and not bool(np.isnan(self.values).any())
+        return self.errors is None and not bool(np.isnan(self.values.min()))
 
     @property
     def n_obs(self) -> int:

@@ -71,8 +71,9 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted, with what
-        is known of their labels: pass them as `X_new` to be told without.
+        The fitted features, in the fitted order, NaN where missing; by default the rows that were
+        fitted, with their measurement errors and what is known of their labels: pass them as
+        `X_new` to be told without.
 
     Returns
     -------
@@ -106,8 +107,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted, with what
-        is known of their labels.
+        The fitted features, in the fitted order, NaN where missing; by default the rows that were
+        fitted, with their measurement errors and what is known of their labels.
 
     Returns
     -------
@@ -140,7 +141,8 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     tree : DataTree
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
-        The fitted features, in the fitted order; by default the rows that were fitted.
+        The fitted features, in the fitted order, NaN where missing; by default the rows that were
+        fitted, with their measurement errors. New rows are without.
 
     Returns
     -------

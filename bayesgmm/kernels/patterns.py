@@ -42,7 +42,10 @@ class Group(NamedTuple):
 
 def is_complete(rows: Array, n_dim: int, n_components: int) -> bool:
     """Tell whether no cell of some rows is missing or measured with error."""
-    return rows.shape[0] <= n_dim + n_components and not np.isnan(rows[:n_dim]).any()
+    if rows.shape[0] > n_dim + n_components:
+        return False
+    # the smallest is NaN if any is: there may be many rows, and this takes no memory
+    return not np.isnan(rows[:n_dim].min(initial=0.0))
 
 
 def groups_of(rows: Array, n_dim: int, n_components: int) -> Iterator[Group]:
