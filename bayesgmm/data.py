@@ -141,7 +141,7 @@ class Data:
         )
 
 
-def prepare(X: Any, measurement_error: Any = None, sample_weight: Any = None) -> Data:
+def prepare(X: Any, *, measurement_error: Any = None, sample_weight: Any = None) -> Data:
     """Check data that a mixture is to be fitted to, and make them ready.
 
     Parameters

@@ -115,7 +115,9 @@ def test_the_density_is_that_of_scipy(structure: str, rng: np.random.Generator) 
 
     def problem(times: float) -> Problem:
         # priors, and units inside, are the same whatever the weights are multiplied by
-        return Problem.make(spec, with_labels(prepare(X, times * weights), allowed, 3))
+        return Problem.make(
+            spec, with_labels(prepare(X, sample_weight=times * weights), allowed, 3)
+        )
 
     once, twice = problem(1.0), problem(2.0)
     for _ in range(3):
@@ -225,7 +227,9 @@ def test_the_engines_agree_on_labels_and_weights(rng: np.random.Generator) -> No
     X, _ = clusters(rng, 60)
     allowed, weights = some_labels(rng)[:60], rng.integers(0, 3, 60)
     model = bg.build_model(3, X, sample_weight=weights, labels=allowed)
-    of = Problem.make(bg.GaussianMixture(3), with_labels(prepare(X, weights), allowed, 3))
+    of = Problem.make(
+        bg.GaussianMixture(3), with_labels(prepare(X, sample_weight=weights), allowed, 3)
+    )
     vector = rng.normal(size=of.n_parameters)
     point, stretch = to_pymc(of, vector)
     got, slopes = density(model, split(model, point))

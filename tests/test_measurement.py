@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bayesgmm.data import prepare
+from bayesgmm.records import rows_of
 
 CELLS = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 7.5], [6.0, 1.0]])
 FRAME = pd.DataFrame(CELLS, columns=["a", "b"], index=["Ann", "Bo", "Cy", "Di"])
@@ -32,16 +33,18 @@ def covariances() -> np.ndarray:
     [DEVIATIONS, DEVIATIONS.tolist(), FRAME * 0 + DEVIATIONS],
 )
 def test_standard_deviations_are_kept_but_for_missing_cells(given: Any) -> None:
-    data = prepare(FRAME, given)
+    data = prepare(FRAME, measurement_error=given)
     np.testing.assert_array_equal(data.errors, changed(DEVIATIONS, (1, 1), 0.0))
     assert not data.complete
-    np.testing.assert_array_equal(data.records, np.concatenate([CELLS, data.errors], axis=1))
+    rows = rows_of(data.values, data.errors, None, 1, np.zeros(2), np.ones(2))
+    np.testing.assert_array_equal(rows.T, np.column_stack([CELLS, np.zeros(4), data.errors]))
 
 
 def test_covariances_become_factors() -> None:
-    data = prepare(FRAME, covariances())
+    data = prepare(FRAME, measurement_error=covariances())
+    rows = rows_of(data.values, data.errors, None, 1, np.zeros(2), np.ones(2))
     factors = np.zeros((4, 2, 2))
-    factors[:, *np.tril_indices(2)] = data.records[:, 2:]
+    factors[:, *np.tril_indices(2)] = rows[3:].T
     products = factors @ np.swapaxes(factors, 1, 2)
     wanted = covariances()
     wanted[1] = [[2.0, 0.0], [0.0, 0.0]]
@@ -50,7 +53,7 @@ def test_covariances_become_factors() -> None:
 
 def test_what_was_given_is_not_changed() -> None:
     given = DEVIATIONS.copy()
-    prepare(FRAME, given)
+    prepare(FRAME, measurement_error=given)
     np.testing.assert_array_equal(given, DEVIATIONS)
 
 
@@ -103,5 +106,5 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
 def test_what_is_no_error_is_refused_with_its_place(case: str) -> None:
     given, kind, message = REFUSED[case]
     with pytest.raises(kind, match=message) as caught:
-        prepare(FRAME, given)
+        prepare(FRAME, measurement_error=given)
     assert re.match(r"^`measurement_error` must .+; got .+\. \S.*\.$", str(caught.value), re.DOTALL)

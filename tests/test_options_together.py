@@ -67,7 +67,9 @@ def oracle(rows: dict[str, Array | None], mixture: Parameters) -> float:
 def test_log_likelihood_is_that_of_a_sum_row_by_row(errors: str) -> None:
     rng = np.random.default_rng(5)
     rows = told(rng, errors)
-    data = prepare(rows["X"], rows["measurement_error"], rows["sample_weight"])
+    data = prepare(
+        rows["X"], measurement_error=rows["measurement_error"], sample_weight=rows["sample_weight"]
+    )
     problem = Problem.make(bg.GaussianMixture(K), with_labels(data, rows["labels"], K))
     vectors = rng.normal(size=(2, problem.n_parameters))
     values = [problem.log_posterior(vector) for vector in vectors]

@@ -5,7 +5,7 @@ import pytest
 
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
-from bayesgmm.records import filled, log_volumes, records_of, standardised
+from bayesgmm.records import filled, log_volumes, rows_of
 from tests.kernels.oracle import random_mixture
 from tests.kernels.partly_seen import KINDS, naive_moments, partly_seen
 
@@ -20,8 +20,8 @@ def test_units_do_not_matter(kind: str, n_features: int, rng: np.random.Generato
     cells, errors = center + unit * seen.cells, seen.errors
     if errors is not None:
         errors = errors * (unit if errors.ndim == 2 else np.multiply.outer(unit, unit))
-    rows = standardised(records_of(cells, errors), center, unit)
-    np.testing.assert_allclose(rows, seen.rows, rtol=1e-9, atol=1e-9)
+    rows = rows_of(cells, errors, None, 2, center, unit)
+    np.testing.assert_allclose(rows, seen.rows(2), rtol=1e-9, atol=1e-9)
     _, wanted = naive_moments(seen, mixture, np.empty(0))
     densities = np.empty((1, 60))
     stacked = [np.ascontiguousarray(part[None]) for part in mixture]
@@ -41,8 +41,8 @@ def test_everything_asked_about_rows_is_of_what_is_seen(
     labels = rng.integers(3, size=50)
     shares, total = np.full((4, 3, 50), np.nan), np.ones((1, 3, 50))
     confusion = np.full((4, 3, 3), np.nan)
-    fill_draws(seen.rows, *stacked, NO_ARRAY, shares, labels, confusion)
-    fill_draws(seen.rows, *stacked, NO_ARRAY, total, NO_LABELS, NO_CUBE)
+    fill_draws(seen.rows(3), *stacked, NO_ARRAY, shares, labels, confusion)
+    fill_draws(seen.rows(3), *stacked, NO_ARRAY, total, NO_LABELS, NO_CUBE)
     for s, mixture in enumerate(draws):
         for i in (0, 17, 49):
             one = seen._replace(

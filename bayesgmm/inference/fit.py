@@ -185,7 +185,7 @@ def fit(
     specification, model = _specification(spec, method, engine)
     if model is not None:
         sample_weight, labels = _held_by(model, sample_weight, labels)
-    data = prepare(X, measurement_error, sample_weight)
+    data = prepare(X, measurement_error=measurement_error, sample_weight=sample_weight)
     number, weights = specification.n_components, specification.weights
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING

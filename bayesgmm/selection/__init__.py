@@ -175,7 +175,7 @@ def select(
     )
     numbers = _numbers(n_components)
     templates = _templates(spec, structures)
-    data = prepare(X, measurement_error, sample_weight)
+    data = prepare(X, measurement_error=measurement_error, sample_weight=sample_weight)
     specifications = _specifications(numbers, templates, data)
     if kept is not None:
         kept.begin(asked_for(data, specifications, method, options))

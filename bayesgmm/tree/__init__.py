@@ -358,7 +358,7 @@ def fitted_data(tree: xr.DataTree, rows: NDArray[np.int64] | None = None) -> Dat
         X = X.isel({names.OBS: rows})
         errors, allowed = (None if one is None else one[rows] for one in (errors, allowed))
         weights = None if weights is None else weights.isel({names.OBS: rows})
-    data = prepare(X, errors, weights)
+    data = prepare(X, measurement_error=errors, sample_weight=weights)
     return with_labels(data, allowed, tree[names.POSTERIOR].sizes[names.COMPONENT])
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from bayesgmm.records import records_of
+from bayesgmm.records import rows_of
 from tests.kernels.oracle import Mixture, Pass, sample
 
 type Array = NDArray[np.float64]
@@ -16,15 +16,15 @@ KINDS = ("missing", "deviations", "covariances", "same", "both")
 
 
 class Seen(NamedTuple):
-    """Cells (N, D), NaN where missing; errors as the user gives them, or None; their records."""
+    """Cells (N, D), NaN where missing; errors as the user gives them, or None."""
 
     cells: Array
     errors: Array | None
 
-    @property
-    def rows(self) -> Array:
-        """As the kernels take them, shape (D', N)."""
-        return np.ascontiguousarray(records_of(self.cells, self.errors).T)
+    def rows(self, n_components: int) -> Array:
+        """Return them as the kernels take them, shape (D', N)."""
+        unit = np.ones(self.cells.shape[1])
+        return rows_of(self.cells, self.errors, None, n_components, 0.0 * unit, unit)
 
 
 def partly_seen(rng: np.random.Generator, mixture: Mixture, n_rows: int, kind: str) -> Seen:

@@ -135,7 +135,7 @@ for method in ("stephens", "parameters"):
 clarity(problem.rows, draws)
 cells = rng.normal(size=(40, 4))
 cells[:20, 0], cells[25, 1] = np.nan, np.nan
-partly = Problem.make(spec, prepare(cells, np.full((40, 4), 0.1)))
+partly = Problem.make(spec, prepare(cells, measurement_error=np.full((40, 4), 0.1)))
 partly.log_posterior(vectors[0])
 clarity(partly.rows, draws)
 (group, *_) = groups_of(partly.rows, 4)

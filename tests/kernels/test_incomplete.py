@@ -16,7 +16,7 @@ UNWEIGHTED = np.empty(0)
 def moments(seen: Seen, mixture: Mixture, row_weights: np.ndarray) -> Pass:
     """Return what the kernel computes, its outputs filled with NaN beforehand."""
     k_all, n_dim = mixture.means.shape
-    order, n_complete, groups = pack_groups(seen.rows, n_dim)
+    order, n_complete, groups = pack_groups(seen.rows(k_all), n_dim, k_all)
     counts, first = np.full(k_all, np.nan), np.full((k_all, n_dim), np.nan)
     second = np.full((k_all, n_dim, n_dim), np.nan)
     value = expected_moments(
@@ -61,7 +61,7 @@ def test_complete_rows_are_what_they_were(rng: np.random.Generator) -> None:
     mixture = random_mixture(rng, 2, 3)
     complete = Seen(partly_seen(rng, mixture, 90, "same").cells, None)
     apart = Seen(complete.cells, np.zeros((90, 3)))
-    assert pack_groups(apart.rows, 3)[2].size == 0
+    assert pack_groups(apart.rows(2), 3, 2)[2].size == 0
     wanted = naive_moments(complete, mixture, UNWEIGHTED)[0]
     assert_same(moments(apart, mixture, UNWEIGHTED), wanted, 1e-10)
 
@@ -96,7 +96,7 @@ def test_em_takes_the_textbook_step_and_never_falls(kind: str, rng: np.random.Ge
     which, mixture = layout("full", 2, 3), random_mixture(rng, 2, 3, decades=0.1)
     seen = partly_seen(rng, mixture, 120, kind)
     none = Penalty(np.zeros(2), np.zeros(3), 0.0, np.zeros(3), 0.0)
-    order, n_complete, groups = pack_groups(seen.rows, 3)
+    order, n_complete, groups = pack_groups(seen.rows(2), 3, 2)
     rows = np.ascontiguousarray(seen.cells[order[:n_complete]].T)
     mixture = mixture._replace(means=mixture.means + 0.5)
     vector = unconstrain(which, np.zeros(3), *mixture)
