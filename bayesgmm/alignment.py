@@ -13,7 +13,8 @@ from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.known_labels import named_apart
 from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import observed, require, specification
+from bayesgmm.tree import require, specification
+from bayesgmm.tree.rows import observed
 
 type Labels = NDArray[np.int64]
 
@@ -114,7 +115,10 @@ def align(
     best = int(np.argmax(tree[names.SAMPLE_STATS].dataset[names.LP].values))
     if method != "none":
         draws = mixtures(raw)
-        rows, apart = fitted_rows(raw, draws), named_apart(observed(raw)[2], _n_components(raw))
+        rows, apart = (
+            fitted_rows(raw, draws),
+            named_apart(observed(raw).allowed, _n_components(raw)),
+        )
         matched, margins = match_draws(rows, draws[:3], best, method, partition, apart)
         if names.N_CLUSTERS in raw[names.POSTERIOR].dataset:
             matched, margins = occupied_first(rows, draws[:3], matched)
@@ -134,7 +138,7 @@ def align(
 def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> str:
     """Return the method that is asked for, refusing what does not go with it."""
     if method is None:
-        apart = named_apart(observed(tree)[2], _n_components(tree))
+        apart = named_apart(observed(tree).allowed, _n_components(tree))
         method = "none" if specification(tree).weights.naming else DEFAULT
         if apart.size > 1 and np.unique(apart).size == apart.size:
             method = "none"

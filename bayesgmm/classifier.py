@@ -131,7 +131,7 @@ class MixtureClassifier:
         One fit for every class, after one another, the chains of each beside one another:
         O(N_c K_c D^2) operations a pass.
         """
-        data = prepare(X, sample_weight)
+        data = prepare(X, sample_weight=sample_weight)
         classes, which = _classes(y, data.obs)
         specs = self._by_class(classes)
         if random_seed is not None:

@@ -11,7 +11,8 @@ from bayesgmm import names
 from bayesgmm.crossvalidation import DATA, terms_of
 from bayesgmm.known_labels import told
 from bayesgmm.sample_weights import one_each
-from bayesgmm.tree import fitted_data, require
+from bayesgmm.tree import require
+from bayesgmm.tree.rows import observed
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
@@ -122,13 +123,12 @@ def _first_difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
         difference = _first_difference_along(dim, a, b)
         if difference:
             return difference
-    mine, theirs = fitted_data(one), fitted_data(other)
-    weights = [one_each(data.sample_weight, data.n_obs) for data in (mine, theirs)]
-    if not np.array_equal(weights[0], weights[1]):
+    mine, theirs, n_obs = observed(one), observed(other), a.sizes[names.OBS]
+    if not np.array_equal(one_each(mine.weights, n_obs), one_each(theirs.weights, n_obs)):
         return "the weights of rows"
-    if not np.array_equal(told(mine), told(theirs)):
+    if not np.array_equal(told(mine.allowed, n_obs), told(theirs.allowed, n_obs)):
         return "the labels of rows that are known"
-    errors = [np.zeros(1) if data.errors is None else data.errors for data in (mine, theirs)]
+    errors = [np.zeros(1) if said.errors is None else said.errors for said in (mine, theirs)]
     if not np.array_equal(errors[0], errors[1]):
         return "the measurement errors"
     unequal = (a.values != b.values) & ~(np.isnan(a.values) & np.isnan(b.values))

@@ -218,6 +218,8 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         domain = Domain.around(problem.layout, groups, sample, int(lp[:, fitted].argmax()))
         proposal = Proposal.fit(domain.moved(sample), rng)
         halves.append(_half(density, domain, proposal, in_chains[:, used], lp[:, used], rng))
+    data = problem.data
+    said = data.values, data.errors, data.allowed, data.sample_weight
     volume = problem.layout.n_components * float(np.log(problem.unit).sum())  # of the means' units
     constant = volume + log_copies(groups)
     value, error = _averaged(*halves)
@@ -226,7 +228,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         error=error,
         laplace=_laplace(tree, problem, density) + constant,
         n_components=problem.layout.n_components,
-        data=fingerprint(problem.data),
+        data=fingerprint(*said),
     )
     _warn(result, argument, problem.n_parameters)
     return result

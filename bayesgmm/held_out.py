@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -22,7 +22,8 @@ from bayesgmm.mixture import GaussianMixture
 from bayesgmm.pointwise import BLOCK_BYTES, log_densities
 from bayesgmm.prediction import Mixtures, mixtures
 from bayesgmm.sample_weights import weigh
-from bayesgmm.tree import fitted_data, observed, specification
+from bayesgmm.tree import specification
+from bayesgmm.tree.rows import Observed, fitted_data, observed
 
 type Array = NDArray[np.float64]
 type Rows = NDArray[np.int64]
@@ -30,42 +31,6 @@ type Rows = NDArray[np.int64]
 LARGEST_ERROR: Final = 0.5
 """Error, in nats, of the density of rows that were left out together, up to which draws of the
 fit of all rows tell about the fit without them."""
-
-
-class Told(NamedTuple):
-    """Rows that were fitted, with all that was said of them.
-
-    Parameters
-    ----------
-    values, errors, allowed : arrays or None
-        As `tree.observed` returns them.
-    weights : array, shape (n,), or None
-        How many rows each stands for.
-    """
-
-    values: Array
-    errors: Array | None
-    allowed: Array | None
-    weights: Array | None
-
-    @classmethod
-    def of_tree(cls, tree: xr.DataTree) -> Self:
-        """Return all rows of a fit."""
-        weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
-        return cls(*observed(tree), None if weights is None else weights.values)
-
-    def some(self, rows: Rows) -> Self:
-        """Return some of the rows."""
-        return type(self)(
-            self.values[rows],
-            *(None if one is None else one[rows] for one in self[1:]),
-        )
-
-    def densities(self, draws: Mixtures) -> Array:
-        """Return their log densities under every draw, shape (S, n), times their weights."""
-        found = log_densities(draws, draws.rows(self.values, self.errors, self.allowed))
-        weigh(found, self.weights)
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +75,7 @@ def leave_out(
     -------
     LeftOut
     """
-    every, resolved = Told.of_tree(tree), specification(tree)
+    every, resolved = observed(tree), specification(tree)
     parts = [_part(tree, rows, resolved, name, function) for name, rows in held.items()]
     told, rows_of = list(held), list(held.values())
     seeds = [
@@ -161,12 +126,15 @@ def _blocks(rows: Rows, pair: Sequence[Mixtures]) -> list[Rows]:
     return np.array_split(rows, -(-8 * n_draws * rows.size // BLOCK_BYTES))
 
 
-def _densities(pair: Sequence[Mixtures], rows: Told) -> list[Array]:
+def _densities(pair: Sequence[Mixtures], rows: Observed) -> list[Array]:
     """Return the log density of rows under every draw of both fits, each of shape (S, n)."""
-    return [rows.densities(one) for one in pair]
+    found = [log_densities(one, one.rows(*rows[:3])) for one in pair]
+    for densities in found:
+        weigh(densities, rows.weights)
+    return found
 
 
-def _joint(pair: Sequence[Mixtures], blocks: Sequence[Told], n_chains: int) -> list[Array]:
+def _joint(pair: Sequence[Mixtures], blocks: Sequence[Observed], n_chains: int) -> list[Array]:
     """Return the joint log density of all rows under the draws of both fits, by chains."""
     sums = [[one.sum(axis=1) for one in _densities(pair, block)] for block in blocks]
     return [np.sum(total, axis=0).reshape(n_chains, -1) for total in zip(*sums, strict=True)]

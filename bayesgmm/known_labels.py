@@ -117,19 +117,19 @@ def log_allowed(allowed: Array) -> Array:
         return np.asarray(np.log(np.ascontiguousarray(allowed.T)))
 
 
-def told(data: Data) -> NDArray[Any]:
+def told(allowed: Array | None, n_obs: int) -> NDArray[Any]:
     """Return known labels as single ones, shape (n_obs,), -1 where unknown; else what they allow.
 
     Single labels mean the same whatever the number of components.
     """
-    if data.allowed is None:
-        return np.full(data.n_obs, UNKNOWN)
-    ones, zeros = ((data.allowed == value).sum(axis=1) for value in (1.0, 0.0))
-    n_components = data.allowed.shape[1]
+    if allowed is None:
+        return np.full(n_obs, UNKNOWN)
+    ones, zeros = ((allowed == value).sum(axis=1) for value in (1.0, 0.0))
+    n_components = allowed.shape[1]
     unknown = ones == n_components
     if not (unknown | ((ones == 1) & (zeros == n_components - 1))).all():
-        return data.allowed
-    return np.where(unknown, UNKNOWN, data.allowed.argmax(axis=1))
+        return allowed
+    return np.where(unknown, UNKNOWN, allowed.argmax(axis=1))
 
 
 def named_apart(allowed: Array | None, n_components: int) -> NDArray[np.int64]:

@@ -15,7 +15,8 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, observed, parameters, require
+from bayesgmm.tree import features, parameters, require
+from bayesgmm.tree.rows import observed
 
 type Array = NDArray[np.float64]
 
@@ -268,7 +269,7 @@ def sample_posterior_predictive(
 
 def fitted_rows(tree: xr.DataTree, draws: Mixtures) -> Array:
     """Return the rows that were fitted as the kernels read them, with all that was said."""
-    return draws.rows(*observed(tree))
+    return draws.rows(*observed(tree)[:3])
 
 
 def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
@@ -281,8 +282,8 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
         rows = tree[names.OBSERVED_DATA].dataset[names.X]
     data = prepare_new(rows, features(tree))
     if X_new is None:
-        _, errors, allowed = observed(tree)
-        data = replace(data, errors=errors, allowed=allowed)
+        said = observed(tree)
+        data = replace(data, errors=said.errors, allowed=said.allowed)
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values

@@ -16,7 +16,8 @@ from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed
 from bayesgmm.records import log_volumes, rows_of
-from bayesgmm.tree import Parameters, fitted_data, specification
+from bayesgmm.tree import Parameters, specification
+from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]
 

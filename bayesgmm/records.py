@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.data import Data
 from bayesgmm.known_labels import log_allowed, told
 from bayesgmm.sample_weights import one_each
 
@@ -100,11 +99,13 @@ def filled(rows: Array, n_features: int) -> Array:
     return np.ascontiguousarray(cells)
 
 
-def fingerprint(data: Data) -> str:
-    """Return what tells data apart, with all that was said of their rows."""
-    found = hashlib.sha256(np.ascontiguousarray(data.values).tobytes())
-    if data.errors is not None:
-        found.update(data.errors.tobytes())
-    found.update(one_each(data.sample_weight, data.n_obs).tobytes())
-    found.update(np.ascontiguousarray(told(data)).tobytes())
+def fingerprint(
+    values: Array, errors: Array | None, allowed: Array | None, weights: Array | None
+) -> str:
+    """Return what tells data apart, with all that was said of their rows: see `Data`."""
+    found = hashlib.sha256(np.ascontiguousarray(values).tobytes())
+    if errors is not None:
+        found.update(np.ascontiguousarray(errors).tobytes())
+    found.update(one_each(weights, len(values)).tobytes())
+    found.update(np.ascontiguousarray(told(allowed, len(values))).tobytes())
     return found.hexdigest()

@@ -322,7 +322,7 @@ def test_data_that_cannot_be_fitted_are_refused() -> None:
         build_model(0, [[0.0], [1.0]])
     with pytest.raises(ValueError, match=r"at least as many rows as there are components, 3; got"):
         build_model(3, [[0.0], [1.0]])
-    with pytest.raises(ValueError, match=r"`build_model`; got nan at row 1, column 'x0'. Fit a"):
+    with pytest.raises(ValueError, match=r"the first at row 1, column 'x0'. Fit a"):
         build_model(2, [[0.0, 2.0], [np.nan, 0.5], [4.0, 1.0]])
     spec = bg.GaussianMixture(2, means=bg.NormalMeans(location=(1.0, 2.0, 3.0)))
     with pytest.raises(ValueError, match=r"one per feature, 2; got 3"):

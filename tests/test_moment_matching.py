@@ -93,7 +93,7 @@ def test_copies_that_overlap_count_once(monkeypatch: pytest.MonkeyPatch) -> None
     spec = bg.GaussianMixture(
         2, bg.Dirichlet(10.0), bg.NormalMeans(0.0, 1.5), bg.LKJCovariance(scale=1.0, floor=0.0)
     )
-    tree = bg.fit(x[:, None], spec, random_seed=1, progressbar=False)
+    tree = bg.fit(x[:, None], spec, draws=4000, random_seed=1, progressbar=False)
     movable = Movable.of_tree(tree)
     assert movable is not None
     found = movable.without(11, 1.0, 0.7)

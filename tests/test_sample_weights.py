@@ -96,7 +96,7 @@ def test_rows_of_weight_0_are_only_predicted(rng: np.random.Generator) -> None:
     assert bg.predict_proba(tree).sizes["obs"] == 91
     assert np.isfinite(list(bg.check(tree).evidence.values())).all()
     assert not tree.log_likelihood["X"].isel(obs=0).values.any()
-    loo = leave_one_out(tree, "tree", "loo")
+    loo = leave_one_out(tree, "tree", "loo", repair=False)
     assert loo.elpd_i.values[0] == 0.0
     assert np.isfinite(loo.elpd)
 
@@ -203,5 +203,5 @@ def test_what_is_given_per_row_must_have_the_labels_of_the_rows() -> None:
 def test_a_number_that_is_to_be_learnt_takes_no_weights(rng: np.random.Generator) -> None:
     X, times = rows(rng)
     spec = bg.GaussianMixture(bg.PriorOnComponents())
-    with pytest.raises(ValueError, match=r"`sample_weight` must be left out where the number"):
+    with pytest.raises(ValueError, match=r"`sample_weight` must be left out where components"):
         bg.fit(X, spec, sample_weight=times)

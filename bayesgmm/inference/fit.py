@@ -20,6 +20,12 @@ from bayesgmm.inference.crew import crew
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
+from bayesgmm.inference.suited import (
+    held_by,
+    refuse_incomplete,
+    refuse_unallocated,
+    refuse_what_is_shared,
+)
 from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
@@ -184,21 +190,21 @@ def fit(
     )
     specification, model = _specification(spec, method, engine)
     if model is not None:
-        sample_weight, labels = _held_by(model, sample_weight, labels)
+        sample_weight, labels = held_by(model, sample_weight, labels)
     data = prepare(X, measurement_error=measurement_error, sample_weight=sample_weight)
     number, weights = specification.n_components, specification.weights
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING
     if isinstance(number, PriorOnComponents) or overfitted:
         what = number if isinstance(number, PriorOnComponents) else weights
-        _refuse_unallocated(what, data, labels)
+        refuse_unallocated(what, data, labels)
     if isinstance(number, PriorOnComponents):
         return _allocated(specification, telescoping.METHOD, data, options, progressbar)
     if not data.complete and (model is not None or engine == "pymc"):
-        _refuse_incomplete()
+        refuse_incomplete()
     check_enough_rows(data, number)
     if overfitted:
-        _refuse_what_is_shared(specification)
+        refuse_what_is_shared(specification)
         return _allocated(specification, telescoping.OVERFITTED, data, options, progressbar)
     problem = Problem.make(specification, with_labels(data, labels, number))
     began = time.perf_counter()
@@ -210,15 +216,6 @@ def fit(
             drawn = RUNNERS[method](problem, options, progress)
     engine = "fused" if model is None and engine != "pymc" else "pymc"
     return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
-
-
-def _refuse_incomplete() -> None:
-    """Refuse missing cells and measurement errors where they cannot be integrated out."""
-    raise ValueError(
-        "`engine` must be 'auto' or 'fused', and `spec` no PyMC model, for data with missing cells "
-        "(NaN) or `measurement_error`; got PyMC's engine, which would need a parameter for each. "
-        "Use engine='auto'."
-    )
 
 
 def provenance(
@@ -275,50 +272,6 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
         f"`spec` must be a GaussianMixture, a number of components or a PyMC model; got {spec!r} "
         f"of type {type(spec).__name__}. Write bg.fit(X, 3)."
     )
-
-
-def _held_by(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, Any]:
-    """Return the weights and labels that a PyMC model was built with, refusing any others."""
-    given = {"sample_weight": sample_weight, "labels": labels}
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(
-                f"`{name}` must be left out where `spec` is a PyMC model, which holds them; got an "
-                f"object of type {type(value).__name__}. Pass them to bg.build_model."
-            )
-    return getattr(model, names.SAMPLE_WEIGHT, None), getattr(model, names.ALLOWED, None)
-
-
-def _refuse_unallocated(prior: Any, data: Data, labels: Any) -> None:
-    """Refuse what the samplers that allocate rows to components do not know of."""
-    what = f"where components may be empty by their prior, {prior!r}: every row is one and whole"
-    for name, value in (
-        ("sample_weight", data.sample_weight), ("labels", labels),
-        ("measurement_error", data.errors),
-    ):  # fmt: skip
-        if value is not None:
-            raise ValueError(
-                f"`{name}` must be left out {what}; got an object of type "
-                f"{type(value).__name__}. Fit a number of components with Dirichlet weights."
-            )
-    if not data.complete:
-        raise ValueError(
-            f"`X` must have a number in every cell {what}; got {np.isnan(data.values).sum()} "
-            f"missing. Fit a number of components with Dirichlet weights, which integrates them "
-            f"out; or let bayesgmm.select compare several."
-        )
-
-
-def _refuse_what_is_shared(specification: GaussianMixture) -> None:
-    """Refuse a structure that components cannot be drawn one by one with."""
-    structure = specification.structure
-    if structure.shared_scales or structure.correlations == "shared":
-        raise ValueError(
-            f"`structure` must share nothing between components where `weights` is a "
-            f"{type(specification.weights).__name__} and method 'nuts'; got "
-            f"{specification.covariance.structure!r}. Choose 'full', 'diag' or 'spherical', or "
-            f"Dirichlet weights."
-        )
 
 
 def _allocated(

@@ -12,8 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.data import Data, prepare
-from bayesgmm.known_labels import with_labels
+from bayesgmm.data import Data
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
 
@@ -332,40 +331,6 @@ def features(tree: xr.DataTree) -> list[Any]:
     """Return the labels of the fitted features, strings or ints, in their order."""
     labels: list[Any] = tree[names.CONSTANT_DATA].dataset[names.FEATURE].values.tolist()
     return labels
-
-
-def observed(tree: xr.DataTree) -> tuple[Array, Array | None, Array | None]:
-    """Return the rows of a fit, their measurement errors, and what is known of their labels.
-
-    Arrays along ``obs`` first, as `Data` has them; None where nothing was said.
-    """
-    X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
-    constant = _constant(tree)
-    errors, allowed = (constant.get(name) for name in (names.MEASUREMENT_ERROR, names.ALLOWED))
-    return (
-        X.values,
-        None if errors is None else errors.transpose(names.OBS, names.FEATURE, ...).values,
-        None if allowed is None else allowed.transpose(names.OBS, names.COMPONENT).values,
-    )
-
-
-def fitted_data(tree: xr.DataTree, rows: NDArray[np.int64] | None = None) -> Data:
-    """Return the rows that were fitted, or some of them, with all that was said of them."""
-    X = tree[names.OBSERVED_DATA].dataset[names.X]
-    _, errors, allowed = observed(tree)
-    weights = _constant(tree).get(names.SAMPLE_WEIGHT)
-    if rows is not None:
-        X = X.isel({names.OBS: rows})
-        errors, allowed = (None if one is None else one[rows] for one in (errors, allowed))
-        weights = None if weights is None else weights.isel({names.OBS: rows})
-    data = prepare(X, measurement_error=errors, sample_weight=weights)
-    return with_labels(data, allowed, tree[names.POSTERIOR].sizes[names.COMPONENT])
-
-
-def _constant(tree: xr.DataTree) -> xr.Dataset:
-    """Return the group ``constant_data``; an empty one where there is none."""
-    held = names.CONSTANT_DATA in tree.children
-    return tree[names.CONSTANT_DATA].dataset if held else xr.Dataset()
 
 
 def _said(data: Data) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def two() -> xr.DataTree:
 def refused() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"X_new": pd.DataFrame({"b": [1.0], "a": [2.0]})}, r"`X_new` must have .* Reorder them"
     yield {"X_new": pd.DataFrame({"a": [1.0]})}, r"`X_new` must have the 2 fitted columns"
-    yield {"X_new": [[1.0, np.nan]]}, r"`X_new` must have a finite number in every cell"
+    yield {"X_new": [[1.0, np.nan]]}, r"`X_new` must have a number in every cell here"
     yield {"X_new": [[1.0, 1e200]]}, r"`X_new` must lie within 1e\+100 .* row 0, column 'b'"
     yield {"forgetting": 0.0}, r"`forgetting` must be positive and finite; got 0\.0"
     yield {"forgetting": 1.5}, r"`forgetting` must be at most 1; got 1\.5"

@@ -43,7 +43,7 @@ def test_the_posterior_is_prior_times_naive_likelihood(
     if errors is not None:
         errors = errors * (3.0 if errors.ndim == 2 else 9.0)
     spec = bg.GaussianMixture(2, covariance=bg.LKJCovariance(structure=structure))
-    problem = Problem.make(spec, prepare(cells, errors))
+    problem = Problem.make(spec, prepare(cells, measurement_error=errors))
     vector = 0.3 * rng.normal(size=problem.n_parameters)
     drawn = problem.constrain(vector[None])
     factors = np.linalg.cholesky(drawn.covariances[0])
@@ -190,7 +190,7 @@ def test_deconvolution_recovers_the_covariance_without_errors(rng: np.random.Gen
         (
             bg.GaussianMixture(bg.PriorOnComponents()),
             {},
-            r"`spec` must have a number of components",
+            "`X` must have a number in every cell where components",
         ),
         (2, {"engine": "pymc"}, r"`engine` must be 'auto' or 'fused'.* got PyMC's engine"),
         (2, {"measurement_error": [[1.0]]}, r"`measurement_error` must have the shape"),

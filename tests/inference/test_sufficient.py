@@ -18,6 +18,7 @@ from bayesgmm.inference.sufficient import (
 )
 from bayesgmm.kernels.cholesky import unconstrain
 from bayesgmm.kernels.mstep import em_map
+from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
@@ -118,7 +119,7 @@ def test_an_m_step_of_statistics_is_that_of_em(structure: str, rng: np.random.Ge
     statistics = expect(problem.rows, mixture)[1]
     location = statistics.counts @ statistics.means / statistics.counts.sum()
     penalty = problem.penalty(1.0)._replace(location=location)
-    _, ok, expected = em_map(problem.layout, penalty, problem.rows, np.empty(0), start)
+    _, ok, expected = em_map(problem.layout, penalty, problem.rows, np.empty(0), NO_GROUPS, start)
     found = ground.maximise(statistics, mixture.cholesky)
     assert ok
     assert found is not None

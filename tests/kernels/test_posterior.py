@@ -10,7 +10,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import expit, gammaln, logsumexp
 
 from bayesgmm.kernels.cholesky import Layout
-from bayesgmm.kernels.posterior import log_posterior, pack_problem, read_layout
+from bayesgmm.kernels.posterior import HEADER, log_posterior, pack_problem, read_layout
 from tests.kernels.oracle import DIGITS, STRUCTURES, layout
 from tests.kernels.vectors import decode, length, split
 
@@ -352,7 +352,7 @@ def test_the_array_holds_the_layout_and_its_length(rng: np.random.Generator) -> 
     given = problem(rng, which, row_weights=np.ones(23))
     assert tuple(read_layout(given.packed)) == tuple(which)
     assert given.packed[0] == given.packed.size
-    assert given.packed.size == 11 + 3 + 2 * 4 + 2 * 4 + 6 + 23 * 4 + 23
+    assert given.packed.size == HEADER + 3 + 2 * 4 + 2 * 4 + 6 + 23 * 4 + 23
 
 
 @every_structure
@@ -362,7 +362,7 @@ def test_permuted_components_have_the_same_density(
     which = layout(structure, 3, 3)
     given = problem(rng, which)
     packed = given.packed.copy()
-    packed[11:14] = 1.3  # an exchangeable Dirichlet
+    packed[HEADER : HEADER + 3] = 1.3  # an exchangeable Dirichlet
     vector = rng.normal(size=length(which))
     parts = split(which, vector)
     y = np.append(parts.weights, -parts.weights.sum())
