@@ -219,7 +219,7 @@ def test_rounding_as_measurement_error_bounds_the_posterior(columns: list[int]) 
     """What the floor leaves open: each component is at least as thick as cells are rounded."""
     X = load_iris().iloc[:, columns].to_numpy(dtype=float)
     rounded = np.broadcast_to(rounding(X) / 3.0**0.5, X.shape)  # sd of a uniform law
-    problem = Problem.make(specification("full", 2), prepare(X, rounded))
+    problem = Problem.make(specification("full", 2), prepare(X, measurement_error=rounded))
     vector = rounded_onto_a_line(problem, X)
     near, farther = (far_along(problem, vector, log_odds) for log_odds in (20.0, 60.0))
     assert farther < near
