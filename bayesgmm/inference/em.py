@@ -196,10 +196,11 @@ def _labels(
     """Return the labels that a start begins with."""
     n_components, n_rows = problem.layout.n_components, rows.shape[1]
     if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
-        from scipy.cluster.hierarchy import cut_tree, linkage
+        from scipy.cluster.hierarchy import fcluster, linkage
 
-        tree = cut_tree(linkage(rows.T, method="ward"), n_clusters=n_components)
-        return np.asarray(tree[:, 0], dtype=np.int64)
+        tree = linkage(rows.T, method="ward")
+        tree[:, 2] = np.arange(len(tree))  # no ties: exactly so many clusters
+        return np.asarray(fcluster(tree, len(tree) - n_components, "distance"), dtype=np.int64) - 1
     if start % 3 == 2:
         return rng.integers(n_components, size=(n_rows,), dtype=np.int64)
     labels: NDArray[np.int64] = kmeans_labels(rows, rng.random(n_components), LLOYD_SWEEPS)
