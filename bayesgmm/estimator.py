@@ -322,7 +322,7 @@ class GaussianMixtureEstimator(
             If the fit is not a point: `method` is neither ``"map"`` nor ``"ml"``.
         """
         aic, n_parameters = self.aic(X), self.posterior_.attrs["n_parameters"]
-        return float(aic + n_parameters * (np.log(len(X)) - 2.0))
+        return float(aic + n_parameters * (np.log(np.shape(X)[0]) - 2.0))
 
     def aic(self, X: ArrayLike) -> float:
         """Return Akaike's information criterion on rows; less is better.
