@@ -11,6 +11,7 @@ SECTIONS = (
     "ceilings",
     "gradient",
     "em",
+    "estimator",
     "sampling",
     "whitening",
     "sessions",
