@@ -247,6 +247,15 @@ def test_few_samples_come_from_as_many_draws(
     assert seen == [(1, 1), (16, 1), (60, 1), (60, 2)]
 
 
+def test_a_single_sample_may_come_from_any_chain(by_nuts: GaussianMixtureEstimator) -> None:
+    model = pickle.loads(pickle.dumps(by_nuts))
+    posterior = model.posterior_["posterior"].to_dataset()
+    posterior["means"][1] += 1e4
+    model.posterior_["posterior"] = xr.DataTree(posterior)
+    far = [bool((model.set_params(random_state=i).sample()[0] > 1e3).all()) for i in range(40)]
+    assert 5 < sum(far) < 35  # 20, by chance 3 more or less
+
+
 def test_random_states(faithful: pd.DataFrame) -> None:
     model = GaussianMixtureEstimator(2, **FEW)
     first, again = (
