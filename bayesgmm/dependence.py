@@ -1,12 +1,35 @@
 """Columns that other columns determine: copies up to shift and scale, linear combinations."""
 
-from typing import Final
+import warnings
+from typing import Final, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from bayesgmm.errors import IdentifiabilityWarning
+from bayesgmm.labels import listed
+from bayesgmm.moments import standard_deviation
 
 ROUNDING: Final = 1e-12
 """What computing alone may leave of a difference that is zero, in standard deviations."""
+
+
+class Basis(NamedTuple):
+    """Columns that determine all: ``offset + values[:, kept] @ factors.T``.
+
+    Parameters
+    ----------
+    kept : list of int
+        Their positions.
+    offset : array, shape (n_features,)
+    factors : array, shape (n_features, n_kept)
+        Rows of the columns that are kept are those of the identity.
+    """
+
+    kept: list[int]
+    offset: NDArray[np.float64]
+    factors: NDArray[np.float64]
 
 
 def first_copy(
@@ -95,6 +118,99 @@ def first_combination(
         if distance <= grain[j] + share @ grain[:j]:
             return [*np.flatnonzero(share > 1e-6).tolist(), j]
     return []
+
+
+def basis(values: NDArray[np.float64], spacing: float) -> Basis:
+    """Return columns that are neither constant nor determined by others, and how they make all.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_obs, n_features)
+        The data, finite, at least two rows.
+    spacing : float
+        Relative spacing of their numbers as they were stored.
+
+    Returns
+    -------
+    Basis
+        Of several columns of which any would do, those that stand first.
+
+    Notes
+    -----
+    Costs O(N D^2 + D^3) for every column that is left out, and once more. With as few rows as
+    columns or fewer only copies are found: see `bayesgmm.data.prepare`.
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 7.0, 3.0], [2.0, 7.0, 5.0], [4.0, 7.0, 9.0]])
+    >>> basis(values, 2.2e-16).kept
+    [0]
+    """
+    n_obs, n_features = values.shape
+    scale = np.abs(values).max(axis=0)
+    scale[scale == 0.0] = 1.0
+    scaled = values / scale  # squares neither underflow nor overflow
+    kept = np.flatnonzero(scaled.min(axis=0) < scaled.max(axis=0)).tolist()
+    origin, determined = scaled[0], []
+    while len(kept) > 1 and n_obs > 2:
+        columns = scaled[:, kept]
+        unit = standard_deviation(columns, origin[kept])
+        eps = np.full(len(kept), spacing)
+        involved = first_copy(columns, unit, eps)
+        if not involved and n_obs > len(kept) > 2:
+            involved = first_combination(columns, unit, eps)
+        if not involved:
+            break
+        *others, last = (kept[j] for j in involved)
+        moved = scaled[:, [*others, last]] - origin[[*others, last]]
+        determined.append((last, others, np.linalg.lstsq(moved[:, :-1], moved[:, -1])[0]))
+        kept.remove(last)
+    factors = np.zeros((n_features, len(kept)))
+    factors[kept, range(len(kept))] = 1.0
+    for last, others, shares in reversed(determined):
+        factors[last] = shares @ factors[others]
+    offset = origin - factors @ origin[kept]
+    return Basis(kept, scale * offset, scale[:, None] * factors / scale[kept])
+
+
+def basis_of(table: pd.DataFrame) -> Basis:
+    """Return the columns of a table that determine all, warning of those that they leave out.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Finite floats, at least two rows.
+
+    Returns
+    -------
+    Basis
+
+    Raises
+    ------
+    ValueError
+        If every column is constant.
+
+    Warns
+    -----
+    IdentifiabilityWarning
+        Naming the columns that are left out.
+    """
+    values = table.to_numpy()
+    found = basis(values.astype(np.float64), float(np.finfo(values.dtype).eps))
+    if not found.kept:
+        raise ValueError(
+            f"`X` must vary in one column at least; got {len(values)} equal rows, {values[0]}. "
+            f"Pass more rows."
+        )
+    if len(found.kept) < len(found.offset):
+        left_out = table.columns.delete(found.kept)
+        warnings.warn(
+            f"`X` has columns that are constant or that others determine: {listed(left_out)}. They "
+            f"are left out of the fit, and densities are those of the others. Drop them first.",
+            IdentifiabilityWarning,
+            stacklevel=3,
+        )
+    return found
 
 
 def _standardised(

@@ -12,6 +12,7 @@ SECTIONS = (
     "gradient",
     "options",
     "em",
+    "estimator",
     "sampling",
     "whitening",
     "sessions",

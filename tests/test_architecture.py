@@ -71,10 +71,13 @@ ONLY_IN = {
         *(f"inference/pymc_{x}.py" for x in ("advi", "compiled", "engine")),
     },
     "pytensor": {"model.py", "op.py", "inference/pymc_compiled.py"},
+    "sklearn": {"estimator.py"},
 }
 """Packages that named files may import, whatever their floor allows, and no other may."""
 
-HEAVY = ("pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "zarr")
+HEAVY = (
+    "pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "sklearn", "zarr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

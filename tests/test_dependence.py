@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesgmm.data import prepare
-from bayesgmm.dependence import first_combination, first_copy
+from bayesgmm.dependence import basis, first_combination, first_copy
 
 DOUBLE = np.finfo(np.float64).eps
 
@@ -86,3 +86,43 @@ def test_correlated_columns_far_from_zero_pass(rng: np.random.Generator) -> None
     a = rng.normal(size=300)
     values = 1e8 + np.column_stack([a, a + 1e-5 * rng.normal(size=300)])
     assert prepare(values).n_features == 2
+
+
+@given(
+    seed=st.integers(0, 1000), n_obs=st.integers(8, 60), n_free=st.integers(1, 4),
+    kinds=st.lists(st.sampled_from(["constant", "copy", "sum"]), max_size=4),
+    log_scale=magnitudes,
+)  # fmt: skip
+def test_a_basis_gives_all_columns_back(
+    seed: int, n_obs: int, n_free: int, kinds: list[str], log_scale: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    free = rng.normal(size=(n_obs, n_free))
+    made = {
+        "constant": lambda: np.full(n_obs, rng.normal()),
+        "copy": lambda: free[:, 0] * rng.uniform(1.0, 2.0) - rng.normal(),
+        "sum": lambda: free @ rng.uniform(0.5, 2.0, n_free) + rng.normal(),
+    }
+    scale = 10.0 ** (log_scale * rng.uniform(-1.0, 1.0, n_free + len(kinds)))
+    values = scale * np.column_stack([free, *(made[kind]() for kind in kinds)])
+    found = basis(values, DOUBLE)
+    assert found.kept == list(range(n_free))
+    again = found.offset + values[:, found.kept] @ found.factors.T
+    np.testing.assert_allclose(again / scale, values / scale, atol=1e-9)
+    np.testing.assert_array_equal(again[:, :n_free], values[:, :n_free])
+
+
+def test_a_basis_of_a_copy_of_what_is_left_out(rng: np.random.Generator) -> None:
+    a, b = rng.normal(size=(2, 30))
+    values = np.column_stack([a, b, a + b, 3.0 - 2.0 * (a + b)])
+    found = basis(values, DOUBLE)
+    assert found.kept == [0, 1]
+    np.testing.assert_allclose(found.factors[3], [-2.0, -2.0])
+    np.testing.assert_allclose(found.offset[3], 3.0)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_basis_in_any_unit(scale: float, rng: np.random.Generator) -> None:
+    a, b = rng.normal(size=(2, 30))
+    assert basis(scale * np.column_stack([a, b, 1.0 - a]), DOUBLE).kept == [0, 1]
+    assert basis(np.ones((5, 2)), DOUBLE).kept == []

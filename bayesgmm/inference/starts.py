@@ -74,10 +74,11 @@ def starting_labels(
     rows, offsets = filled(sample.rows, n_features), sample.rows[n_features:][:n_components]
     hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
     if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
-        from scipy.cluster.hierarchy import cut_tree, linkage
+        from scipy.cluster.hierarchy import fcluster, linkage
 
-        tree = cut_tree(linkage(rows.T, method="ward"), n_clusters=n_components)
-        return np.asarray(tree[:, 0], dtype=np.int64)
+        tree = linkage(rows.T, method="ward")
+        tree[:, 2] = np.arange(len(tree))  # no ties: exactly so many clusters
+        return np.asarray(fcluster(tree, len(tree) - n_components, "distance"), dtype=np.int64) - 1
     if start % 3 == 2 and offsets.size:
         return np.asarray((offsets + rng.gumbel(size=offsets.shape)).argmax(axis=0))
     if start % 3 == 2:

@@ -17,7 +17,7 @@ from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.fit import METHODS, at_work
 from bayesgmm.inference.sweep import Candidate, Outcome, sweep
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.priors import STRUCTURES
+from bayesgmm.priors import STRUCTURES, Dirichlet
 from bayesgmm.selection.answer import Selection
 from bayesgmm.selection.criteria import CRITERIA
 from bayesgmm.selection.folder import Folder, asked_for
@@ -276,6 +276,12 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
             f"numbers of components as `n_components`."
         )
     _ = spec.known_number  # a prior on it is refused
+    if type(spec.weights) is not Dirichlet:
+        raise ValueError(
+            f"`spec` must have Dirichlet weights, whose number is compared; got {spec.weights!r}, "
+            f"which leave components empty. Fit it once, bayesgmm.fit(X, spec), and count clusters "
+            f"by bayesgmm.n_clusters(tree)."
+        )
     if structures is None:
         return [spec]
     if isinstance(structures, str) or not isinstance(structures, Sequence):

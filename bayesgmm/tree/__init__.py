@@ -24,8 +24,8 @@ _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
 
 _OF_THE_POSTERIOR: Final = frozenset(
     {
-        "loo", "waic", "compare", "log_evidence", "posterior_over_components", "bic", "aic", "icl",
-        "mode_audit",
+        "loo", "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components",
+        "bic", "aic", "icl", "mode_audit", "average", "update",
     }
 )  # fmt: skip
 """Functions that need draws of the posterior given the data that the tree holds."""
