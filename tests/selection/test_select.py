@@ -128,6 +128,13 @@ def test_the_priors_are_those_of_the_specification() -> None:
     xr.testing.assert_identical(tree["posterior"].dataset, expected["posterior"].dataset)
 
 
+@pytest.mark.parametrize("weights", [bg.SparseDirichlet(), bg.StickBreaking()])
+def test_weights_that_leave_components_empty_are_refused(weights: Any) -> None:
+    spec = bg.GaussianMixture(4, weights=weights)
+    with pytest.raises(ValueError, match=r"`spec` must have Dirichlet weights, .* got S"):
+        bg.select(data(), [1, 2], spec=spec, **QUIET)
+
+
 def test_numbers_may_come_in_any_order_and_kind() -> None:
     chosen = bg.select(data(), np.array([2, 1]), **QUIET)
     assert list(chosen.fits) == [(1, "full"), (2, "full")]
