@@ -19,6 +19,7 @@ from bayesgmm.inference.carry import (
     components_of,
     n_tracks_of,
     refuse_far,
+    refuse_told,
     require_number,
     variables_of,
 )
@@ -353,6 +354,7 @@ def _started(
 def _resumed(tree: xr.DataTree, decay: float, history: list[tuple[float, int]]) -> Stream:
     """Return where online EM goes on from a fit; its batches are added to the history."""
     require_number(tree, "fit_online", "spec")
+    refuse_told(tree, "fit_online", "spec")
     ground = Ground.of_tree(tree)
     average = statistics_of(tree, ground)
     n_rows = float(average.counts.sum())
