@@ -49,7 +49,8 @@ def average(
     Parameters
     ----------
     trees : dict of DataTree
-        Fits of the same data, by any names; ``selection.fits``, say.
+        Fits of the same data, with the same errors, weights and known labels, by any names;
+        ``selection.fits``, say.
     weights : str, sequence or dict of float, default "stacking"
         ``"stacking"``: those with which the fits together predict rows left out best, of
         `compare`. ``"evidence"``: the posterior probabilities of the fits, all equally probable

@@ -280,7 +280,9 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
         require(tree, names.OBSERVED_DATA, function=function)
         X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
         given, said = read(X, "X_new"), observed(tree)
-        data = Data(said.values, given.coords, given.attrs, said.errors, said.allowed)
+        data = Data(
+            said.values, given.coords, given.attrs, errors=said.errors, allowed=said.allowed
+        )
     else:
         data = prepare_new(X_new, features(tree))
     constant = tree[names.CONSTANT_DATA].dataset

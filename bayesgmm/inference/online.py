@@ -143,7 +143,8 @@ def fit_online(
         come in no order, as if shuffled.
     spec : GaussianMixture, int or DataTree
         The model, or a number of components with default priors. Or a fit to go on from: what
-        this function returned, before more batches came, or any other.
+        this function returned, before more batches came, or any other of complete rows without
+        errors, weights and labels.
     decay : float, default 0.6
         Steps shrink as the number of rows to this power, in (0.5, 1].
     random_seed : int, optional
