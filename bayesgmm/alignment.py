@@ -120,7 +120,7 @@ def align(
             named_apart(observed(raw).allowed, _n_components(raw)),
         )
         matched, margins = match_draws(rows, draws[:3], best, method, partition, apart)
-        if names.N_CLUSTERS in raw[names.POSTERIOR].dataset:
+        if names.N_CLUSTERS in raw[names.POSTERIOR].dataset and not apart.any():
             matched, margins = occupied_first(rows, draws[:3], matched)
         permutation, margin = matched.reshape(before.shape), margins.reshape(margin.shape)
     result = _permuted(raw, permutation)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.alignment import align
 from bayesgmm.clustering.occupancy import n_clusters
+from bayesgmm.comparable import difference_of_data
 from bayesgmm.comparison import compare
 from bayesgmm.crossvalidation import check_draws
-from bayesgmm.data import prepare
 from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.evidence import log_evidence
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model_probabilities import probabilities
 from bayesgmm.tree import build, require, specification
+from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -48,7 +49,8 @@ def average(
     Parameters
     ----------
     trees : dict of DataTree
-        Fits of the same data, by any names; ``selection.fits``, say.
+        Fits of the same data, with the same errors, weights and known labels, by any names;
+        ``selection.fits``, say.
     weights : str, sequence or dict of float, default "stacking"
         ``"stacking"``: those with which the fits together predict rows left out best, of
         `compare`. ``"evidence"``: the posterior probabilities of the fits, all equally probable
@@ -124,7 +126,7 @@ def average(
     largest = max((tree for tree, _ in used), key=_number)
     n_components = _number(largest)
     result = build(
-        data=prepare(largest[names.OBSERVED_DATA].dataset[names.X]),
+        data=fitted_data(largest),
         specification=_specification([tree for tree, _ in used], largest),
         posterior=arrays,
         sample_stats={names.LP: lp},
@@ -183,11 +185,11 @@ def _check_trees(trees: Any) -> None:
                 f"`{argument}` must have a known number of components; got a fit in which it "
                 f"varies, an average already. Leave it out, or use it alone."
             )
-        rows = [trees[one][names.OBSERVED_DATA].dataset[names.X] for one in (first, key)]
-        if not rows[0].equals(rows[1]):
+        difference = difference_of_data(trees[first], tree)
+        if difference:
             raise ValueError(
                 f"`trees` must be fits of the same data; got {first!r} and {key!r}, whose rows "
-                f"differ. Fit both to the same rows and columns, in the same order."
+                f"differ: {difference}. Fit both to the same rows and columns, in the same order."
             )
 
 

@@ -98,7 +98,7 @@ def _first_difference(one: Any, other: Any) -> str:
     """Return the first difference between the data of fits or results; an empty string if none."""
     if is_result(one) or is_result(other):
         return _first_difference_of_terms(_terms(one), _terms(other))
-    return _first_difference_of_data(one, other)
+    return difference_of_data(one, other)
 
 
 def _terms(fit: "xr.DataTree | ELPDData") -> xr.DataArray:
@@ -116,8 +116,11 @@ def _first_difference_of_terms(a: xr.DataArray, b: xr.DataArray) -> str:
     return difference or ("numbers in the rows" if len(told) > 1 else "")
 
 
-def _first_difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
-    """Return the first difference between labels or numbers."""
+def difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
+    """Return the first difference between the rows of fits, and what was said of them.
+
+    An empty string if there is none.
+    """
     a, b = (tree[names.OBSERVED_DATA].dataset[names.X] for tree in (one, other))
     for dim in (names.OBS, names.FEATURE):
         difference = _first_difference_along(dim, a, b)

@@ -20,7 +20,7 @@ from bayesgmm.records import fingerprint
 from bayesgmm.summaries import require_draws
 from bayesgmm.symmetry import Domain, groups_of, log_copies
 from bayesgmm.symptoms import gap_in_density, never_moved
-from bayesgmm.tree import Parameters, parameters, require, specification
+from bayesgmm.tree import Parameters, require, specification
 
 type Array = NDArray[np.float64]
 
@@ -193,13 +193,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
     """Return the evidence of a fit that was checked."""
     problem = Problem.of_tree(tree)
     density = whole(problem)
-    posterior = tree[names.POSTERIOR].dataset
-    log_weights = None
-    if names.LOG_WEIGHTS in posterior:
-        kept = posterior[names.LOG_WEIGHTS].transpose(names.CHAIN, names.DRAW, names.COMPONENT)
-        log_weights = kept.values.reshape(-1, kept.sizes[names.COMPONENT])
-    vectors = problem.vectors(parameters(tree), log_weights)
-    sizes = posterior.sizes
+    vectors, sizes = problem.vectors_of(tree), tree[names.POSTERIOR].sizes
     shape = (sizes[names.CHAIN], sizes[names.DRAW])
     if len(vectors) < DRAWS_PER_PARAMETER * problem.n_parameters:
         raise ValueError(

@@ -44,7 +44,8 @@ def marginal(tree: xr.DataTree, features: Any) -> xr.DataTree:
     Notes
     -----
     These are not the draws that a fit to these features alone would give: the other features took
-    part in telling the components apart. Log-likelihood, modes and the path of an optimiser were
+    part in telling the components apart. A fitted row that has none of these features is told
+    by the weights alone. Log-likelihood, modes and the path of an optimiser were
     of all features and are left out; ``sample_stats`` and ``alignment`` are those of the fit. The
     prior of the attribute ``specification`` is integrated too: a block of LKJ correlations of
     shape eta is LKJ of shape eta + (D - d) / 2 for d of D features. Costs O(S K d^2) for S draws.

@@ -1,6 +1,5 @@
 """What a fitted mixture says about rows, fitted or new, averaged over the posterior."""
 
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.labels import read
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features, parameters, require
@@ -168,7 +168,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     """
     data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
-    every, n_draws = draws.rows(data.values, data.errors, data.allowed), len(draws.log_weights)
+    every, n_draws = draws.rows(data.values, data.errors), len(draws.log_weights)
     result = np.empty(data.n_obs)
     chunk = max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, data.n_obs, chunk):
@@ -276,14 +276,15 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about; of the fitted ones labels may be known."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, function=function)
-    rows = X_new
     if X_new is None:
         require(tree, names.OBSERVED_DATA, function=function)
-        rows = tree[names.OBSERVED_DATA].dataset[names.X]
-    data = prepare_new(rows, features(tree))
-    if X_new is None:
-        said = observed(tree)
-        data = replace(data, errors=said.errors, allowed=said.allowed)
+        X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
+        given, said = read(X, "X_new"), observed(tree)
+        data = Data(
+            said.values, given.coords, given.attrs, errors=said.errors, allowed=said.allowed
+        )
+    else:
+        data = prepare_new(X_new, features(tree))
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values

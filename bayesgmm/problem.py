@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
 from bayesgmm.kernels.mstep import Penalty
@@ -16,7 +17,7 @@ from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed
 from bayesgmm.records import log_volumes, rows_of
-from bayesgmm.tree import Parameters, specification
+from bayesgmm.tree import Parameters, parameters, specification
 from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]
@@ -242,6 +243,14 @@ class Problem:
         least = np.finfo(np.float64).eps * self.floor  # that is left where rounding took it all
         result[:, start:end] = np.log(np.maximum(excess, least)).reshape(len(result), -1)
         return result
+
+    def vectors_of(self, tree: xr.DataTree) -> Array:
+        """Return the vectors, shape (S, P), of the draws of a fit, as `vectors` does."""
+        posterior, log_weights = tree[names.POSTERIOR].dataset, None
+        if names.LOG_WEIGHTS in posterior:
+            kept = posterior[names.LOG_WEIGHTS].transpose(names.CHAIN, names.DRAW, names.COMPONENT)
+            log_weights = kept.values.reshape(-1, kept.sizes[names.COMPONENT])
+        return self.vectors(parameters(tree), log_weights)
 
     def unconstrain(self, parameters: Parameters, index: int = 0) -> Array:
         """Return the vector of one of several mixtures, under the floor of the prior."""

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
+from bayesgmm.alignment import align
 from bayesgmm.crossvalidation import (
     LEFT,
     MATCHED,
@@ -25,7 +26,7 @@ from bayesgmm.inference.assemble import Options
 from bayesgmm.posterior_density import whole
 from bayesgmm.problem import Problem
 from bayesgmm.symptoms import gap_in_density
-from bayesgmm.tree import parameters, require
+from bayesgmm.tree import require
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDDataLOOKFold
@@ -238,9 +239,14 @@ def _options(tree: Any, function: str, random_seed: int | None) -> Options:
     """Return how the fits without some rows are to be made, refusing what is no such fit."""
     check_draws(tree, "tree", function)
     require(tree, names.SAMPLE_STATS, names.CONSTANT_DATA, function=function)
+    if names.AVERAGED in tree.attrs:
+        raise ValueError(
+            f"`tree` must be a single fit for `{function}`, which fits again; got an average. Use "
+            f"it on each of the fits that are averaged; bayesgmm.compare takes the results."
+        )
     if names.N_COMPONENTS not in tree[names.POSTERIOR].dataset:
-        problem = Problem.of_tree(tree)
-        gap = gap_in_density(tree, whole(problem)(problem.vectors(parameters(tree)))[0])
+        problem, drawn = Problem.of_tree(tree), align(tree, "none")  # names may have a prior
+        gap = gap_in_density(drawn, whole(problem)(problem.vectors_of(drawn))[0])
         if gap != 0.0:
             raise ValueError(
                 f"`tree` must be the fit of its specification to its rows for `{function}`, which "

@@ -1,7 +1,10 @@
 """Missing cells, measurement errors, weights and labels of the same rows, all at once."""
 
+import warnings
+
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -10,12 +13,15 @@ import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.kernels.posterior import log_posterior
 from bayesgmm.known_labels import with_labels
+from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters
 
 type Array = NDArray[np.float64]
 
 N, D, K = 40, 3, 2
+WHICH = np.repeat([0, 1], 20)
+CLUSTERS = np.random.default_rng(9).normal(size=(40, 2)) + 5.0 * WHICH[:, None]
 
 
 def told(rng: np.random.Generator, errors: str) -> dict[str, Array | None]:
@@ -115,3 +121,95 @@ def test_every_method_fits_them_and_all_is_said_of_the_fit(method: str) -> None:
         assert bg.loo(tree).n_data_points == N
         bg.partition(tree, random_seed=1)
         assert np.isfinite(bg.log_evidence(tree, random_seed=1).value)
+
+
+def of_labels(n_components: int, draws: int = 40, **told: object) -> xr.DataTree:
+    """Return a fit of rows of which something is known."""
+    return bg.fit(
+        CLUSTERS, n_components,
+        draws=draws, tune=60, chains=2, random_seed=1, progressbar=False, **told,
+    )  # fmt: skip
+
+
+def test_an_average_keeps_what_was_said_of_rows() -> None:
+    rng = np.random.default_rng(4)
+    rows = {
+        "measurement_error": rng.uniform(0.1, 0.5, size=CLUSTERS.shape),
+        "sample_weight": rng.integers(1, 4, size=len(CLUSTERS)).astype(float),
+        "labels": 1 - WHICH,  # so that names are not in the order of the means
+    }
+    trees = {k: of_labels(k, **rows) for k in (2, 4)}
+    averaged = bg.average(trees, [0.5, 0.5], random_seed=1)
+    assert (bg.predict(averaged).values == rows["labels"]).all()
+    means = averaged.posterior["means"].mean(("chain", "draw", "feature")).values
+    assert means[0] > 3.0 > 1.0 > means[1]
+    found = bg.align(averaged, "none")
+    for k, tree in trees.items():
+        raw, chosen = bg.align(tree, "none"), found.posterior["n_components"].values == k
+        expected = raw.log_likelihood["X"].sum("obs").values
+        blocks = np.concatenate([block for _, block in log_likelihood_blocks(found)], axis=1)
+        mine = blocks.sum(axis=1).reshape(chosen.shape)[chosen]
+        assert all(np.isclose(expected, one, rtol=1e-9).any() for one in mine)
+    other = of_labels(2, **{**rows, "labels": WHICH})
+    with pytest.raises(ValueError, match="same data; got 2 and 'b'.*labels of rows that are known"):
+        bg.average({2: trees[2], "b": other}, [0.5, 0.5])
+    for function in (bg.kfold, bg.reloo):
+        with pytest.raises(ValueError, match="`tree` must be a single fit for .*; got an average"):
+            function(averaged, progressbar=False)
+
+
+def test_the_density_of_labelled_rows_is_that_of_their_features() -> None:
+    tree = of_labels(2, labels=WHICH)
+    np.testing.assert_allclose(bg.score_samples(tree), bg.score_samples(tree, CLUSTERS))
+
+
+@pytest.mark.parametrize("told", ["sample_weight", "labels", "measurement_error", "missing cells"])
+def test_a_stream_does_not_go_on_from_what_it_cannot_carry(told: str) -> None:
+    X = CLUSTERS.copy()
+    X[0, 0] = np.nan if told == "missing cells" else X[0, 0]
+    said = {"sample_weight": WHICH + 1.0, "labels": WHICH, "measurement_error": 0.1 + 0.0 * X}
+    given = {told: said[told]} if told in said else {}
+    tree = bg.fit(X, 2, method="map", random_seed=1, **given)
+    with pytest.raises(ValueError, match=f"`spec` must be a fit of complete rows.*with {told}"):
+        bg.fit_online([CLUSTERS], tree, progressbar=False)
+
+
+def test_a_stream_does_not_go_on_from_what_follows_from_a_fit() -> None:
+    tree = bg.marginal(bg.fit(CLUSTERS, 2, method="map", random_seed=1), ["x0"])
+    with pytest.raises(ValueError, match="`spec` must be a fit for `fit_online`.*got a marginal"):
+        bg.fit_online([CLUSTERS[:, :1]], tree, progressbar=False)
+
+
+def test_what_compares_with_fitted_rows_says_that_a_stream_has_none() -> None:
+    tree = bg.fit_online([CLUSTERS], 2, random_seed=1, progressbar=False)
+    with pytest.raises(ValueError, match="`tree` must hold the group 'observed_data' for `uncert"):
+        bg.uncertainty(tree, CLUSTERS)
+
+
+def test_rows_of_which_a_marginal_has_no_cell_are_told_by_the_weights() -> None:
+    X = CLUSTERS.copy()
+    X[[3, 30], 0] = np.nan
+    tree = bg.fit(X, 2, draws=40, tune=60, chains=2, random_seed=1, progressbar=False)
+    part = bg.marginal(tree, ["x0"])
+    weights = part.posterior["weights"].mean(("chain", "draw"))
+    np.testing.assert_allclose(bg.predict_proba(part)[[3, 30]], [weights] * 2, rtol=1e-10)
+    np.testing.assert_allclose(bg.score_samples(part)[[3, 30]], 0.0, atol=1e-12)
+    drawn = bg.impute(part, draws=2, random_seed=1)
+    spread = part.posterior["covariances"].values[..., 0, 0]
+    means, shares = (part.posterior[name].values for name in ("means", "weights"))
+    mean = (shares * means[..., 0]).sum(-1)
+    expected = (shares * (spread + means[..., 0] ** 2)).sum(-1).mean() - mean.mean() ** 2
+    error = 5.0 * np.sqrt(expected / 1000)  # of a mean of as many draws
+    np.testing.assert_allclose(drawn["mean"][[3, 30], 0], mean.mean(), atol=error)
+    bg.partition(part, random_seed=1)
+    bg.uncertainty(part)
+
+
+@pytest.mark.parametrize("weights", [bg.StickBreaking(), bg.SparseDirichlet(1e-5)])
+def test_fits_whose_components_may_be_empty_are_fitted_again(weights: bg.Dirichlet) -> None:
+    spec = bg.GaussianMixture(4, weights=weights)
+    tree = bg.fit(CLUSTERS, spec, draws=40, chains=2, random_seed=1, progressbar=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bg.ConvergenceWarning)  # few draws
+        found = bg.kfold(tree, folds=2, random_seed=1, progressbar=False)
+    assert np.isfinite(found.elpd_i).all()

@@ -13,6 +13,7 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, predict_proba, rows_asked
+from bayesgmm.tree import require
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -91,6 +92,7 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     from arviz_base import rcParams
 
     data = rows_asked(tree, X_new, "uncertainty")
+    require(tree, names.OBSERVED_DATA, function="uncertainty")  # exemplars are fitted rows
     ci_prob = float(rcParams["stats.ci_prob"])
     draws = mixtures(tree)
     labels = tree[names.OBSERVED_DATA].dataset[names.OBS]

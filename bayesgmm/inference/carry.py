@@ -20,6 +20,13 @@ type Array = NDArray[np.float64]
 FARTHEST: Final = 1e100
 """Distance from the first data, in standard deviations, that is refused."""
 
+TOLD: Final = {
+    names.SAMPLE_WEIGHT: "sample_weight",
+    names.ALLOWED: "labels",
+    names.MEASUREMENT_ERROR: "measurement_error",
+}
+"""What may be said of rows, as `fit` calls it."""
+
 
 def require_number(tree: Any, function: str, argument: str) -> None:
     """Refuse anything that is not a fit with a known number of components."""
@@ -35,21 +42,18 @@ def require_number(tree: Any, function: str, argument: str) -> None:
         )
 
 
-def refuse_told(tree: xr.DataTree, function: str) -> None:
+def refuse_told(tree: xr.DataTree, function: str, argument: str) -> None:
     """Refuse a fit of rows of which more, or less, is known than their cells."""
     constant = tree[names.CONSTANT_DATA].dataset
-    said = [
-        name
-        for name in (names.SAMPLE_WEIGHT, names.ALLOWED, names.MEASUREMENT_ERROR)
-        if name in constant
-    ]
+    said = [called for name, called in TOLD.items() if name in constant]
     if names.OBSERVED_DATA in tree.children:
         missing = np.isnan(tree[names.OBSERVED_DATA].dataset[names.X].values).any()
         said += ["missing cells"] * bool(missing)
     if said:
         raise ValueError(
-            f"`tree` must be a fit of complete rows, each counted once, for `{function}`; got one "
-            f"with {', '.join(said)}. Fit without, or fit the next rows together with these."
+            f"`{argument}` must be a fit of complete rows, each counted once, for `{function}`; "
+            f"got one with {', '.join(said)}. Fit without, or fit the next rows together with "
+            f"these."
         )
 
 

@@ -181,7 +181,7 @@ def update(
             f"`tree` must have the same concentration for all components if these may be born or "
             f"die; got {ground.specification.weights}. Pass births=False and min_rows=0."
         )
-    refuse_told(tree, "update")
+    refuse_told(tree, "update", "tree")
     data = prepare_new(X_new, features(tree))
     refuse_missing(data, "X_new", "Drop those rows, or impute them first: bg.impute(tree, X_new).")
     rows = ground.rows(data.values)

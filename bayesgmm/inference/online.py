@@ -19,6 +19,7 @@ from bayesgmm.inference.carry import (
     components_of,
     n_tracks_of,
     refuse_far,
+    refuse_told,
     require_number,
     variables_of,
 )
@@ -142,7 +143,8 @@ def fit_online(
         come in no order, as if shuffled.
     spec : GaussianMixture, int or DataTree
         The model, or a number of components with default priors. Or a fit to go on from: what
-        this function returned, before more batches came, or any other.
+        this function returned, before more batches came, or any other of complete rows without
+        errors, weights and labels.
     decay : float, default 0.6
         Steps shrink as the number of rows to this power, in (0.5, 1].
     random_seed : int, optional
@@ -353,6 +355,7 @@ def _started(
 def _resumed(tree: xr.DataTree, decay: float, history: list[tuple[float, int]]) -> Stream:
     """Return where online EM goes on from a fit; its batches are added to the history."""
     require_number(tree, "fit_online", "spec")
+    refuse_told(tree, "fit_online", "spec")
     ground = Ground.of_tree(tree)
     average = statistics_of(tree, ground)
     n_rows = float(average.counts.sum())

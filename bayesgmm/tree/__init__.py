@@ -25,7 +25,7 @@ _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
 _OF_THE_POSTERIOR: Final = frozenset(
     {
         "loo", "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components",
-        "bic", "aic", "icl", "mode_audit", "average", "update",
+        "bic", "aic", "icl", "mode_audit", "average", "update", "fit_online",
     }
 )  # fmt: skip
 """Functions that need draws of the posterior given the data that the tree holds."""
