@@ -115,10 +115,8 @@ def align(
     best = int(np.argmax(tree[names.SAMPLE_STATS].dataset[names.LP].values))
     if method != "none":
         draws = mixtures(raw)
-        rows, apart = (
-            fitted_rows(raw, draws),
-            named_apart(observed(raw).allowed, _n_components(raw)),
-        )
+        rows = fitted_rows(raw, draws)
+        apart = named_apart(observed(raw).allowed, _n_components(raw))
         matched, margins = match_draws(rows, draws[:3], best, method, partition, apart)
         if names.N_CLUSTERS in raw[names.POSTERIOR].dataset and not apart.any():
             matched, margins = occupied_first(rows, draws[:3], matched)
@@ -137,11 +135,10 @@ def align(
 
 def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> str:
     """Return the method that is asked for, refusing what does not go with it."""
+    apart = named_apart(observed(tree).allowed, _n_components(tree))
+    named = 1 < apart.size == np.unique(apart).size
     if method is None:
-        apart = named_apart(observed(tree).allowed, _n_components(tree))
-        method = "none" if specification(tree).weights.naming else DEFAULT
-        if apart.size > 1 and np.unique(apart).size == apart.size:
-            method = "none"
+        method = "none" if named or specification(tree).weights.naming else DEFAULT
         if pivot is not None:
             method = "ecr"
         if labels is not None:
@@ -157,6 +154,11 @@ def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> s
             f"`labels` must be given for the method 'labels' and for no other; got `labels` "
             f"{'of ' + str(np.shape(labels)) if labels is not None else None} and `method` "
             f"{method!r}. Give the known component of every row, -1 where it is not known."
+        )
+    if method == "labels" and named:
+        raise ValueError(
+            f"`labels` must be left out where those that the fit was given name every component; "
+            f"got labels of shape {np.shape(labels)}. The components are the classes."
         )
     return method
 

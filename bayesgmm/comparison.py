@@ -127,7 +127,8 @@ def loo(tree: xr.DataTree, *, pointwise: bool = True, bad_rows: str = "match") -
     repair = check_choice(bad_rows, "bad_rows", ("match", "report")) == "match"
     result = leave_one_out(tree, "tree", "loo", repair=repair)
     if result.warning:
-        warnings.warn(_unreliable(result), UserWarning, stacklevel=2)
+        message = _unreliable(result, averaged=names.AVERAGED in tree.attrs)
+        warnings.warn(message, UserWarning, stacklevel=2)
     if pointwise:
         return result
     nothing = dict.fromkeys(("elpd_i", "p_loo_i", "pareto_k", "influence_pareto_k"))
@@ -270,8 +271,8 @@ def compare(
     return table
 
 
-def _unreliable(result: "LeaveOneOut") -> str:
-    """Return what is wrong with some rows, and what to do."""
+def _unreliable(result: "LeaveOneOut", averaged: bool) -> str:
+    """Return what is wrong with some rows, and what to do, if need be with the fits averaged."""
     bad = result.pareto_k.values > result.good_k
     which = (
         f"The Pareto shape k of {_rows(result.pareto_k, bad)} is above {result.good_k:.2f}, up to "
@@ -285,6 +286,8 @@ def _unreliable(result: "LeaveOneOut") -> str:
     use = "bayesgmm.reloo(tree), which fits without each of them"
     if bad.sum() > MOST_MATCHED:
         use = "bayesgmm.kfold(tree)"
+    if averaged:
+        use = "bayesgmm.reloo or kfold on each of the fits that are averaged"
     return (
         f"{which}these rows change the posterior too much when left out for `loo` to be relied on. "
         f"Look at them, draw more, or use {use}."

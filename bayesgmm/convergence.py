@@ -341,11 +341,7 @@ def _failures(
             "fewer components.",
         ))  # fmt: skip
     tied = evidence["draws nearly tied in labels"] > MANY_TIES
-    unclear = not found and (
-        evidence["largest R-hat, aligned"] > LARGEST_RHAT
-        or evidence["smallest ESS, aligned"] < least
-    )
-    if tied or unclear:
+    if tied or (not found and evidence["largest R-hat, aligned"] > LARGEST_RHAT):
         worst = labels[int(np.nanargmax(of_aligned["r_hat"]))]
         found.append((
             "Labels are unclear: chains agree about the density, but not about single components.",
@@ -353,6 +349,11 @@ def _failures(
             f"{evidence['draws nearly tied in labels']:.0%} of the draws, and R-hat is "
             f"{_shown(evidence['largest R-hat, aligned'])} for {worst}. Density, predictions of it "
             f"and LOO stand; do not read single components. Use fewer components to get them.",
+        ))  # fmt: skip
+    elif not found and evidence["smallest ESS, aligned"] < least:
+        found.append((
+            "Too few effective draws of single components.",
+            f"{evidence['smallest ESS, aligned']:.0f}, and {least} are wanted. Draw more.",
         ))  # fmt: skip
     return found
 

@@ -4,6 +4,7 @@ Lines are written once, in the little LaTeX that `HTML` lists, and shown as LaTe
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -41,12 +42,12 @@ class Line(NamedTuple):
     relation: str = r"\sim"
 
 
-class Textbook:
+class Textbook(ABC):
     """Something that notebooks show as lines of a textbook."""
 
+    @abstractmethod
     def textbook(self) -> tuple[Line, ...]:
         """Return the lines."""
-        raise NotImplementedError
 
     def _repr_latex_(self) -> str:
         """Return the lines as LaTeX, for documents."""

@@ -208,3 +208,11 @@ def test_bad_input_is_refused(case: str) -> None:
     with pytest.raises(error, match=match) as caught:
         bg.average(trees, weights)
     assert FORM.match(str(caught.value).replace("[1]", "")), caught.value
+
+
+def test_the_advice_for_rows_that_matter_too_much_is_one_that_an_average_can_take() -> None:
+    x = np.append(np.random.default_rng(20261121).normal(0.0, 1.0, 40), 9.0)[:, None]
+    tree = bg.fit(x, 2, draws=500, random_seed=7, progressbar=False)
+    averaged = bg.average({"a": tree, "b": tree}, [0.5, 0.5], random_seed=1)
+    with pytest.warns(UserWarning, match=r"reloo or kfold on each of the fits that are averaged"):
+        bg.loo(averaged)

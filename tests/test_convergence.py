@@ -169,6 +169,21 @@ def test_components_that_are_the_same_have_no_labels(rng: np.random.Generator) -
     assert_readable(report)
 
 
+def test_single_components_may_need_more_draws(tree: xr.DataTree) -> None:
+    """Names swap every 50 draws, in all chains alike: these agree, but say little."""
+    swapped = np.arange(1000) // 50 % 2 == 1
+    posterior = {}
+    for name, variable in tree["posterior"].data_vars.items():
+        posterior[name] = variable.values.copy()
+        posterior[name][:, swapped] = posterior[name][:, swapped][:, :, ::-1]
+    report = bg.check(changed(tree, "posterior", **posterior))
+    assert report.evidence[RHAT.format("aligned")] < LARGEST_RHAT
+    assert report.evidence["smallest ESS, aligned"] < 400
+    assert report.verdict == "Too few effective draws of single components."
+    assert report.advice[0].endswith("and 400 are wanted. Draw more.")
+    assert_readable(report)
+
+
 def test_nearly_tied_labels_are_unclear(tree: xr.DataTree) -> None:
     margin = values(tree, "alignment", "margin")
     margin[:, ::10] = 0.001

@@ -213,6 +213,14 @@ def test_only_components_without_names_are_renamed(method: str, rng: np.random.G
     assert (found.alignment["permutation"].values[..., 0] == 0).all()
 
 
+def test_components_that_labels_name_cannot_be_named_again(rng: np.random.Generator) -> None:
+    X, labels = clusters(rng)
+    few = np.where(np.arange(90) < 9, labels, -1)
+    tree = bg.fit(X, 3, labels=few, method="laplace", draws=60, random_seed=1)
+    with pytest.raises(ValueError, match=r"`labels` must be left out where those that the fit was"):
+        bg.align(tree, labels=np.roll(labels, 1))
+
+
 def test_components_are_alike_where_neither_prior_nor_labels_differ() -> None:
     spec = bg.GaussianMixture(4)
     allowed = np.array([[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1.0]])
