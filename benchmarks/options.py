@@ -1,4 +1,4 @@
-"""What is known of rows beside their cells: what it costs, against the plain pass."""
+"""What is known of rows beside whole, exact cells: what it costs, against the plain pass."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from benchmarks.runs import ONE_THREAD, Job, Result
 from benchmarks.timing import duration, in_turn
 
 CASES = ("1,000, 2, 3", "5,000, 5, 4", "5,000, 10, 8")
-OPTIONS = ("weights", "labels", "weights and labels")
+OPTIONS = ("weights", "labels", "weights and labels", "missing cells", "errors", "shared errors")
 
 
 def jobs(quick: bool) -> list[Job]:
@@ -33,18 +33,32 @@ def measure(case: str, seconds: float) -> dict[str, Any]:
     allowed[told] = np.eye(loaded.n_components)[
         rng.integers(loaded.n_components, size=len(allowed[told]))
     ]
-    given = ({}, {"sample_weight": weights}, {"allowed": allowed})
-    calls = [_call(loaded, known) for known in (*given, {**given[1], **given[2]})]
+    holes = loaded.X.copy()
+    fewer = rng.choice(len(holes), len(holes) * 3 // 10, replace=False)
+    holes[fewer, rng.integers(holes.shape[1], size=len(fewer))] = np.nan
+    errors = 0.3 * loaded.X.std(axis=0) * rng.uniform(0.5, 1.0, loaded.X.shape)
+    few = errors[rng.integers(5, size=len(errors))]
+    calls = [
+        _call(loaded),
+        _call(loaded, sample_weight=weights),
+        _call(loaded, allowed=allowed),
+        _call(loaded, sample_weight=weights, allowed=allowed),
+        _call(loaded._replace(X=holes)),
+        _call(loaded, measurement_error=errors),
+        _call(loaded, measurement_error=few),
+    ]
     return dict(zip(("plain", *OPTIONS), in_turn(calls, seconds), strict=True))
 
 
-def _call(case: Case, known: Mapping[str, Any]) -> Callable[[], object]:
+def _call(
+    case: Case, measurement_error: np.ndarray | None = None, **known: np.ndarray
+) -> Callable[[], object]:
     from bayesgmm.data import prepare
     from bayesgmm.kernels.posterior import log_posterior
     from bayesgmm.mixture import GaussianMixture
     from bayesgmm.problem import Problem
 
-    data = replace(prepare(case.X), **known)
+    data = replace(prepare(case.X, measurement_error=measurement_error), **known)
     problem = Problem.make(GaussianMixture(case.n_components), data)
     vector = 0.1 * np.random.default_rng(1).normal(size=problem.n_parameters)
     gradient = np.empty_like(vector)
@@ -56,17 +70,18 @@ def report(results: Mapping[str, Result], quick: bool) -> str:
     lines = []
     for case, result in results.items():
         if not result:
-            lines.append(f"| {case} | not measured: {result.missing} | | | |")
+            lines.append(f"| {case} | not measured: {result.missing} |{' |' * len(OPTIONS)}")
             continue
         ratios = " | ".join(f"{result[name] / result['plain']:.2f}" for name in OPTIONS)
         lines.append(f"| {case} | {duration(result['plain'])} | {ratios} |")
     return f"""
-## Weights of rows and known labels, one thread
+## What else is known of rows, one thread
 
-The log posterior with its gradient, as multiples of what it takes without; a row in four is
-labelled.
+The log posterior with its gradient, as multiples of what it takes without: weights of rows;
+labels of a row in four; a cell missing in three rows of ten; standard errors of all cells,
+each row with its own, or one of five.
 
 | N, D, K | plain | {" | ".join(OPTIONS)} |
-|---|---|---|---|---|
+|{"---|" * (2 + len(OPTIONS))}
 {chr(10).join(lines)}
 """

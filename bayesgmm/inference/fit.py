@@ -136,7 +136,8 @@ def fit(
 
     Notes
     -----
-    One pass over the data, O(N K D^2), is an E-step or a gradient. A fit is some hundreds of
+    One pass over the data, O(N K D^2), is an E-step or a gradient; rows with errors of their own,
+    or whose missing cells few others miss, take O(K D^3) each. A fit is some hundreds of
     passes for ``"map"`` and ``"ml"``, some thousands for ``"laplace"`` and ADVI (which looks at
     some 10,000 rows if there are many more), some ten thousands for ``"nuts"``.
 

@@ -9,13 +9,12 @@ O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is th
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.alone import fill_alone
 from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
-from bayesgmm.kernels.incomplete import FEW as FEW_ALIKE
-from bayesgmm.kernels.incomplete import fill_few
 from bayesgmm.kernels.marginal import marginal_factors
-from bayesgmm.kernels.patterns import groups_of, is_complete, packed
+from bayesgmm.kernels.patterns import divided, is_complete, pack_alone
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
@@ -58,12 +57,8 @@ def fill_draws(
     confusion[:] = 0.0
     if len(responsibilities) != 1:
         responsibilities[:] = 0.0
-    few = []
-    for group in groups_of(rows, n_dim, means.shape[1]):
-        if group.members.size <= FEW_ALIKE:
-            few.append(group)
-            continue
-        members, seen, errors, lines = group
+    groups, few = divided(rows, n_dim, means.shape[1])
+    for members, seen, errors, lines in groups:
         n = members.size
         drawn = np.empty((len(densities), n if densities.size else 0))
         shares = np.zeros((*responsibilities.shape[:2], n if responsibilities.size else 0))
@@ -78,10 +73,9 @@ def fill_draws(
             densities[:, members] = drawn
         if responsibilities.size:
             responsibilities[:, :, members] += shares
-    if few:
-        fill_few(
-            np.concatenate([packed(group, rows) for group in few]),
-            np.concatenate([group.members for group in few]),
+    if few.size:
+        fill_alone(
+            pack_alone(rows, few, n_dim, means.shape[1]), few,
             log_weights, means, cholesky, densities, responsibilities, labels, confusion,
         )  # fmt: skip
 

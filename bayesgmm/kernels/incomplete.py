@@ -15,21 +15,15 @@ Bovy, Hogg & Roweis 2011), and by Fisher's identity they are the gradient: what 
 of complete rows reads these as well.
 """
 
-import math
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.alone import alone_moments
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.estep import LOG_2PI, e_step, fill_whiteners
+from bayesgmm.kernels.estep import e_step, fill_whiteners
 from bayesgmm.kernels.marginal import fill_marginal
 
 type Array = NDArray[np.float64]
-type Labels = NDArray[np.int64]
-
-FEW: Final = 12
-"""Rows of a group up to which the tiles of the pass, and what it takes to call it, do not pay."""
 
 
 @kernel(fastmath=frozenset({"contract"}))
@@ -71,95 +65,6 @@ def add_expected(
             all_first[d] += basis[i, d] * first[i]
             for e in range(n_dim):
                 all_second[d, e] += basis[i, d] * row[e]
-
-
-@kernel(fastmath=frozenset({"contract"}))
-def row_density(
-    rows: Array,
-    i: int,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
-    y: Array,
-    shares: Array,
-) -> float:
-    """Return the log density of row i of a mixture.
-
-    Parameters
-    ----------
-    rows : array, shape (D, N) or (D + K, N)
-    i : int
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
-    y, shares : arrays, shapes (K, D) and (K,)
-        Overwritten with the whitened row and the responsibilities.
-    """
-    k_all, n_dim = means.shape
-    peak = -math.inf
-    for k in range(k_all):
-        square, log_determinant = 0.0, 0.0
-        for d in range(n_dim):
-            entry = rows[d, i] - means[k, d]
-            for m in range(d):
-                entry -= cholesky[k, d, m] * y[k, m]
-            entry /= cholesky[k, d, d]
-            y[k, d] = entry
-            square += entry * entry
-            log_determinant += math.log(cholesky[k, d, d])
-        shares[k] = log_weights[k] - log_determinant - 0.5 * square
-        if rows.shape[0] > n_dim:
-            shares[k] += rows[n_dim + k, i]
-        peak = max(peak, shares[k])
-    mass = 0.0
-    for k in range(k_all):
-        shares[k] = math.exp(shares[k] - peak)
-        mass += shares[k]
-    for k in range(k_all):
-        shares[k] /= mass
-    return peak + math.log(mass) - 0.5 * n_dim * LOG_2PI
-
-
-@kernel(fastmath=frozenset({"contract"}))
-def few_rows(
-    rows: Array,
-    row_weights: Array,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
-    y: Array,
-    shares: Array,
-    counts: Array,
-    first: Array,
-    second: Array,
-) -> float:
-    """Do what `e_step` does, row by row.
-
-    Parameters
-    ----------
-    rows, row_weights, log_weights, means
-        As `e_step` takes them.
-    cholesky : array, shape (K, D, D)
-    y, shares : arrays, shapes (K, D) and (K,)
-        For work.
-    counts, first, second
-        Overwritten, as by `e_step`.
-    """
-    k_all, n_dim = means.shape
-    counts[:] = 0.0
-    first[:] = 0.0
-    second[:] = 0.0
-    value = 0.0
-    for i in range(rows.shape[1]):
-        weight = row_weights[i] if row_weights.size > 0 else 1.0
-        value += weight * row_density(rows, i, log_weights, means, cholesky, y, shares)
-        for k in range(k_all):
-            r = weight * shares[k]
-            counts[k] += r
-            for d in range(n_dim):
-                part = r * y[k, d]
-                first[k, d] += part
-                for e in range(n_dim):
-                    second[k, d, e] += part * y[k, e]
-    return value
 
 
 @kernel
@@ -218,9 +123,18 @@ def expected_moments(
             rows, row_weights[:done] if weighted else row_weights, log_weights, means, whiteners,
             log_determinants, counts, first, second,
         )  # fmt: skip
+    size = int(groups[0])
+    at = 1 + size
+    if size > 0:
+        n = int(groups[1])
+        value += alone_moments(
+            groups[1:at], row_weights[done : done + n] if weighted else row_weights,
+            log_weights, means, cholesky, counts, first, second,
+        )  # fmt: skip
+        done += n
     square, length = k_all * n_dim * n_dim, k_all * n_dim
     work = np.empty(5 * square + 2 * length + 2 * k_all + n_dim)
-    seen, at = np.empty(n_dim, dtype=np.int64), 0
+    seen = np.empty(n_dim, dtype=np.int64)
     vectors = work[: 2 * k_all + n_dim]
     their_counts, determinants = vectors[:k_all], vectors[k_all : 2 * k_all]
     row, work = vectors[2 * k_all :], work[vectors.size :]
@@ -254,80 +168,13 @@ def expected_moments(
                 their_means[k, i] = means[k, seen[i]]
             fill_marginal(cholesky[k], seen[:d], errors, triangles[k], bases[k])
         weights = row_weights[done : done + n] if weighted else row_weights
-        if n <= FEW:
-            value += few_rows(
-                cells, weights, log_weights, their_means, triangles, inverses[:, 0],
-                determinants, their_counts, sums, moments,
-            )  # fmt: skip
-        else:
-            fill_whiteners(triangles, inverses, determinants)
-            value += e_step(
-                cells, weights, log_weights, their_means, inverses, determinants,
-                their_counts, sums, moments,
-            )  # fmt: skip
+        fill_whiteners(triangles, inverses, determinants)
+        value += e_step(
+            cells, weights, log_weights, their_means, inverses, determinants,
+            their_counts, sums, moments,
+        )  # fmt: skip
         done += n
         for k in range(k_all):
             counts[k] += their_counts[k]
             add_expected(bases[k], their_counts[k], sums[k], moments[k], row, first[k], second[k])
     return value
-
-
-@kernel
-def fill_few(
-    groups: Array,
-    members: Labels,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
-    densities: Array,
-    responsibilities: Array,
-    labels: Labels,
-    confusion: Array,
-) -> None:
-    """Do what `kernels.draws.fill_draws` does, row by row.
-
-    Parameters
-    ----------
-    groups : array
-        As `pack_groups` has them.
-    members : array of int
-        Which rows they are, one group after another.
-    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
-    densities, responsibilities, labels, confusion
-        As `fill_draws` takes them, but for responsibilities and confusion, which are added to.
-    """
-    n_draws, k_all, n_dim = means.shape
-    seen, shares = np.empty(n_dim, dtype=np.int64), np.empty(k_all)
-    basis = np.empty(2 * n_dim * n_dim)
-    summed = responsibilities.shape[0] == 1
-    for s in range(n_draws):
-        at, row = 0, 0
-        while at < groups.size:
-            n, d, width = int(groups[at]), int(groups[at + 1]), int(groups[at + 2])
-            n_lines = int(groups[at + 3])
-            at += 4
-            for j in range(d):
-                seen[j] = int(groups[at + j])
-            at += d
-            errors = groups[at : at + d * width]
-            at += d * width
-            cells = groups[at : at + n_lines * n].reshape(n_lines, n)
-            at += n_lines * n
-            their_means, factors = np.empty((k_all, d)), np.empty((k_all, d, d))
-            y = np.empty((k_all, d))
-            wide = basis[: d * (n_dim + width)].reshape(d, n_dim + width)
-            for k in range(k_all):
-                for j in range(d):
-                    their_means[k, j] = means[s, k, seen[j]]
-                fill_marginal(cholesky[s, k], seen[:d], errors, factors[k], wide)
-            for i in range(n):
-                place = members[row]
-                row += 1
-                density = row_density(cells, i, log_weights[s], their_means, factors, y, shares)
-                if densities.size > 0:
-                    densities[s, place] = density
-                for k in range(k_all):
-                    if responsibilities.size > 0:
-                        responsibilities[0 if summed else s, k, place] += shares[k]
-                    if confusion.size > 0:
-                        confusion[s, k, labels[place]] += shares[k]

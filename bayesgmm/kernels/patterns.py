@@ -12,8 +12,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.alone import DEVIATIONS, EXACT, FACTORS
+from bayesgmm.kernels.tiles import PADDING
+
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
+
+FEW: Final = 12
+"""Rows of a group up to which a triangle of their own, and a call of the pass, do not pay."""
 
 NO_GROUPS: Final = np.empty(0)
 """What `pack_groups` returns where all rows are complete."""
@@ -61,20 +67,53 @@ def groups_of(rows: Array, n_dim: int, n_components: int) -> Iterator[Group]:
     -----
     O(N D log N) operations; O(N D^2 log N) where errors are correlated.
     """
+    for members in np.split(*_ordered(rows, n_dim, n_components)):
+        yield _group(rows, members, n_dim, n_components)
+
+
+def divided(rows: Array, n_dim: int, n_components: int) -> tuple[list[Group], Labels]:
+    """Return the groups of many rows, or of complete ones, and the members of all others."""
+    order, edges = _ordered(rows, n_dim, n_components)
+    sizes = np.diff(edges, prepend=0, append=order.size)
+    few = sizes <= FEW
+    first = _group(rows, order[: sizes[0]], n_dim, n_components)
+    few[0] &= not (first.seen.size == n_dim and first.errors.size == 0)
+    starts = np.append(0, edges)
+    groups = [
+        _group(rows, order[start : start + size], n_dim, n_components)
+        for start, size in zip(starts[~few], sizes[~few], strict=True)
+    ]
+    return groups, order[np.repeat(few, sizes)]
+
+
+def _ordered(rows: Array, n_dim: int, n_components: int) -> tuple[Labels, Labels]:
+    """Return an order in which rows of which the same is seen are neighbours, and where it ends."""
     there = ~np.isnan(rows[:n_dim])
-    n_known = min(n_dim + n_components, rows.shape[0])
-    errors = rows[n_known:] + 0.0  # of missing cells they do not matter; -0 is 0
-    if len(errors) == n_dim:
-        errors[~there] = 0.0
+    errors = _errors(rows, n_dim, n_components)
     keys = np.ascontiguousarray(np.concatenate([~there, errors]).T)
     order = np.lexsort(keys.T[::-1])  # the first number other than 0 is positive
-    sorted_keys = keys[order]
-    edges = 1 + np.flatnonzero((sorted_keys[1:] != sorted_keys[:-1]).any(axis=1))
-    for members in np.split(order, edges):
-        key = keys[members[0]]
-        seen = np.flatnonzero(key[:n_dim] == 0.0)
-        lines = np.concatenate((seen, np.arange(n_dim, n_known)))
-        yield Group(members, seen, _factor_of(key[n_dim:], n_dim)[seen], lines)
+    keys = keys[order]
+    return order, 1 + np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1))
+
+
+def _errors(rows: Array, n_dim: int, n_components: int) -> Array:
+    """Return what is said of the errors of rows: of cells that are missing 0."""
+    errors = rows[n_dim + n_components :] + 0.0  # -0 is 0
+    missing = np.isnan(rows[:n_dim])
+    if len(errors) == n_dim:
+        errors[missing] = 0.0
+    elif len(errors):
+        errors[missing[np.tril_indices(n_dim)[0]]] = 0.0
+    return errors
+
+
+def _group(rows: Array, members: Labels, n_dim: int, n_components: int) -> Group:
+    """Return the group of some rows of which the same is seen."""
+    row = rows[:, members[:1]]
+    seen = np.flatnonzero(~np.isnan(row[:n_dim, 0]))
+    lines = np.concatenate((seen, np.arange(n_dim, min(n_dim + n_components, len(rows)))))
+    factor = _factor_of(_errors(row, n_dim, n_components)[:, 0], n_dim)
+    return Group(members, seen, factor[seen], lines)
 
 
 def _factor_of(errors: Array, n_dim: int) -> Array:
@@ -104,20 +143,56 @@ def pack_groups(rows: Array, n_dim: int, n_components: int) -> tuple[Labels, int
     n_complete : int
         How many come first that are complete.
     groups : array
-        The others, one group after another: n, d, W, l, seen (d), errors (d x W), lines (l x n).
+        The others: how many numbers the first kind takes, and those that are seen like few others
+        (`pack_alone`); then one group after another: n, d, W, l, seen (d), errors (d x W),
+        lines (l x n). Empty if there are no others.
     """
     order, n_complete, others = [], 0, []
-    for group in groups_of(rows, n_dim, n_components):
-        order.append(group.members)
+    groups, few = divided(rows, n_dim, n_components)
+    if few.size:
+        order.append(few)
+    for group in groups:
         if group.seen.size == n_dim and group.errors.size == 0:
-            n_complete += group.members.size
+            order.insert(0, group.members)
+            n_complete = group.members.size
         else:
-            others.append(packed(group, rows))
-    return np.concatenate(order), n_complete, np.concatenate([NO_GROUPS, *others])
+            order.append(group.members)
+            others.append(_packed(group, rows))
+    alone = pack_alone(rows, few, n_dim, n_components) if few.size else NO_GROUPS
+    packed = np.concatenate([[alone.size], alone, *others]) if few.size or others else NO_GROUPS
+    return np.concatenate(order), n_complete, packed
 
 
-def packed(group: Group, rows: Array) -> Array:
+def _packed(group: Group, rows: Array) -> Array:
     """Return a group as `pack_groups` has it."""
     sizes = (group.members.size, *group.errors.shape, group.lines.size)
     lines = rows[group.lines[:, None], group.members]
     return np.concatenate([sizes, group.seen, group.errors.ravel(), lines.ravel()])
+
+
+def pack_alone(rows: Array, members: Labels, n_dim: int, n_components: int) -> Array:
+    """Return some rows as `kernels.alone` reads them.
+
+    Parameters
+    ----------
+    rows : array, shape (D', N)
+    members : array of int, shape (n,)
+    n_dim, n_components : int
+        D and K.
+
+    Returns
+    -------
+    array
+        n, what is said of errors, how many offsets; and then, `PADDING` rows at a time and line by
+        line, cells (0 where missing), 1 where there is one and 0 where not, errors, offsets.
+    """
+    chosen = rows[:, members]
+    there = ~np.isnan(chosen[:n_dim])
+    errors, offsets = _errors(chosen, n_dim, n_components), chosen[n_dim : n_dim + n_components]
+    lines = np.concatenate([np.where(there, chosen[:n_dim], 0.0), there, errors, offsets])
+    blocks = np.zeros((-(-members.size // PADDING), len(lines), PADDING))
+    for block, start in zip(blocks, range(0, members.size, PADDING), strict=True):
+        part = lines[:, start : start + PADDING]
+        block[:, : part.shape[1]] = part
+    kind = EXACT if not len(errors) else DEVIATIONS if len(errors) == n_dim else FACTORS
+    return np.concatenate([[members.size, kind, len(offsets)], blocks.ravel()])
