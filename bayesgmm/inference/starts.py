@@ -15,6 +15,8 @@ SCREENED_ROWS = 5000
 """Starts are compared on at most this many rows, drawn at random; the best go on to them all."""
 HIERARCHICAL_ROWS = 1000
 """Up to this many rows one start comes from Ward's hierarchical clustering."""
+FAR_OUT = (0.1, 0.9)
+"""Quantiles from which on cells may be far out."""
 LLOYD_SWEEPS = 3
 """Iterations of k-means before EM takes over."""
 
@@ -61,6 +63,20 @@ def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
     return Sample(rows, weights)
 
 
+def _cells_to_cluster(problem: Problem, sample: Sample, start: int) -> Array:
+    """Return the cells that a start clusters, shape (D, n): medians where one is missing.
+
+    Of heavy tails every other start brings cells that are far out to where half of a feature's
+    range is left between them and the others: else an outlier is a cluster of its own.
+    """
+    rows = filled(sample.rows, problem.layout.n_features)
+    if problem.df.size and start % 2 == 0:
+        low, high = np.quantile(rows, FAR_OUT, axis=1, keepdims=True)
+        room = 0.5 * (high - low)
+        rows = np.clip(rows, low - room, high + room)
+    return rows
+
+
 def starting_labels(
     problem: Problem,
     sample: Sample,
@@ -70,8 +86,8 @@ def starting_labels(
 ) -> NDArray[np.int64]:
     """Return the labels that a start begins with."""
     n_components, n_rows = problem.layout.n_components, sample.rows.shape[1]
-    n_features = problem.layout.n_features
-    rows, offsets = filled(sample.rows, n_features), sample.rows[n_features:][:n_components]
+    rows = _cells_to_cluster(problem, sample, start)
+    offsets = sample.rows[problem.layout.n_features :][:n_components]
     hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
     if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
         from scipy.cluster.hierarchy import fcluster, linkage

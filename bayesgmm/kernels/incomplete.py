@@ -12,7 +12,9 @@ with the same o and E: the density is that of the same pass, in fewer dimensions
 so the moments of the whitened rows y, as the pass adds them up, give the expected moments of z: n,
 B' s and n 1 + B' (S - n 1) B. These are what the E-step of EM asks for (Ghahramani & Jordan 1994;
 Bovy, Hogg & Roweis 2011), and by Fisher's identity they are the gradient: what reads the moments
-of complete rows reads these as well.
+of complete rows reads these as well. Of a t what is seen is a t with as many degrees of freedom:
+with the rows of S and s weighted by their pulls (`kernels.tails`) all this holds as it stands. It
+does not with errors of measurement, whose sum with a t has no density in closed form.
 """
 
 import math
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import LOG_2PI, e_step, fill_whiteners
 from bayesgmm.kernels.marginal import fill_marginal
+from bayesgmm.kernels.tails import log_pull_sum, tail_constant
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -50,14 +53,16 @@ def add_expected(
         B.
     count : float
         n.
-    first, second : arrays, shapes (d,) and (d, d)
+    first, second : arrays, shapes (d,) and (d or d + 1, d)
         s and S. The latter is overwritten.
     row : array, shape (D,)
         For work.
-    all_first, all_second : arrays, shapes (D,) and (D, D)
-        B' s and n 1 + B' (S - n 1) B are added to them.
+    all_first, all_second : arrays, shapes (D,) and (D or D + 1, D)
+        B' s and n 1 + B' (S - n 1) B are added to them, and the further line if there is one.
     """
     n_seen, n_dim = first.size, all_first.size
+    if all_second.shape[0] > n_dim:
+        all_second[n_dim, 0] += second[n_seen, 0]
     for d in range(n_dim):
         all_second[d, d] += count
     for i in range(n_seen):
@@ -89,7 +94,7 @@ def row_density(
     ----------
     rows : array, shape (D, N) or (D + K, N)
     i : int
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
     y, shares : arrays, shapes (K, D) and (K,)
         Overwritten with the whitened row and the responsibilities.
     """
@@ -105,7 +110,13 @@ def row_density(
             y[k, d] = entry
             square += entry * entry
             log_determinant += math.log(cholesky[k, d, d])
-        shares[k] = log_weights[k] - log_determinant - 0.5 * square
+        shares[k] = log_weights[k] - log_determinant
+        if cholesky.shape[1] > n_dim:
+            df = cholesky[k, n_dim, 0]
+            shares[k] += tail_constant(df, n_dim) + 0.5 * n_dim * LOG_2PI
+            shares[k] -= 0.5 * (df + n_dim) * math.log1p(square / df)
+        else:
+            shares[k] -= 0.5 * square
         if rows.shape[0] > n_dim:
             shares[k] += rows[n_dim + k, i]
         peak = max(peak, shares[k])
@@ -137,7 +148,7 @@ def few_rows(
     ----------
     rows, row_weights, log_weights, means
         As `e_step` takes them.
-    cholesky : array, shape (K, D, D)
+    cholesky : array, shape (K, D, D) or (K, D + 1, D)
     y, shares : arrays, shapes (K, D) and (K,)
         For work.
     counts, first, second
@@ -154,6 +165,13 @@ def few_rows(
         for k in range(k_all):
             r = weight * shares[k]
             counts[k] += r
+            if cholesky.shape[1] > n_dim:
+                df, square = cholesky[k, n_dim, 0], 0.0
+                for d in range(n_dim):
+                    square += y[k, d] * y[k, d]
+                logs = r * math.log1p(square / df)
+                second[k, n_dim, 0] += log_pull_sum(r, logs, df, n_dim)
+                r *= (df + n_dim) / (df + square)
             for d in range(n_dim):
                 part = r * y[k, d]
                 first[k, d] += part
@@ -186,10 +204,10 @@ def expected_moments(
         Of these, and then of the others.
     groups : array
         The M rows of which a part is seen, as `pack_groups` returns them; empty if there are none.
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
-    whiteners, log_determinants : arrays, shapes (K, D, D) and (K,)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
+    whiteners, log_determinants : arrays, shapes those of `cholesky` and (K,)
         As `fill_whiteners` writes them.
-    counts, first, second : arrays, shapes (K,), (K, D), (K, D, D)
+    counts, first, second : arrays, shapes (K,), (K, D), and that of `cholesky`
         Overwritten with the expected sums over rows of r, r z and r z z', where x = mu + L z is
         the complete row without error: of complete rows what `e_step` writes.
 
@@ -208,6 +226,7 @@ def expected_moments(
             counts, first, second,
         )  # fmt: skip
     k_all, n_dim = means.shape
+    more = cholesky.shape[1] - n_dim
     value, done = 0.0, rows.shape[1]
     weighted = row_weights.size > 0
     counts[:] = 0.0
@@ -218,7 +237,7 @@ def expected_moments(
             rows, row_weights[:done] if weighted else row_weights, log_weights, means, whiteners,
             log_determinants, counts, first, second,
         )  # fmt: skip
-    square, length = k_all * n_dim * n_dim, k_all * n_dim
+    square, length = k_all * (n_dim + more) * n_dim, k_all * n_dim
     work = np.empty(5 * square + 2 * length + 2 * k_all + n_dim)
     seen, at = np.empty(n_dim, dtype=np.int64), 0
     vectors = work[: 2 * k_all + n_dim]
@@ -232,12 +251,12 @@ def expected_moments(
         n = int(groups[at])
         if groups[at + 1] != d or groups[at + 2] != width:  # views cost more than small products
             d, width = int(groups[at + 1]), int(groups[at + 2])
-            size, p = k_all * d * d, 2 * k_all * d
+            size, p = k_all * (d + more) * d, 2 * k_all * d
             their_means = work[: k_all * d].reshape(k_all, d)
             sums = work[k_all * d : p].reshape(k_all, d)
-            triangles = work[p : p + size].reshape(k_all, d, d)
-            inverses = work[p + size : p + 2 * size].reshape(k_all, d, d)
-            moments = work[p + 2 * size : p + 3 * size].reshape(k_all, d, d)
+            triangles = work[p : p + size].reshape(k_all, d + more, d)
+            inverses = work[p + size : p + 2 * size].reshape(k_all, d + more, d)
+            moments = work[p + 2 * size : p + 3 * size].reshape(k_all, d + more, d)
             p += 3 * size
             bases = work[p : p + k_all * d * (n_dim + width)].reshape(k_all, d, n_dim + width)
         n_lines = int(groups[at + 3])
@@ -292,11 +311,12 @@ def fill_few(
         As `pack_groups` has them.
     members : array of int
         Which rows they are, one group after another.
-    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
+    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D or D + 1, D)
     densities, responsibilities, labels, confusion
         As `fill_draws` takes them, but for responsibilities and confusion, which are added to.
     """
     n_draws, k_all, n_dim = means.shape
+    more = cholesky.shape[2] - n_dim
     seen, shares = np.empty(n_dim, dtype=np.int64), np.empty(k_all)
     basis = np.empty(2 * n_dim * n_dim)
     summed = responsibilities.shape[0] == 1
@@ -313,7 +333,7 @@ def fill_few(
             at += d * width
             cells = groups[at : at + n_lines * n].reshape(n_lines, n)
             at += n_lines * n
-            their_means, factors = np.empty((k_all, d)), np.empty((k_all, d, d))
+            their_means, factors = np.empty((k_all, d)), np.empty((k_all, d + more, d))
             y = np.empty((k_all, d))
             wide = basis[: d * (n_dim + width)].reshape(d, n_dim + width)
             for k in range(k_all):
