@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.errors import FitError
-from bayesgmm.inference.starts import SCREENED_ROWS, Sample, screened_rows, starting_labels
+from bayesgmm.inference.starts import (
+    SCREENED_ROWS,
+    Sample,
+    drawn_in,
+    screened_rows,
+    starting_labels,
+)
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import run_em
@@ -207,10 +213,10 @@ def climb(
     problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
 ) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
+    cells = drawn_in(problem, filled(sample.rows, problem.data.n_features))
     ok, vector = vector_from_labels(
-        problem.layout, problem.penalty(1.0), filled(sample.rows, problem.data.n_features),
-        sample.weights, labels,
-    )  # fmt: skip
+        problem.layout, problem.penalty(1.0), cells, sample.weights, labels
+    )
     if not ok:
         return None
     status, vector, trace = _em(problem, 1.0, sample, vector, LOOSE)

@@ -63,18 +63,17 @@ def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
     return Sample(rows, weights)
 
 
-def _cells_to_cluster(problem: Problem, sample: Sample, start: int) -> Array:
-    """Return the cells that a start clusters, shape (D, n): medians where one is missing.
+def drawn_in(problem: Problem, cells: Array) -> Array:
+    """Return cells, shape (D, n), and where tails are heavy those that are far out nearer.
 
-    Of heavy tails every other start brings cells that are far out to where half of a feature's
-    range is left between them and the others: else an outlier is a cluster of its own.
+    Else outliers are a cluster of their own to begin with. Half the distance between the first and
+    the last tenth of a feature is left beside these.
     """
-    rows = filled(sample.rows, problem.layout.n_features)
-    if problem.df.size and start % 2 == 0:
-        low, high = np.quantile(rows, FAR_OUT, axis=1, keepdims=True)
-        room = 0.5 * (high - low)
-        rows = np.clip(rows, low - room, high + room)
-    return rows
+    if not problem.df.size:
+        return cells
+    low, high = np.quantile(cells, FAR_OUT, axis=1, keepdims=True)
+    room = 0.5 * (high - low)
+    return np.clip(cells, low - room, high + room)
 
 
 def starting_labels(
@@ -86,7 +85,9 @@ def starting_labels(
 ) -> NDArray[np.int64]:
     """Return the labels that a start begins with."""
     n_components, n_rows = problem.layout.n_components, sample.rows.shape[1]
-    rows = _cells_to_cluster(problem, sample, start)
+    rows = filled(sample.rows, problem.layout.n_features)
+    if start % 2 == 0:
+        rows = drawn_in(problem, rows)
     offsets = sample.rows[problem.layout.n_features :][:n_components]
     hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
     if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
