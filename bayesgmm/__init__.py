@@ -83,6 +83,8 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "GaussianMixture",
+    "StudentTMixture",
+    "GammaDegrees",
     "Dirichlet",
     "NormalMeans",
     "LKJCovariance",
@@ -161,7 +163,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bayesgmm.mixture": ("GaussianMixture",),
+    "bayesgmm.mixture": ("GaussianMixture", "StudentTMixture"),
+    "bayesgmm.degrees_of_freedom": ("GammaDegrees",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.classifier": ("MixtureClassifier",),

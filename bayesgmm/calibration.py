@@ -22,7 +22,7 @@ from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.selection import DRAWING
 from bayesgmm.simulation import simulate, with_numbers
-from bayesgmm.tree import Parameters, parameters
+from bayesgmm.tree import Parameters, parameters, parameters_of
 from bayesgmm.uniformity import POINTS, Band, ecdf
 
 type Array = NDArray[np.float64]
@@ -185,7 +185,8 @@ class _Study:
             )  # fmt: skip
         except FitError as error:
             return _Outcome({}, 0, str(error))
-        true = Parameters(*(truth[name].values[None] for name in Parameters._fields))
+        fields = (*Parameters._fields, names.DF)
+        true = parameters_of(*(truth[name].values[None] for name in fields if name in truth))
         values = invariants(self.specification, X, _joined(true, parameters(tree)))
         posterior = tree[names.POSTERIOR].dataset
         for name in (names.N_COMPONENTS, names.N_CLUSTERS, names.CONCENTRATION):
@@ -203,7 +204,7 @@ class _Study:
 def _joined(one: Parameters, others: Parameters) -> Parameters:
     """Return mixtures one after the other, filled up to the same number of components."""
     n = max(one.weights.shape[1], others.weights.shape[1])
-    return Parameters(*map(np.concatenate, zip(_filled(one, n), _filled(others, n), strict=True)))
+    return parameters_of(*map(np.concatenate, zip(_filled(one, n), _filled(others, n), strict=True)))
 
 
 def _filled(mixtures: Parameters, n_components: int) -> Iterator[Array]:

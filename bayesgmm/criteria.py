@@ -5,7 +5,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.problem import Problem
@@ -51,7 +50,7 @@ def criteria_at(problem: Problem, point: Parameters) -> dict[str, float]:
     integrated completed likelihood, IEEE Transactions on Pattern Analysis and Machine
     Intelligence 22. doi:10.1109/34.865189
     """
-    mixture = standardise(*point[:4], problem.center, problem.unit)
+    mixture = point.standardised(problem.center, problem.unit)
     n_obs, p = problem.data.n_obs, problem.n_parameters
     log_likelihood = -problem.log_volume
     log_certainty = 0.0

@@ -20,7 +20,7 @@ from bayesgmm.records import fingerprint
 from bayesgmm.summaries import require_draws
 from bayesgmm.symmetry import Domain, groups_of, log_copies
 from bayesgmm.symptoms import gap_in_density, never_moved
-from bayesgmm.tree import Parameters, require, specification
+from bayesgmm.tree import parameters_of, require, specification
 
 type Array = NDArray[np.float64]
 
@@ -299,7 +299,8 @@ def _laplace(tree: xr.DataTree, problem: Problem, density: Density) -> float:
     )
     scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
     correlations = covariances / (scales[..., :, None] * scales[..., None, :])
-    modes = Parameters(weights, means, scales, correlations, covariances)
+    tails = [group[names.DF].transpose(names.MODE, names.COMPONENT).values] * (names.DF in group)
+    modes = parameters_of(weights, means, scales, correlations, covariances, *tails)
     vectors = problem.vectors(modes)
     heights = density(vectors)[0]
     masses = []

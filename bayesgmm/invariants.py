@@ -4,11 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, TailedParameters
 
 type Array = NDArray[np.float64]
 
@@ -31,7 +30,8 @@ def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[st
         ``log_likelihood`` (of the data, up to a constant), ``log_density`` (at the prior location
         of the means), ``mean`` (of the mixture, averaged over features), ``log_volume`` (log
         determinant of its covariance matrix), ``average_scale`` (over features, and components by
-        weight). With several components ``largest_weight`` and ``together`` (mean probability
+        weight; where tails are heavy of scale matrices in place of covariances), and ``average_df``
+        (of the logarithm of degrees of freedom). With several components ``largest_weight`` and ``together`` (mean probability
         that two rows are of the same component); if their number is known ``smallest_scale`` and
         ``smallest_distance`` (between two means). With correlations ``average_correlation``.
 
@@ -41,7 +41,7 @@ def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[st
     """
     location, spread = np.asarray(spec.means.location), np.asarray(spec.means.scale)
     n_dim = location.size
-    weights, means, scales, correlations, covariances = mixtures
+    weights, means, scales, correlations, covariances = mixtures[:5]
     means = (means - location) / spread
     relative = scales / np.asarray(spec.covariance.scale)
     densities, shares = _pass(np.vstack([X, location]), mixtures, location, spread)
@@ -56,6 +56,8 @@ def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[st
         "log_volume": np.linalg.slogdet(total)[1],
         "average_scale": (weights * relative.mean(axis=-1)).sum(axis=1),
     }
+    if isinstance(mixtures, TailedParameters):
+        found["average_df"] = (weights * np.log(mixtures.df)).sum(axis=1)
     if spec.structure.correlations != "none" and n_dim > 1:
         of_each = correlations[..., *np.tril_indices(n_dim, -1)].mean(axis=-1)
         found["average_correlation"] = (weights * of_each).sum(axis=1)
@@ -78,6 +80,6 @@ def _pass(X: Array, mixtures: Parameters, center: Array, unit: Array) -> tuple[A
     n_draws, n_components = mixtures.weights.shape
     rows = np.ascontiguousarray(((X - center) / unit).T)
     densities, shares = np.empty((n_draws, len(X))), np.empty((n_draws, n_components, len(X)))
-    standard = standardise(*mixtures[:4], center, unit)
+    standard = mixtures.standardised(center, unit)
     fill_draws(rows, *standard, densities, shares, NO_LABELS, NO_CUBE)
     return densities, shares

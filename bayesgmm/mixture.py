@@ -8,7 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
+from bayesgmm.degrees_of_freedom import GammaDegrees, checked_df, df_lines, df_symbol
 from bayesgmm.errors import check_integer
 from bayesgmm.moments import column_ranges
 from bayesgmm.notation import Line, Textbook
@@ -44,6 +46,10 @@ class GaussianMixture(Textbook):
     ------
     TypeError, ValueError
         If an argument is of another type, or a number is out of range.
+
+    See Also
+    --------
+    StudentTMixture : With heavy tails, for data with outliers.
 
     Examples
     --------
@@ -169,12 +175,16 @@ class GaussianMixture(Textbook):
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Make the specification that `to_dict` turned into `fields`."""
-        n = fields["n_components"]
-        return cls(
+        n, kind, more = fields["n_components"], cls, {}
+        if names.DF in fields:
+            df = fields[names.DF]
+            kind, more = StudentTMixture, {"df": GammaDegrees(**df) if isinstance(df, Mapping) else df}
+        return kind(
             n_components=PriorOnComponents(**n) if isinstance(n, Mapping) else n,
             weights=weights_from_dict(fields["weights"]),
             means=NormalMeans(**fields["means"]),
             covariance=LKJCovariance(**fields["covariance"]),
+            **more,
         )
 
     def textbook(self) -> tuple[Line, ...]:
@@ -183,14 +193,27 @@ class GaussianMixture(Textbook):
         weights: Textbook = n if isinstance(n, PriorOnComponents) else self.weights
         number = rf",\, K = {n}" if weights is self.weights else ""
         covariances = self.covariance.textbook()
-        law = rf"\operatorname{{Normal}}(\mu_k, {covariances[-1].left})"
+        law = self._law(covariances[-1].left)
         return (
             *weights.textbook(),
             *self.means.textbook(),
             *covariances,
+            *self._tails(),
             Line("z_i", r"\operatorname{Categorical}(w)", r"\text{component of row } i"),
             Line(r"x_i \mid z_i = k", law, rf"\text{{row }} i{number}"),
         )
+
+    def _law(self, covariance: str) -> str:
+        """Return the law of a row of component k, for a textbook."""
+        return rf"\operatorname{{Normal}}(\mu_k, {covariance})"
+
+    def _tails(self) -> tuple[Line, ...]:
+        """Return what there is to say about tails, for a textbook: nothing."""
+        return ()
+
+    def _shown_rows(self) -> list[str]:
+        """Return the last lines of what is printed."""
+        return ["  X             ~ sum over components of weight * Normal(mean, covariance)"]
 
     def __repr__(self) -> str:
         structure = self.structure
@@ -212,7 +235,7 @@ class GaussianMixture(Textbook):
             scales += f", shared by {' and '.join(notes)}"
         number, weights = self._shown_weights()
         lines = [
-            f"GaussianMixture: {number}, structure {self.covariance.structure!r}",
+            f"{type(self).__name__}: {number}, structure {self.covariance.structure!r}",
             f"  weights       ~ {weights}",
             f"  means         ~ Normal(location = {location}, scale = {scale})",
             f"  scales        ~ {scales}",
@@ -220,8 +243,7 @@ class GaussianMixture(Textbook):
         if structure.correlations != "none":
             shared = ", shared by all components" * (structure.correlations == "shared")
             lines.append(f"  correlations  ~ LKJ(eta = {self.covariance.eta:g}){shared}")
-        lines.append("  X             ~ sum over components of weight * Normal(mean, covariance)")
-        return "\n".join(lines)
+        return "\n".join(lines + self._shown_rows())
 
     def _shown_weights(self) -> tuple[str, str]:
         """Return how many components there are, and the prior of their weights, in words."""
@@ -233,3 +255,88 @@ class GaussianMixture(Textbook):
             return number, str(self.weights)
         name = type(self.weights).__name__
         return number, f"{name}({shown(self.weights.concentration, '')})"
+
+
+@dataclass(frozen=True, repr=False)
+class StudentTMixture(GaussianMixture):
+    r"""A mixture of Student's t distributions with its priors: outliers do not move components.
+
+    The tails of a component are the heavier the fewer its degrees of freedom are; with many it is
+    Normal. A row far from all components counts for less in their means and scales, where a
+    Gaussian mixture has to stretch a component, or spend one, to reach it.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components, at least 1.
+    weights, means : optional
+        As of a `GaussianMixture`.
+    covariance : LKJCovariance, optional
+        Prior of the scale matrices, which have the place of covariance matrices everywhere, under
+        the same names: the covariance within a component is ``df / (df - 2)`` times its scale
+        matrix if ``df`` is more than 2, and does not exist otherwise.
+    df : float, sequence of float or GammaDegrees, optional
+        Degrees of freedom, above 0: known, one number for all components or one for each; or their
+        prior, by default ``GammaDegrees(2, 0.1)`` for each component.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another type, or a number is out of range.
+
+    Notes
+    -----
+    The density of a row of component k, with d features, is
+
+    .. math:: t(x \mid \nu, \mu, \Sigma) = \frac{\Gamma((\nu + d) / 2)}
+              {\Gamma(\nu / 2) (\nu \pi)^{d/2} |\Sigma|^{1/2}} \left(1 +
+              \frac{(x - \mu)^\top \Sigma^{-1} (x - \mu)}{\nu}\right)^{-(\nu + d)/2}.
+
+    Measurement errors cannot be added to it in closed form, and `fit` refuses them; what else is
+    for Normal components alone says so.
+
+    References
+    ----------
+    Peel & McLachlan (2000), Robust mixture modelling using the t distribution, Statistics and
+    Computing 10. doi:10.1023/A:1008981510081
+
+    Liu & Rubin (1995), ML estimation of the t distribution using EM and its extensions, ECM and
+    ECME, Statistica Sinica 5.
+
+    Examples
+    --------
+    >>> StudentTMixture(2, df=4)
+    StudentTMixture: 2 components, structure 'full'
+      weights       ~ Dirichlet(1)
+      means         ~ Normal(location = midpoint, scale = range)
+      scales        ~ HalfNormal(scale = standard deviation)
+      correlations  ~ LKJ(eta = 2)
+      df            = 4
+      X             ~ sum over components of weight * t(df, mean, scale matrix)
+    """
+
+    df: float | tuple[float, ...] | GammaDegrees = field(default_factory=GammaDegrees)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.n_components, PriorOnComponents):
+            raise ValueError(
+                f"`n_components` must be an integer for a StudentTMixture; got "
+                f"{self.n_components!r}. Only of a GaussianMixture is the number of components "
+                f"learnt: compare fits by bg.select."
+            )
+        object.__setattr__(self, "df", checked_df(self.df, self.n_components))
+
+    def _law(self, covariance: str) -> str:
+        return rf"t_{{{df_symbol(self.df)}}}(\mu_k, {covariance})"
+
+    def _tails(self) -> tuple[Line, ...]:
+        return df_lines(self.df)
+
+    def _shown_rows(self) -> list[str]:
+        learnt = isinstance(self.df, GammaDegrees)
+        known = str(self.df) if learnt else f"{shown(self.df, '')}"
+        return [
+            f"  df            {'~' if learnt else '='} {known}",
+            "  X             ~ sum over components of weight * t(df, mean, scale matrix)",
+        ]

@@ -17,8 +17,10 @@ from pytensor.graph.basic import Constant
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
 from bayesgmm.known_labels import log_allowed, with_labels
-from bayesgmm.mixture import GaussianMixture
-from bayesgmm.op import correlation_factors, mixture_log_density
+from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
+from bayesgmm.op import correlation_factors, mixture_log_density, with_df
+from bayesgmm.packing import packed_df
 from bayesgmm.overfitted import Gamma, StickBreaking
 
 type Array = NDArray[np.float64]
@@ -31,7 +33,7 @@ def build_model(
 
     Parameters
     ----------
-    spec : GaussianMixture or int
+    spec : GaussianMixture, StudentTMixture or int
         The mixture and its priors; a number of components stands for all defaults.
     X : array, DataFrame, Series or DataArray
         Rows by features; one dimension is one feature. No cell may be missing: `fit` with a
@@ -65,7 +67,7 @@ def build_model(
 
         log sum_k weights[k] Normal(x | means[k], covariances[k])
 
-    each term times the degree to which its label allows the component, if that is known, and the
+    (or Student's t of ``df[k]`` degrees of freedom) each term times the degree to which its label allows the component, if that is known, and the
     whole times its weight; one evaluation costs O(N K D^2). What is free: ``weights`` (a constant
     if there is one component), ``means``, ``scales`` (``shared_scales`` where components or
     features share them), and ``partial_correlations_beta``, numbers b in (0, 1) such that 2 b - 1
@@ -124,14 +126,16 @@ def build_model(
             scales[:, :, None] * scales[:, None, :] * correlations,
             dims=square,
         )
+        tails = _df(resolved)
         pm.CustomDist(
             names.X,
             weights,
             means,
             scales[:, :, None] * factors,
+            *tails,
             dist=_random_rows,
             logp=_log_density_of(data, resolved),
-            signature="(k),(k,d),(k,d,d)->(d)",
+            signature=f"(k),(k,d),(k,d,d){',(k)' * len(tails)}->(d)",
             observed=data.values,
             dims=(names.OBS, names.FEATURE),
         )
@@ -266,6 +270,21 @@ def _correlation_factors(specification: GaussianMixture, n_features: int) -> Any
     return lkj_factors(b[None] if sharing == "shared" else b, n_features)
 
 
+def _df(specification: GaussianMixture) -> list[Any]:
+    """Return the degrees of freedom, if there are any, (component,), whatever is known of them."""
+    if not isinstance(specification, StudentTMixture):
+        return []
+    prior, n = specification.df, specification.known_number
+    if not isinstance(prior, GammaDegrees):
+        known = pt.as_tensor_variable(packed_df(specification))
+        return [pm.Deterministic(names.DF, known, dims=names.COMPONENT)]
+    law = {"alpha": prior.shape, "beta": prior.rate}
+    if not prior.shared:
+        return [pm.Gamma(names.DF, **law, shape=n, dims=names.COMPONENT)]
+    shared = pm.Gamma(names.SHARED_DF, **law)
+    return [pm.Deterministic(names.DF, pt.broadcast_to(shared, (n,)), dims=names.COMPONENT)]
+
+
 def lkj_factors(b: Any, n_features: int) -> Any:
     """Return Cholesky factors of the correlation matrices with given partial correlations.
 
@@ -296,7 +315,7 @@ def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[...,
     row_weights = data.sample_weight
     log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
 
-    def log_density(value: Any, weights: Any, means: Any, cholesky: Any) -> Any:
+    def log_density(value: Any, weights: Any, means: Any, cholesky: Any, *df: Any) -> Any:
         """Return the log density of every row, shape (obs,), in nats."""
         if isinstance(value, Constant):
             rows = np.concatenate([((value.data - center) / unit).T, *offsets])
@@ -305,6 +324,8 @@ def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[...,
             rows = pt.concatenate([rows, *offsets]) if offsets else rows
         standardised = (means - center) * per_unit
         factors = cholesky * per_unit[:, None]
+        if df:
+            factors = with_df(factors, df[0])
         density = mixture_log_density(rows, pt.log(weights), standardised, factors) - log_volume
         if row_weights is None:
             return density
@@ -313,9 +334,13 @@ def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[...,
     return log_density
 
 
-def _random_rows(weights: Any, means: Any, cholesky: Any, size: Any) -> Any:
-    """Return rows drawn from the mixture: a component each, then a Normal."""
+def _random_rows(weights: Any, means: Any, cholesky: Any, *df_and_size: Any) -> Any:
+    """Return rows drawn from the mixture: a component each, then a Normal or a t."""
+    *df, size = df_and_size
     component = pm.Categorical.dist(weights, size=size)
     shape = pt.concatenate([component.shape, means.shape[-1:]])
     z = pm.Normal.dist(0.0, 1.0, size=shape)
+    if df:
+        of_row = df[0][component]
+        z = z * pt.sqrt(of_row / pm.ChiSquared.dist(of_row))[..., None]
     return means[component] + (cholesky[component] * z[..., None, :]).sum(axis=-1)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesgmm import names
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.psis import psis
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
@@ -191,7 +190,7 @@ class Movable:
         problem = self.problem
         with np.errstate(over="ignore"):  # where draws are moved to
             parameters = problem.constrain(vectors)
-            mixtures = standardise(*parameters[:4], problem.center, problem.unit)
+            mixtures = parameters.standardised(problem.center, problem.unit)
         values = np.ascontiguousarray(problem.rows[:, row : row + 1])
         result = np.empty((len(vectors), 1))
 

@@ -32,7 +32,6 @@ MEANS: Final = "means"
 SCALES: Final = "scales"
 CORRELATIONS: Final = "correlations"
 COVARIANCES: Final = "covariances"
-
 PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
     WEIGHTS: (COMPONENT,),
     MEANS: (COMPONENT, FEATURE),
@@ -41,6 +40,9 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
     COVARIANCES: (COMPONENT, FEATURE, FEATURE2),
 }
 """The variables of ``posterior`` with the dimensions that follow ``(chain, draw)``."""
+
+# Variable of the posterior where components have heavy tails: their degrees of freedom
+DF: Final = "df"
 
 # Variables of the posterior where the number of components has a prior
 N_COMPONENTS: Final = "n_components"
@@ -51,6 +53,7 @@ LOG_WEIGHTS: Final = "log_weights"
 
 # Free variables of PyMC's model that are not variables of the posterior
 SHARED_SCALES: Final = "shared_scales"
+SHARED_DF: Final = "shared_df"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
 
 # The data, in ``observed_data`` and ``log_likelihood``

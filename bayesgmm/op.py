@@ -24,13 +24,13 @@ from bayesgmm.kernels.compiled import link
 
 
 class MixtureLogDensity(Op):
-    """The log density of every row under a Gaussian mixture.
+    """The log density of every row under a mixture.
 
     Inputs are those of `mixture_log_density`. The gradient by the rows is not implemented.
     """
 
     __props__ = ()
-    gufunc_signature = "(l,n),(k),(k,d),(k,d,d)->(n)"
+    gufunc_signature = "(l,n),(k),(k,d),(k,m,d)->(n)"
 
     def make_node(self, rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Apply:
         """Return the application of the Op to matrices and vectors of float64."""
@@ -63,7 +63,7 @@ class MixtureSlopes(Op):
     """
 
     __props__ = ()
-    gufunc_signature = "(l,n),(k),(k,d),(k,d,d),(n)->(k),(k,d),(k,d,d)"
+    gufunc_signature = "(l,n),(k),(k,d),(k,m,d),(n)->(k),(k,d),(k,m,d)"
 
     def make_node(
         self, rows: Any, log_weights: Any, means: Any, cholesky: Any, row_slopes: Any
@@ -160,7 +160,7 @@ def _vectorize_factors(op: CorrelationFactors, node: Apply, log_b: Any, log_q: A
 
 
 def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Any:
-    """Return the log density of every row under a Gaussian mixture.
+    """Return the log density of every row under a mixture.
 
     Parameters
     ----------
@@ -168,8 +168,9 @@ def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) 
         Feature by feature, below them what is added to the log density of every component.
         Digits are kept best where they are centred and of order 1.
     log_weights, means : tensor_like, shapes (K,) and (K, D)
-    cholesky : tensor_like, shape (K, D, D)
-        Lower Cholesky factors of the covariances; the upper triangles are not read.
+    cholesky : tensor_like, shape (K, D, D) or (K, D + 1, D)
+        Lower Cholesky factors of the covariances; the upper triangles are not read. Below them, of
+        Student's t, the degrees of freedom (`with_df`).
 
     Returns
     -------
@@ -181,6 +182,12 @@ def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) 
     O(N K D^2) operations for the value, and twice as many for the gradient.
     """
     return _mixture_log_density(rows, log_weights, means, cholesky)
+
+
+def with_df(cholesky: Any, df: Any) -> Any:
+    """Return Cholesky factors, shape (K, D, D), with degrees of freedom (K,) in a line below."""
+    line = df[:, None, None] * pt.eye(1, cholesky.shape[-1])
+    return pt.concatenate([cholesky, line], axis=1)
 
 
 def correlation_factors(log_b: Any, log_q: Any, n_features: int) -> Any:
@@ -238,7 +245,13 @@ def _funcify_factors(op: CorrelationFactors, **kwargs: Any) -> tuple[Callable[..
     n_features, linked_factors = op.n_features, numba_njit(factors.linked_correlation_factors)
 
     @numba_njit
-    def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
+    def with_df(cholesky: Any, df: Any) -> Any:
+    """Return Cholesky factors, shape (K, D, D), with degrees of freedom (K,) in a line below."""
+    line = df[:, None, None] * pt.eye(1, cholesky.shape[-1])
+    return pt.concatenate([cholesky, line], axis=1)
+
+
+def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
         return linked_factors(log_b, log_q, n_features)
 
     return correlation_factors, _version()

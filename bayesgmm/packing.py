@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import Layout
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.kernels.tails import NO_DF
+from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
 from bayesgmm.priors import Dirichlet
 
@@ -20,7 +22,26 @@ def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
         scale_rows=1 if structure.shared_scales else k,
         scale_columns=1 if structure.common_scale else n_features,
         correlation_sets=sets if n_features > 1 else 0,
+        df_sets=_df_sets(specification),
     )
+
+
+def _df_sets(specification: GaussianMixture) -> int:
+    """Return how many degrees of freedom are to be learnt."""
+    df = specification.df if isinstance(specification, StudentTMixture) else None
+    if not isinstance(df, GammaDegrees):
+        return 0
+    return 1 if df.shared else specification.known_number
+
+
+def packed_df(specification: GaussianMixture) -> NDArray[np.float64]:
+    """Return the degrees of freedom, or numbers of their prior, that `pack_problem` takes."""
+    if not isinstance(specification, StudentTMixture):
+        return NO_DF
+    df = specification.df
+    if isinstance(df, GammaDegrees):
+        return np.array([df.shape, df.rate])
+    return np.broadcast_to(np.asarray(df, dtype=float), specification.known_number).copy()
 
 
 def packed(

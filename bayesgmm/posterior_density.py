@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.batch import fill_log_posteriors
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.relabel import partition_of
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.problem import Problem
@@ -121,7 +120,7 @@ def _stratified(
     problem: Problem, vector: Array, n_rows: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], Array]:
     """Return some rows, as many of every component as there are, and how many each stands for."""
-    mixture = standardise(*problem.constrain(vector[None])[:4], problem.center, problem.unit)
+    mixture = problem.constrain(vector[None]).standardised(problem.center, problem.unit)
     labels = np.empty(problem.data.n_obs, dtype=np.int32)
     for start in range(0, labels.size, BLOCK):
         rows = np.ascontiguousarray(problem.rows[:, start : start + BLOCK])

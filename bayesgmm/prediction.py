@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.labels import read
@@ -34,7 +33,8 @@ class Mixtures(NamedTuple):
     Parameters
     ----------
     log_weights, means, cholesky : arrays
-        Shapes (S, K), (S, K, D), (S, K, D, D).
+        Shapes (S, K), (S, K, D), (S, K, D, D); of heavy tails (S, K, D + 1, D), with degrees of
+        freedom below.
     center, unit : arrays, shape (D,)
     """
 
@@ -56,9 +56,7 @@ def mixtures(tree: xr.DataTree) -> Mixtures:
     """Return the draws of a fit as the passes read them."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = constant[names.CENTER].values, constant[names.UNIT].values
-    weights, means, scales, correlations, _ = parameters(tree)
-    log_weights, means, cholesky = standardise(weights, means, scales, correlations, center, unit)
-    return Mixtures(log_weights, means, cholesky, center, unit)
+    return Mixtures(*parameters(tree).standardised(center, unit), center, unit)
 
 
 def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -231,7 +229,8 @@ def sample_posterior_predictive(
     n_new = obs.size
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
-    weights, means, scales, correlations, _ = parameters(tree)
+    drawn = parameters(tree)
+    weights, means = drawn[:2]
     n_draws, n_components, n_dim = means.shape
     size = 8 * n_draws * n_new * (n_dim + 1)
     if size > LARGEST_RESULT:
@@ -241,7 +240,7 @@ def sample_posterior_predictive(
             f"tree.isel(draw=slice(None, None, 10))."
         )
     rng = np.random.default_rng(random_seed)
-    cholesky = standardise(weights, means, scales, correlations, np.zeros(n_dim), np.ones(n_dim))[2]
+    _, _, cholesky = drawn.standardised(np.zeros(n_dim), np.ones(n_dim))
     bounds = np.cumsum(weights, axis=1)
     uniform = rng.random((n_draws, n_new)) * bounds[:, -1:]
     labels = np.zeros((n_draws, n_new), dtype=np.int64)
@@ -250,8 +249,11 @@ def sample_posterior_predictive(
     rows = rng.normal(size=(n_draws, n_new, n_dim))
     for k in range(n_components):
         draw, row = np.nonzero(labels == k)
+        if cholesky.shape[2] > n_dim:
+            df = cholesky[draw, k, n_dim, 0]
+            rows[draw, row] /= np.sqrt(rng.chisquare(df) / df)[:, None]
         rows[draw, row] = means[draw, k] + np.einsum(
-            "nij,nj->ni", cholesky[draw, k], rows[draw, row]
+            "nij,nj->ni", cholesky[draw, k, :n_dim], rows[draw, row]
         )
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit
-from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
+from bayesgmm.kernels.cholesky import Layout, constrain, offsets, unconstrain
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.packing import layout_of, packed
+from bayesgmm.packing import layout_of, packed, packed_df
 from bayesgmm.records import log_volumes, rows_of
-from bayesgmm.tree import Parameters, parameters, specification
+from bayesgmm.tree import Parameters, TailedParameters, parameters, specification
 from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]
@@ -108,6 +108,7 @@ class Problem:
             tau=tau[: self.layout.scale_columns],
             floor=self.floor,
             eta=prior.covariance.eta,
+            df=self.df,
             unit=unit,
             row_weights=row_weights,
             prior=True,
@@ -181,6 +182,11 @@ class Problem:
         weights = np.broadcast_to(weights, cells.shape)
         return np.nanquantile(cells, 0.5, axis=1, weights=weights, method="inverted_cdf")
 
+    @cached_property
+    def df(self) -> Array:
+        """What `kernels.posterior.pack_problem` has of degrees of freedom."""
+        return packed_df(self.specification)
+
     def log_posterior(self, vector: Array) -> tuple[float, Array]:
         """Return the log posterior density at an unconstrained vector, and its gradient."""
         gradient = np.empty_like(vector)
@@ -196,13 +202,19 @@ class Problem:
             strength=strength * SHRINKAGE,
             scatter=np.full(d, strength * scatter),
             freedom=strength,
+            df=self.df * strength if self.layout.df_sets else self.df,
         )
 
     def constrain(self, vectors: Array, floor: Array | None = None) -> Parameters:
         """Return the parameters of unconstrained vectors, shape (S, P); EM's have floor 0."""
         floor = self.floor if floor is None else floor
         vectors = np.ascontiguousarray(vectors)
-        return Parameters(*constrain(self.layout, floor, vectors, self.center, self.unit))
+        normal = constrain(self.layout, floor, vectors, self.center, self.unit)
+        if not self.df.size:
+            return Parameters(*normal)
+        learnt = np.exp(vectors[:, self.n_parameters - self.layout.df_sets :])
+        df = np.broadcast_to(learnt if self.layout.df_sets else self.df, normal[0].shape)
+        return TailedParameters(*normal, df.copy())
 
     def on_prior_scale(self, vector: Array) -> Array:
         """Return a vector of EM as one under the floor of the prior."""
@@ -232,7 +244,7 @@ class Problem:
         Logarithms of weights, shape (S, K), are needed where weights are too small to be kept.
         """
         layout = self.layout
-        logs, *others = standardise(*parameters[:4], self.center, self.unit)
+        logs, *others = parameters.standardised(self.center, self.unit)
         mixtures = logs if log_weights is None else log_weights, *others
         result: Array = np.stack(
             [unconstrain(layout, self.floor, *one) for one in zip(*mixtures, strict=True)]
@@ -256,7 +268,7 @@ class Problem:
         """Return the vector of one of several mixtures, under the floor of the prior."""
         log_weights, means, cholesky = (
             np.ascontiguousarray(array[index])
-            for array in standardise(*parameters[:4], self.center, self.unit)
+            for array in parameters.standardised(self.center, self.unit)
         )
         vector: Array = unconstrain(self.layout, self.floor, log_weights, means, cholesky)
         return vector

@@ -137,7 +137,9 @@ def _places(layout: Layout) -> Labels:
     if layout.scale_rows == k:
         parts.append(np.arange(scales, correlations))
     if layout.correlation_sets == k:
-        parts.append(np.arange(correlations, length))
+        parts.append(np.arange(correlations, length - layout.df_sets))
+    if layout.df_sets == k:
+        parts.append(np.arange(length - k, length))
     return np.concatenate([part.reshape(k, -1) for part in parts], axis=1)
 
 

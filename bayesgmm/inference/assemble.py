@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.em import Mode
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
@@ -23,7 +22,7 @@ from bayesgmm.kernels.threads import over_draws
 from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import weigh
-from bayesgmm.tree import Parameters, build
+from bayesgmm.tree import Parameters, build, stacked
 
 type Array = NDArray[np.float64]
 
@@ -127,7 +126,7 @@ def assemble(
     1 GiB they are left out and the attribute ``log_likelihood_bytes`` says so.
     """
     shape = drawn.statistics[names.LP].shape
-    mixtures = standardise(*drawn.parameters[:4], problem.center, problem.unit)
+    mixtures = drawn.parameters.standardised(problem.center, problem.unit)
     overfitted = names.N_CLUSTERS in drawn.others
     permutation, alignment = _align(problem, mixtures, drawn.statistics[names.LP], overfitted)
     which = np.arange(len(permutation))[:, None]
@@ -219,13 +218,15 @@ def _align(
 
 def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]:
     """Return the variables of the group ``modes``."""
-    parameters = Parameters(*map(np.concatenate, zip(*(m.parameters for m in modes), strict=True)))
+    parameters = stacked([mode.parameters for mode in modes])
     order = np.tile(np.arange(problem.layout.n_components), (len(modes), 1))
     if not problem.specification.weights.naming:
         apart = named_apart(problem.data.allowed, problem.layout.n_components)
         order = np.stack([order_within(apart, means) for means in parameters.means])
     which = np.arange(len(modes))[:, None]
+    tails = {names.DF: parameters[-1][which, order]} if names.DF in parameters._fields else {}
     return {
+        **tails,
         names.OBJECTIVE: np.array([mode.objective for mode in modes]),
         names.STARTS: np.array([mode.starts for mode in modes]),
         names.WEIGHTS: parameters.weights[which, order],

@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.errors import FitError
-from bayesgmm.inference.starts import SCREENED_ROWS, Sample, screened_rows, starting_labels
-from bayesgmm.kernels.cholesky import offsets, standardise
+from bayesgmm.inference.starts import (
+    SCREENED_ROWS,
+    Sample,
+    drawn_in,
+    screened_rows,
+    starting_labels,
+)
+from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import run_em
 from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
@@ -23,7 +29,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import vector_from_labels
 from bayesgmm.problem import Problem
 from bayesgmm.records import filled
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, parameters_of, stacked
 
 type Array = NDArray[np.float64]
 
@@ -167,9 +173,8 @@ def _contenders(problem: Problem, sample: Sample, modes: list[Mode]) -> list[Mod
     """Return the modes of some rows, best first, that may be the best of all rows."""
     if len(modes) < 2:
         return modes
-    parts = zip(*(mode.parameters for mode in modes), strict=True)
-    weights, means, scales, correlations, _ = map(np.concatenate, parts)
-    mixtures = standardise(weights, means, scales, correlations, problem.center, problem.unit)
+    parameters = stacked([mode.parameters for mode in modes])
+    mixtures = parameters.standardised(problem.center, problem.unit)
     densities = np.empty((len(modes), sample.rows.shape[1]))
     fill_draws(sample.rows, *mixtures, densities, NO_CUBE, NO_LABELS, NO_CUBE)
     behind = densities[0] - densities
@@ -208,10 +213,10 @@ def climb(
     problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
 ) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
+    cells = drawn_in(problem, filled(sample.rows, problem.data.n_features))
     ok, vector = vector_from_labels(
-        problem.layout, problem.penalty(1.0), filled(sample.rows, problem.data.n_features),
-        sample.weights, labels,
-    )  # fmt: skip
+        problem.layout, problem.penalty(1.0), cells, sample.weights, labels
+    )
     if not ok:
         return None
     status, vector, trace = _em(problem, 1.0, sample, vector, LOOSE)
@@ -254,7 +259,7 @@ def _on_prior_scale(problem: Problem, vector: Array) -> Array:
     parameters = _of_em(problem, vector)
     rank = weights.per_component(problem.layout.n_components).argsort().argsort()
     order = parameters.weights[0].argsort()[rank]
-    return problem.unconstrain(Parameters(*(values[:, order] for values in parameters)))
+    return problem.unconstrain(parameters_of(*(values[:, order] for values in parameters)))
 
 
 def _of_em(problem: Problem, vector: Array) -> Parameters:
@@ -303,16 +308,17 @@ def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
     """
     layout = problem.layout
     _, scales, correlations, length = offsets(layout)
-    parameters = problem.constrain(vector[None])[:4]
-    mixtures = standardise(*parameters, problem.center, problem.unit)
+    parameters = problem.constrain(vector[None])
+    mixtures = parameters.standardised(problem.center, problem.unit)
     log_weights, means, cholesky = (array[0] for array in mixtures)
+    cholesky = cholesky[:, : layout.n_features]
     total = problem.n_counted
     rows = 1.0 + total * np.exp(log_weights)
     sizes = np.ones(length)  # those of the means are in the factors
     sizes[: len(means) - 1] = rows[:-1] ** -0.5
     for start, end, sets, size in (
         (scales, correlations, layout.scale_rows, 0.5**0.5),
-        (correlations, length, layout.correlation_sets, 2.0),
+        (correlations, length - layout.df_sets, layout.correlation_sets, 2.0),
     ):
         of_each = rows if sets > 1 else np.full(max(sets, 1), 1.0 + total)
         sizes[start:end] = np.repeat(size * of_each**-0.5, (end - start) // len(of_each))

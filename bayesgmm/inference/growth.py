@@ -14,7 +14,6 @@ from bayesgmm.inference.em import (
     is_degenerate,
 )
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
 from bayesgmm.problem import Problem
@@ -49,7 +48,7 @@ def grow(problem: Problem, smaller: Parameters) -> tuple[Mode, ...]:
     """
     every = slice(None, None, -(-problem.data.n_obs // SCREENED_ROWS))
     sample = Sample.whole(problem).some(every)
-    log_weights, means, cholesky = standardise(*smaller[:4], problem.center, problem.unit)
+    log_weights, means, cholesky = smaller.standardised(problem.center, problem.unit)
     climbed = [
         climb(problem, Target.MAP, sample, labels)
         for labels in _cuts(sample.rows, log_weights, means, cholesky)
@@ -65,7 +64,7 @@ def _cuts(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> Ite
     partition = partition_of(rows, log_weights[0], means[0], cholesky[0])
     cells = filled(rows, n_dim)
     for k in range(n_components):
-        axis = np.linalg.svd(cholesky[0, k])[0][:, 0]
+        axis = np.linalg.svd(cholesky[0, k, :n_dim])[0][:, 0]
         beyond = axis @ (cells - means[0, k][:, None]) > 0.0
         yield np.where((partition == k) & beyond, n_components, partition)
     densities = np.empty((1, rows.shape[1]))

@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesgmm.criteria import criteria_at
 from bayesgmm.inference.em import Mode, Target, finish, is_degenerate
-from bayesgmm.kernels.cholesky import standardise, unconstrain
+from bayesgmm.kernels.cholesky import unconstrain
 from bayesgmm.problem import Problem
 
 
@@ -36,7 +36,7 @@ def criteria(problem: Problem, modes: Iterable[Mode]) -> dict[str, float]:
 
 def _without_priors(problem: Problem, mode: Mode) -> Mode:
     """Return a mode of the posterior as a start of EM, whose vectors have no floor."""
-    log_weights, means, cholesky = standardise(*mode.parameters[:4], problem.center, problem.unit)
+    log_weights, means, cholesky = mode.parameters.standardised(problem.center, problem.unit)
     floor = np.zeros(problem.layout.scale_columns)
     vector = unconstrain(problem.layout, floor, log_weights[0], means[0], cholesky[0])
     return replace(mode, vector=vector)

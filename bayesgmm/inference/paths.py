@@ -12,7 +12,7 @@ from bayesgmm.data import check_enough_rows, prepare, refuse_missing
 from bayesgmm.errors import FitError, check_choice, check_integer
 from bayesgmm.inference.em import Target
 from bayesgmm.inference.starts import LLOYD_SWEEPS
-from bayesgmm.kernels.cholesky import standardise, unconstrain
+from bayesgmm.kernels.cholesky import unconstrain
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import em_map
 from bayesgmm.kernels.patterns import NO_GROUPS
@@ -20,7 +20,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, TailedParameters
 
 type Array = NDArray[np.float64]
 
@@ -130,6 +130,8 @@ def em_path(
             for name in (names.WEIGHTS, names.MEANS, names.COVARIANCES)
         },
     }
+    if isinstance(parameters, TailedParameters):
+        arrays[names.DF] = ((names.COMPONENT,), parameters.df)
     feature = data.feature_coord
     path = data.labelled(data.values).to_dataset(name=names.X)
     path = path.assign_coords({
@@ -237,7 +239,7 @@ def _pass(problem: Problem, parameters: Parameters) -> tuple[Array, Array]:
     """Return log-likelihoods, shape (T,), and responsibilities, shape (T, N, K)."""
     n, n_obs = parameters.weights.shape[0], problem.data.n_obs
     densities, shares = np.empty((n, n_obs)), np.zeros((n, problem.layout.n_components, n_obs))
-    mixtures = standardise(*parameters[:4], problem.center, problem.unit)
+    mixtures = parameters.standardised(problem.center, problem.unit)
     fill_draws(problem.rows, *mixtures, densities, shares, NO_LABELS, NO_CUBE)
     log_likelihood = densities.sum(axis=1) - n_obs * np.log(problem.unit).sum()
     return log_likelihood, shares.transpose(0, 2, 1)

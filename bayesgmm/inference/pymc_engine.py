@@ -20,10 +20,10 @@ from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Coordinates, Run, Start, t
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_compiled import Compiled, compile_model
 from bayesgmm.inference.pymc_starts import OURS, start_near
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.model import build_model
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, parameters_of
 
 type Array = NDArray[np.float64]
 
@@ -268,13 +268,15 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], problem: Problem) -> No
 def _stored(model: pm.Model, n_obs: int) -> tuple[list[str], list[str]]:
     """Return the names of the schema's variables in the model, and of what the user added."""
     others = []
+    tailed = isinstance(getattr(model, names.SPECIFICATION, None), StudentTMixture)
+    stored = (*names.PARAMETER_DIMS, *([names.DF] if tailed else []))
     for variable in (*model.free_RVs, *model.deterministics):
         dims = model.named_vars_to_dims.get(variable.name) or ()
         along_rows = names.OBS in dims or n_obs in variable.type.shape
-        known = variable.name in (*names.PARAMETER_DIMS, *OURS)
+        known = variable.name in (*stored, *OURS)
         if not (known or along_rows):
             others.append(variable.name)
-    return [name for name in names.PARAMETER_DIMS if name in model.named_vars], others
+    return [name for name in stored if name in model.named_vars], others
 
 
 def all_parameters(draws: Mapping[str, NDArray[Any]]) -> Parameters:
@@ -288,4 +290,5 @@ def all_parameters(draws: Mapping[str, NDArray[Any]]) -> Parameters:
         flat[names.CORRELATIONS] = covariances / (scales[..., None] * scales[..., None, :])
     diagonal = np.arange(covariances.shape[-1])
     flat[names.CORRELATIONS][..., diagonal, diagonal] = 1.0  # as it is, but for rounding
-    return Parameters(**{name: np.ascontiguousarray(flat[name]) for name in names.PARAMETER_DIMS})
+    fields = [*names.PARAMETER_DIMS, *([names.DF] if names.DF in flat else [])]
+    return parameters_of(*(np.ascontiguousarray(flat[name]) for name in fields))

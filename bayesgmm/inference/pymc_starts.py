@@ -102,7 +102,8 @@ def free_values(problem: Problem, vector: Array, order: Order) -> dict[str, Arra
         More than a model has: scales as they are in the posterior, and as they are shared.
     """
     layout, structure = problem.layout, problem.specification.structure
-    weights, means, scales = (array[0][order] for array in problem.constrain(vector[None])[:3])
+    parameters = problem.constrain(vector[None])
+    weights, means, scales = (array[0][order] for array in parameters[:3])
     shared = scales[0] if structure.shared_scales else scales
     values = {
         names.WEIGHTS: weights,
@@ -111,9 +112,13 @@ def free_values(problem: Problem, vector: Array, order: Order) -> dict[str, Arra
         names.SHARED_SCALES: shared[..., 0] if structure.common_scale else shared,
     }
     if layout.correlation_sets:
-        b = expit(vector[offsets(layout)[2] :]).reshape(layout.correlation_sets, -1)
+        end = vector.size - layout.df_sets
+        b = expit(vector[offsets(layout)[2] : end]).reshape(layout.correlation_sets, -1)
         own = structure.correlations == "component"
         values[names.PARTIAL_CORRELATIONS] = b[order] if own else b[0]
+    if layout.df_sets:
+        df = parameters[-1][0]
+        values |= {names.DF: df[order], names.SHARED_DF: df[0]}
     return values
 
 

@@ -15,6 +15,8 @@ SCREENED_ROWS = 5000
 """Starts are compared on at most this many rows, drawn at random; the best go on to them all."""
 HIERARCHICAL_ROWS = 1000
 """Up to this many rows one start comes from Ward's hierarchical clustering."""
+FAR_OUT = (0.1, 0.9)
+"""Quantiles from which on cells may be far out."""
 LLOYD_SWEEPS = 3
 """Iterations of k-means before EM takes over."""
 
@@ -61,6 +63,19 @@ def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
     return Sample(rows, weights)
 
 
+def drawn_in(problem: Problem, cells: Array) -> Array:
+    """Return cells, shape (D, n), and where tails are heavy those that are far out nearer.
+
+    Else outliers are a cluster of their own to begin with. Half the distance between the first and
+    the last tenth of a feature is left beside these.
+    """
+    if not problem.df.size:
+        return cells
+    low, high = np.quantile(cells, FAR_OUT, axis=1, keepdims=True)
+    room = 0.5 * (high - low)
+    return np.clip(cells, low - room, high + room)
+
+
 def starting_labels(
     problem: Problem,
     sample: Sample,
@@ -70,8 +85,10 @@ def starting_labels(
 ) -> NDArray[np.int64]:
     """Return the labels that a start begins with."""
     n_components, n_rows = problem.layout.n_components, sample.rows.shape[1]
-    n_features = problem.layout.n_features
-    rows, offsets = filled(sample.rows, n_features), sample.rows[n_features:][:n_components]
+    rows = filled(sample.rows, problem.layout.n_features)
+    if start % 2 == 0:
+        rows = drawn_in(problem, rows)
+    offsets = sample.rows[problem.layout.n_features :][:n_components]
     hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
     if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
         from scipy.cluster.hierarchy import fcluster, linkage

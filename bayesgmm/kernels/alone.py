@@ -6,276 +6,117 @@ Where every row has errors of its own, or its own cells missing, no triangle T o
 missing feature keeps its place, as a row of zeros with y = 0 and 1 on the diagonal of T, so that
 rows with different cells missing go side by side. L and E are lower triangles, and so are both
 halves of Q: it takes D^3 / 3 multiplications and additions (D^3 / 6 without errors), and as many
-again for the expected moments.
+again for the expected moments. Heavy tails (`kernels.tails`) are for cells without error alone.
 """
 
 import math
-from functools import reduce
-from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils
-from numba.core.cgutils import for_range
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.elementary import logarithm
-from bayesgmm.kernels.lanes import (
-    INTEGER,
-    LANES,
-    VECTOR,
-    ZERO,
-    Builder,
-    Sum,
-    Table,
-    Value,
-    compiled,
-    integer,
-    like,
-    multiply_add,
-    plus,
-    splat,
+from bayesgmm.kernels.lanes import LANES
+from bayesgmm.kernels.registers import (
+    ABREAST,
+    DEVIATIONS,
+    EXACT,
+    add_heavy_moments,
+    add_moments,
+    whiten_deviations,
+    whiten_exact,
+    whiten_factors,
+    whiten_heavy,
 )
+from bayesgmm.kernels.tails import log_pull_sum, tail_constant
 from bayesgmm.kernels.tiles import PADDING, WIDTH, softmax_block
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
 
-LOG_2PI: Final = math.log(2.0 * math.pi)
-_FIRST: Final = integer(0)
-_LANES: Final = integer(LANES)
 
-ABREAST: Final = 2
-"""Registers of rows that are whitened side by side: a divisor of `WIDTH`."""
-
-# What is said of errors: nothing, standard deviations, or Cholesky factors
-EXACT, DEVIATIONS, FACTORS = 0, 1, 2
-
-
-def _triangle(builder: Builder, row: Value) -> Value:
-    """Return the place where a row of a packed lower triangle starts."""
-    return builder.lshr(builder.mul(row, plus(builder, row, 1)), integer(1))
-
-
-def _basis(builder: Builder, bases: Value, part: Value, n_dim: Value) -> Table:
-    """Return the triangle B, by rows, of a part: a register of rows for one component."""
-    size = builder.mul(_triangle(builder, n_dim), _LANES)
-    return Table(builder, bases, _LANES, builder.mul(part, size))
-
-
-def _whitened(builder: Builder, y: Value, part: Value, n_dim: Value) -> Table:
-    """Return y, and below it z = B' y, of a part."""
-    size = builder.mul(n_dim, integer(2 * LANES))
-    return Table(builder, y, _LANES, builder.mul(part, size))
-
-
-def _square_root(builder: Builder, value: Value) -> Value:
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.sqrt.v{LANES}f64"
-    )
-    return builder.call(function, [value])
-
-
-class _Rows:
-    """The rows of Q of some registers: of each the half of the component and that of the errors."""
-
-    def __init__(self, builder: Builder, halves: list[list[Table]]) -> None:
-        self._builder, self._halves = builder, halves
-
-    def products(self, one: Value, other: Value, length: Value) -> list[Value]:
-        """Return the inner products of two rows that start at these places."""
-        builder = self._builder
-        sums = [[Sum(builder) for _ in halves] for halves in self._halves]
-        with for_range(builder, length, intp=INTEGER) as loop:
-            left, right = builder.add(one, loop.index), builder.add(other, loop.index)
-            for halves, totals in zip(self._halves, sums, strict=True):
-                for half, total in zip(halves, totals, strict=True):
-                    total.add_product(half.load(left, _FIRST), half.load(right, _FIRST))
-        return [reduce(builder.fadd, (total.get() for total in totals)) for totals in sums]
-
-    def take_off(self, row: Value, other: Value, factors: list[Value], length: Value) -> None:
-        """Subtract multiples of another row."""
-        builder = self._builder
-        negative = [builder.fneg(factor) for factor in factors]
-        with for_range(builder, length, intp=INTEGER) as loop:
-            place, at = builder.add(row, loop.index), builder.add(other, loop.index)
-            for halves, factor in zip(self._halves, negative, strict=True):
-                for half in halves:
-                    taken, value = half.load(at, _FIRST), half.load(place, _FIRST)
-                    half.store(multiply_add(builder, factor, taken, value), place, _FIRST)
-
-    def scale(self, row: Value, factors: list[Value], length: Value) -> None:
-        """Multiply a row."""
-        builder = self._builder
-        with for_range(builder, length, intp=INTEGER) as loop:
-            place = builder.add(row, loop.index)
-            for halves, factor in zip(self._halves, factors, strict=True):
-                for half in halves:
-                    half.store(builder.fmul(factor, half.load(place, _FIRST)), place, _FIRST)
-
-
-def _whiten(kind: int) -> Any:
-    """Return what whitens `ABREAST` registers of rows for a component, whose errors are of a kind.
-
-    Several at a time, so that none waits for the sums of another.
-    """
-
-    def emit(
-        builder: Builder, lines: Value, at: Value, means: Value, cholesky: Value, n_dim: Value,
-        k: Value, constant: Value, bases: Value, errors: Value, y: Value, part: Value, lp: Value,
-        to: Value,
-    ) -> None:  # fmt: skip
-        abreast = range(ABREAST)
-        places = [integer(v * LANES) for v in abreast]
-        cells = Table(builder, lines, integer(PADDING), at)
-        skipped = builder.mul(k, n_dim)
-        centers = Table(builder, means, n_dim, skipped)
-        factor = Table(builder, cholesky, n_dim, builder.mul(skipped, n_dim))
-        parts = [plus(builder, part, v) for v in abreast]
-        of_z = [_basis(builder, bases, one, n_dim) for one in parts]
-        of_errors = [_basis(builder, errors, integer(v), n_dim) for v in abreast]
-        out = [_whitened(builder, y, one, n_dim) for one in parts]
-        halves = [[one] for one in of_z]
-        if kind != EXACT:
-            halves = [list(both) for both in zip(of_z, of_errors, strict=True)]
-        rows = _Rows(builder, halves)
-        one, given = like(ZERO, 1.0), builder.mul(n_dim, integer(2))
-        squares, logarithms, n_seen = ([Sum(builder) for _ in abreast] for _ in range(3))
-        with for_range(builder, n_dim, intp=INTEGER) as loop:
-            i = loop.index
-            row, length = _triangle(builder, i), plus(builder, i, 1)
-            there = [cells.load(builder.add(n_dim, i), place) for place in places]
-            center, entries = centers.load_splat(_FIRST, i), [Sum(builder) for _ in abreast]
-            for v, place in enumerate(places):
-                n_seen[v].add(there[v])
-                centred = builder.fsub(cells.load(i, place), center)
-                entries[v].set(builder.fmul(there[v], centred))
-            with for_range(builder, length, intp=INTEGER) as inner:
-                at_m, entry = builder.add(row, inner.index), factor.load_splat(i, inner.index)
-                for v, place in enumerate(places):
-                    of_z[v].store(builder.fmul(there[v], entry), at_m, _FIRST)
-                    if kind == DEVIATIONS:
-                        of_errors[v].store(ZERO, at_m, _FIRST)
-                    if kind == FACTORS:
-                        value = cells.load(builder.add(given, at_m), place)
-                        of_errors[v].store(value, at_m, _FIRST)
-            if kind == DEVIATIONS:
-                for v, place in enumerate(places):
-                    value = cells.load(builder.add(given, i), place)
-                    of_errors[v].store(value, builder.add(row, i), _FIRST)
-            with for_range(builder, i, intp=INTEGER) as inner:
-                other, width = _triangle(builder, inner.index), plus(builder, inner.index, 1)
-                products = rows.products(row, other, width)
-                rows.take_off(row, other, products, width)
-                for v in abreast:
-                    taken = builder.fneg(out[v].load(inner.index, _FIRST))
-                    entries[v].add_product(products[v], taken)
-            inverses = []
-            for v, length_squared in enumerate(rows.products(row, row, length)):
-                square = builder.fadd(length_squared, builder.fsub(one, there[v]))
-                inverses.append(builder.fdiv(one, _square_root(builder, square)))
-                value = builder.fmul(inverses[v], entries[v].get())
-                out[v].store(value, i, _FIRST)
-                squares[v].add_product(value, value)
-                logarithms[v].add(logarithm(builder, square))
-            rows.scale(row, inverses, length)
-        result = Table(builder, lp, integer(PADDING), to)
-        for v, place in enumerate(places):
-            # log|T|, of the squares of its diagonal, and the constant of a Normal
-            value = builder.fadd(squares[v].get(), logarithms[v].get())
-            value = multiply_add(builder, n_seen[v].get(), like(ZERO, LOG_2PI), value)
-            value = multiply_add(builder, value, like(ZERO, -0.5), splat(builder, constant))
-            result.store(value, _FIRST, place)
-
-    return compiled(emit)
-
-
-def _emit_moments(
-    builder: Builder, bases: Value, y: Value, part: Value, r: Value, at: Value, n_dim: Value,
-    sums: Value, k: Value,
-) -> None:  # fmt: skip
-    """Emit `_add_moments`: of `WIDTH` registers of rows, to a register for every sum."""
-    parts = [plus(builder, part, v) for v in range(WIDTH)]
-    rows = [_basis(builder, bases, one, n_dim) for one in parts]
-    out = [_whitened(builder, y, one, n_dim) for one in parts]
-    given = Table(builder, r, integer(PADDING), at)
-    shares = [given.load(_FIRST, integer(v * LANES)) for v in range(WIDTH)]
-    first = plus(builder, n_dim, 1)  # of the sums: r, r z, r z z'
-    length = builder.add(first, _triangle(builder, n_dim))
-    totals = Table(builder, sums, _LANES, builder.mul(builder.mul(k, length), _LANES))
-
-    def add(place: Value, values: list[Value]) -> None:
-        total = totals.load(place, _FIRST)
-        for share, value in zip(shares, values, strict=True):
-            total = multiply_add(builder, share, value, total)
-        totals.store(total, place, _FIRST)
-
-    add(_FIRST, [like(ZERO, 1.0)] * WIDTH)
-    with for_range(builder, n_dim, intp=INTEGER) as loop:
-        expected = [Sum(builder) for _ in parts]
-        with for_range(builder, n_dim, start=loop.index, intp=INTEGER) as inner:
-            place = builder.add(_triangle(builder, inner.index), loop.index)
-            for v, total in enumerate(expected):
-                total.add_product(rows[v].load(place, _FIRST), out[v].load(inner.index, _FIRST))
-        values = [total.get() for total in expected]
-        for v, value in enumerate(values):
-            out[v].store(value, builder.add(n_dim, loop.index), _FIRST)
-        add(plus(builder, loop.index, 1), values)
-    with for_range(builder, n_dim, intp=INTEGER) as loop:
-        d = loop.index
-        at_d = builder.add(n_dim, d)
-        with for_range(builder, plus(builder, d, 1), intp=INTEGER) as inner:
-            e = inner.index
-            products = [Sum(builder) for _ in parts]
-            with for_range(builder, n_dim, start=d, intp=INTEGER) as innermost:
-                row = _triangle(builder, innermost.index)
-                one, other = builder.add(row, d), builder.add(row, e)
-                for v, total in enumerate(products):
-                    total.add_product(rows[v].load(one, _FIRST), rows[v].load(other, _FIRST))
-            at_e, values = builder.add(n_dim, e), []
-            for v, total in enumerate(products):
-                square = builder.fmul(out[v].load(at_d, _FIRST), out[v].load(at_e, _FIRST))
-                values.append(builder.fsub(square, total.get()))
-            add(builder.add(builder.add(first, _triangle(builder, d)), e), values)
-
-
-_whiten_exact, _whiten_deviations, _whiten_factors = map(_whiten, (EXACT, DEVIATIONS, FACTORS))
-_add_moments = compiled(_emit_moments)
+@kernel
+def _tails(cholesky: Array) -> Array:
+    """Return constants and digammas of `kernels.tails`, shape (2, K, D + 1), by cells seen."""
+    k_all, n_lines, n_dim = cholesky.shape
+    if n_lines == n_dim:
+        return np.empty((2, k_all, 0))
+    result = np.empty((2, k_all, n_dim + 1))
+    for k in range(k_all):
+        df = cholesky[k, n_dim, 0]
+        for d in range(n_dim + 1):
+            result[0, k, d] = tail_constant(df, d)
+            result[1, k, d] = log_pull_sum(1.0, 0.0, df, d)
+    return result
 
 
 @kernel
 def _fill_block(
-    alone: Array, at: int, log_weights: Array, means: Array, cholesky: Array, bases: Array,
-    errors: Array, y: Array, lp: Array,
+    alone: Array, at: int, log_weights: Array, means: Array, cholesky: Array, tails: Array,
+    bases: Array, errors: Array, y: Array, lp: Array, pulls: Array, logs: Array,
 ) -> int:  # fmt: skip
     """Write basis, y and log joint density of a block of rows, and return where the next is."""
     k_all, n_dim = means.shape
+    n_lines = cholesky.shape[1]
     kind, n_offsets = int(alone[1]), int(alone[2])
     part = 0
     for k in range(k_all):
         for v in range(0, WIDTH, ABREAST):
             begin, to = at + v * LANES, k * PADDING + v * LANES
-            if kind == EXACT:
-                _whiten_exact(
-                    alone, begin, means, cholesky, n_dim, k, log_weights[k], bases, errors, y,
-                    part, lp, to,
+            if n_lines > n_dim:
+                whiten_heavy(
+                    alone, begin, means, cholesky, n_lines, n_dim, k, log_weights[k], bases,
+                    errors, y, part, lp, to,
+                )  # fmt: skip
+            elif kind == EXACT:
+                whiten_exact(
+                    alone, begin, means, cholesky, n_lines, n_dim, k, log_weights[k], bases,
+                    errors, y, part, lp, to,
                 )  # fmt: skip
             elif kind == DEVIATIONS:
-                _whiten_deviations(
-                    alone, begin, means, cholesky, n_dim, k, log_weights[k], bases, errors, y,
-                    part, lp, to,
+                whiten_deviations(
+                    alone, begin, means, cholesky, n_lines, n_dim, k, log_weights[k], bases,
+                    errors, y, part, lp, to,
                 )  # fmt: skip
             else:
-                _whiten_factors(
-                    alone, begin, means, cholesky, n_dim, k, log_weights[k], bases, errors, y,
-                    part, lp, to,
+                whiten_factors(
+                    alone, begin, means, cholesky, n_lines, n_dim, k, log_weights[k], bases,
+                    errors, y, part, lp, to,
                 )  # fmt: skip
             part += ABREAST
+    if n_lines > n_dim:
+        _fill_heavy(alone, at, cholesky, tails, y, lp, pulls, logs)
     at += (2 * n_dim + n_error_lines(kind, n_dim)) * PADDING
     for i in range(n_offsets * PADDING):
         lp[i] += alone[at + i]
     return at + n_offsets * PADDING
+
+
+@kernel
+def _fill_heavy(
+    alone: Array, at: int, cholesky: Array, tails: Array, y: Array, lp: Array, pulls: Array,
+    logs: Array,
+) -> None:  # fmt: skip
+    """Add the tails of a block of rows to its densities, and write pulls and their logs."""
+    k_all, _, n_dim = cholesky.shape
+    for k in range(k_all):
+        df = cholesky[k, n_dim, 0]
+        for i in range(PADDING):
+            part = k * WIDTH + i // LANES
+            square = y[(part * (2 * n_dim + 1) + 2 * n_dim) * LANES + i % LANES]
+            there = _n_seen(alone, at, n_dim, i)
+            log = math.log1p(square / df)
+            lp[k * PADDING + i] += tails[0, k, there] - 0.5 * (df + there) * log
+            pulls[k * PADDING + i] = (df + there) / (df + square)
+            logs[k * PADDING + i] = log
+
+
+@kernel
+def _n_seen(alone: Array, at: int, n_dim: int, i: int) -> int:
+    """Return how many cells of row i of a block are seen."""
+    total = 0
+    for d in range(n_dim, 2 * n_dim):
+        total += int(alone[at + d * PADDING + i])
+    return total
 
 
 @kernel
@@ -304,8 +145,8 @@ def alone_moments(
     alone : array
         As `kernels.patterns.pack_alone` returns them.
     row_weights : array, shape (n,) or (0,)
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
-    counts, first, second : arrays, shapes (K,), (K, D), (K, D, D)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
+    counts, first, second : arrays, shapes (K,), (K, D), and that of `cholesky`
         Added to.
 
     Returns
@@ -317,12 +158,17 @@ def alone_moments(
     n_rows, triangle = int(alone[0]), n_dim * (n_dim + 1) // 2
     length = 1 + n_dim + triangle
     bases, errors = np.empty(k_all * triangle * PADDING), np.empty(ABREAST * triangle * LANES)
-    y, lp = np.empty(2 * k_all * n_dim * PADDING), np.empty(k_all * PADDING)
+    y, lp = np.empty(k_all * (2 * n_dim + 1) * PADDING), np.empty(k_all * PADDING)
     weights, densities = np.empty(PADDING), np.empty(PADDING)
     sums = np.zeros(k_all * length * LANES)
+    heavy, tails = cholesky.shape[1] > n_dim, _tails(cholesky)
+    pulls, logs = np.empty(lp.size if heavy else 0), np.empty(lp.size if heavy else 0)
     value, at = 0.0, 3
     for start in range(0, n_rows, PADDING):
-        at = _fill_block(alone, at, log_weights, means, cholesky, bases, errors, y, lp)
+        block = at
+        at = _fill_block(
+            alone, at, log_weights, means, cholesky, tails, bases, errors, y, lp, pulls, logs
+        )
         for i in range(PADDING):
             weights[i] = 1.0 if row_weights.size == 0 else 0.0
             if start + i >= n_rows:
@@ -331,7 +177,15 @@ def alone_moments(
                 weights[i] = row_weights[start + i]
         value += softmax_block(lp, PADDING, k_all, weights, densities, PADDING)
         for k in range(k_all):
-            _add_moments(bases, y, k * WIDTH, lp, k * PADDING, n_dim, sums, k)
+            place = k * PADDING
+            if not heavy:
+                add_moments(bases, y, k * WIDTH, lp, pulls, place, n_dim, sums, k)
+                continue
+            for i in range(PADDING):
+                there = _n_seen(alone, block, n_dim, i)
+                gain = tails[1, k, there] - logs[place + i]
+                second[k, n_dim, 0] += lp[place + i] * gain
+            add_heavy_moments(bases, y, k * WIDTH, lp, pulls, place, n_dim, sums, k)
     lane = 0
     for k in range(k_all):
         total = sums[lane : lane + LANES].sum()
@@ -371,20 +225,25 @@ def fill_alone(
         As `kernels.patterns.pack_alone` returns them.
     members : array of int, shape (n,)
         Which rows they are.
-    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
+    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D or D + 1, D)
     densities, responsibilities, labels, confusion
         As `fill_draws` takes them, but for responsibilities and confusion, which are added to.
     """
     n_draws, k_all, n_dim = means.shape
     triangle = n_dim * (n_dim + 1) // 2
     bases, errors = np.empty(k_all * triangle * PADDING), np.empty(ABREAST * triangle * LANES)
-    y, lp = np.empty(2 * k_all * n_dim * PADDING), np.empty(k_all * PADDING)
+    y, lp = np.empty(k_all * (2 * n_dim + 1) * PADDING), np.empty(k_all * PADDING)
     weights, density = np.ones(PADDING), np.empty(PADDING)
+    size = lp.size if cholesky.shape[2] > n_dim else 0
+    pulls, logs = np.empty(size), np.empty(size)
     summed = responsibilities.shape[0] == 1
     for s in range(n_draws):
-        at = 3
+        at, tails = 3, _tails(cholesky[s])
         for start in range(0, members.size, PADDING):
-            at = _fill_block(alone, at, log_weights[s], means[s], cholesky[s], bases, errors, y, lp)
+            at = _fill_block(
+                alone, at, log_weights[s], means[s], cholesky[s], tails, bases, errors, y, lp,
+                pulls, logs,
+            )  # fmt: skip
             softmax_block(lp, PADDING, k_all, weights, density, PADDING)
             for i in range(min(PADDING, members.size - start)):
                 row = members[start + i]

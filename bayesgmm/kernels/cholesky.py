@@ -9,6 +9,8 @@ The vector holds, one after the other,
                     if common)
     G x D (D-1)/2   log-odds of b, c = 2 b - 1 the canonical partial correlations, row by row
                     below the diagonal (G = K, or 1 if shared, or 0 if there are none)
+    T               logarithms of degrees of freedom (T = K, or 1 if shared, or 0 if they are known
+                    or tails are Normal)
 
 and a covariance is L L' with L = diag(scales) C, where (Lewandowski, Kurowicka & Joe 2009)
 
@@ -16,7 +18,7 @@ and a covariance is L L' with L = diag(scales) C, where (Lewandowski, Kurowicka 
 """
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import exp_nonpositive
 
 type Array = NDArray[np.float64]
+
+BEGIN_DF: Final = 10.0
+"""Degrees of freedom that a search begins with."""
 
 
 class Layout(NamedTuple):
@@ -38,6 +43,8 @@ class Layout(NamedTuple):
         K or 1, and D or 1: whether components share scales, and features.
     correlation_sets : int
         K, 1 or 0: a correlation matrix per component, one shared, none.
+    df_sets : int
+        K, 1 or 0: degrees of freedom to be learnt per component, shared, none.
     """
 
     n_components: int
@@ -45,6 +52,7 @@ class Layout(NamedTuple):
     scale_rows: int
     scale_columns: int
     correlation_sets: int
+    df_sets: int = 0
 
 
 @kernel
@@ -54,7 +62,8 @@ def offsets(layout: Layout) -> tuple[int, int, int, int]:
     scales = means + layout.n_components * layout.n_features
     correlations = scales + layout.scale_rows * layout.scale_columns
     pairs = layout.n_features * (layout.n_features - 1) // 2
-    return means, scales, correlations, correlations + layout.correlation_sets * pairs
+    length = correlations + layout.correlation_sets * pairs + layout.df_sets
+    return means, scales, correlations, length
 
 
 @kernel
@@ -92,7 +101,7 @@ def fill_partials(log_odds: Array, partials: Array, roots: Array) -> None:
 @kernel
 def fill_correlation(partials: Array, roots: Array, factor: Array) -> None:
     """Write the Cholesky factor, shape (D, D), of one correlation matrix."""
-    n_dim = factor.shape[0]
+    n_dim = factor.shape[1]
     p = 0
     for i in range(n_dim):
         remaining = 1.0
@@ -115,7 +124,7 @@ def fill_cholesky(
     pairs = n_dim * (n_dim - 1) // 2
     partials = np.empty(layout.correlation_sets * pairs)
     roots = np.empty(partials.size)
-    fill_partials(vector[correlation_start:], partials, roots)
+    fill_partials(vector[correlation_start : correlation_start + partials.size], partials, roots)
     for k in range(layout.n_components):
         factor = cholesky[k]
         if k < layout.correlation_sets:
@@ -179,7 +188,7 @@ def pull_back(
                     slopes[0, i, j] += slopes[k, i, j]
     partials = np.empty(layout.correlation_sets * pairs)
     roots, remaining = np.empty(partials.size), np.empty(n_dim)
-    fill_partials(vector[correlation_start:], partials, roots)
+    fill_partials(vector[correlation_start : correlation_start + partials.size], partials, roots)
     p = 0
     for g in range(layout.correlation_sets):
         for i in range(1, n_dim):
@@ -262,9 +271,10 @@ def unconstrain(
     floor : array, shape (C,)
         Scales at or below it, which no vector stands for, are moved 1 % above it.
     log_weights, means : arrays, shapes (K,) and (K, D)
-    cholesky : array, shape (K, D, D)
+    cholesky : array, shape (K, D, D) or (K, D + 1, D)
         Lower Cholesky factors of the covariances. Where scales or correlations are shared they
-        are read off the first component.
+        are read off the first component, and so are degrees of freedom. Without a line for these
+        a search for them begins at `BEGIN_DF`.
     """
     n_dim = layout.n_features
     mean_start, scale_start, correlation_start, length = offsets(layout)
@@ -303,6 +313,9 @@ def unconstrain(
                         vector[p] = math.log(rest) - 2.0 * math.log(root - entry)
                     remaining = rest
                     p += 1
+    for g in range(layout.df_sets):
+        known = cholesky.shape[1] > n_dim
+        vector[length - layout.df_sets + g] = math.log(cholesky[g, n_dim, 0] if known else BEGIN_DF)
     return vector
 
 
@@ -340,7 +353,7 @@ def standardise(
 @kernel
 def sandwich(triangle: Array, symmetric: Array, out: Array) -> None:
     """Write A S A' for a lower triangle A and a symmetric S, all of shape (D, D)."""
-    n_dim = triangle.shape[0]
+    n_dim = triangle.shape[1]
     row = np.empty(n_dim)
     for i in range(n_dim):
         for j in range(n_dim):

@@ -2,8 +2,9 @@
 
 All functions take the data feature by feature, shape (D, N), or (D + K, N) with what is known of
 their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
-means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D). Costs are
-O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is the result.
+means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D), or (S, K, D + 1, D)
+with degrees of freedom below (`kernels.tails`). Costs are O(S N K D^2)
+operations; nothing of the size S x N x K is stored unless it is the result.
 """
 
 import numpy as np
@@ -15,6 +16,7 @@ from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
 from bayesgmm.kernels.marginal import marginal_factors
 from bayesgmm.kernels.patterns import divided, is_complete, pack_alone
+from bayesgmm.kernels.tails import tail_block, tail_constant
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
 type Array = NDArray[np.float64]
@@ -38,7 +40,7 @@ def fill_draws(
     rows : array, shape (D', N)
         As `kernels.patterns` has it, with NaN where cells are missing: what is written is then
         that of what is seen.
-    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D, D)
+    log_weights, means, cholesky : arrays, shapes (S, K), (S, K, D), (S, K, D or D + 1, D)
     densities : array, shape (S, N) or (0, 0)
         Log densities, in nats.
     responsibilities : array, shape (S, K, N) or (1, K, N) or (0, 0, 0)
@@ -98,8 +100,10 @@ def fill_complete(
     flat = np.ascontiguousarray(rows).reshape(-1)
     copied, y = np.empty(n_dim * size), np.empty(n_dim * size)
     lp, ones, density = np.empty(n_components * size), np.ones(size), np.empty(size)
-    whiteners = np.empty((n_components, n_dim, n_dim))
+    whiteners = np.empty(cholesky.shape[1:])
     log_determinants = np.empty(n_components)
+    tailed = cholesky.shape[2] > n_dim
+    pulls, logs = np.empty(size), np.empty(size)
     summed = responsibilities.shape[0] == 1
     confusion[:] = 0.0
     for s in range(n_draws):
@@ -111,12 +115,19 @@ def fill_complete(
                 copy_block(rows, start, n, size, n_dim, copied)
             padded = (n + PADDING - 1) // PADDING * PADDING
             for k in range(n_components):
-                constant = log_weights[s, k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
+                constant = log_weights[s, k] - log_determinants[k]
                 whiten_block(
                     flat if direct else copied, start if direct else 0,
-                    n_rows if direct else size, means[s, k], whiteners[k], constant,
+                    n_rows if direct else size, means[s, k], whiteners[k],
+                    0.0 if tailed else constant - 0.5 * n_dim * LOG_2PI,
                     y, size, lp[k * size :], padded,
                 )  # fmt: skip
+                if tailed:
+                    df = whiteners[k, n_dim, 0]
+                    tail_block(
+                        lp[k * size :], pulls, logs, constant + tail_constant(df, n_dim),
+                        df, n_dim, padded,
+                    )  # fmt: skip
             if rows.shape[0] > n_dim:
                 add_offsets(rows, start, n, size, n_dim, lp)
             softmax_block(lp, size, n_components, ones, density, padded)

@@ -16,7 +16,8 @@ row and component in all, as many as the two products of natural parameters and 
 statistics would take, but the mean is taken off first, so that nothing cancels however far apart
 or thin the components are. Data are held feature by feature, shape (D, N), so that a vector holds
 one feature of some rows, and are worked through in blocks that stay in cache; nothing of the size
-of N x K is ever stored. The inner loops are `kernels.tiles`.
+of N x K is ever stored. The inner loops are `kernels.tiles`. Where there is a further line below
+the factors components are Student's t: see `kernels.tails`.
 """
 
 import math
@@ -44,6 +45,7 @@ from bayesgmm.kernels.crew import (
     write,
 )
 from bayesgmm.kernels.lanes import floats_at, integers_at
+from bayesgmm.kernels.tails import log_pull_sum, tail_block, tail_constant, weigh_block
 from bayesgmm.kernels.tiles import (
     PADDING,
     add_moments,
@@ -91,13 +93,13 @@ def fill_whiteners(cholesky: Array, whiteners: Array, log_determinants: Array) -
 
     Parameters
     ----------
-    cholesky : array, shape (K, D, D)
-    whiteners : array, shape (K, D, D)
-        Overwritten with the inverses, zero above the diagonal.
+    cholesky : array, shape (K, D, D) or (K, D + 1, D)
+    whiteners : array, of the same shape
+        Overwritten with the inverses, zero above the diagonal; degrees of freedom below are copied.
     log_determinants : array, shape (K,)
         Overwritten with the log determinants of the factors (half those of the covariances).
     """
-    n_components, n_dim, _ = cholesky.shape
+    n_components, n_lines, n_dim = cholesky.shape
     for k in range(n_components):
         factor, inverse = cholesky[k], whiteners[k]
         total = 0.0
@@ -111,6 +113,8 @@ def fill_whiteners(cholesky: Array, whiteners: Array, log_determinants: Array) -
                 for e in range(f + 1):
                     inverse[d, e] += slope * inverse[f, e]
             inverse[d, d] = pivot
+        if n_lines > n_dim:
+            inverse[n_dim] = factor[n_dim]
         log_determinants[k] = total
 
 
@@ -142,13 +146,16 @@ def _pass(
     n_components, n_dim = means.shape
     size = block_size(end - begin, n_components, n_dim)
     flat = rows.ravel()
-    buffer = np.empty((2 * n_dim + n_components * (n_dim + 1) + 3) * size)
+    tailed = whiteners.shape[1] > n_dim
+    buffer = np.empty((2 * n_dim + n_components * (n_dim + (3 if tailed else 1)) + 3) * size)
     index = np.empty(size, dtype=np.int64)
     densities, weights, lp = buffer[:size], buffer[size : 2 * size], buffer[2 * size :]
     weighted = row_weights.size > 0
     copied = lp[n_components * size :]
     gathered = copied[n_dim * size :]
     y = gathered[(n_dim + 1) * size :]
+    pulls = y[n_components * n_dim * size :]  # of heavy tails alone
+    logs, pulled = pulls[n_components * size :], np.empty(1)
     counts[:] = 0.0
     first[:] = 0.0
     second[:] = 0.0
@@ -160,12 +167,18 @@ def _pass(
             copy_block(rows, start, n, size, n_dim, copied)
         padded = (n + PADDING - 1) // PADDING * PADDING
         for k in range(n_components):
-            constant = log_weights[k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
+            constant = log_weights[k] - log_determinants[k]
             whiten_block(
                 flat if direct else copied, start if direct else 0, n_rows if direct else size,
-                means[k], whiteners[k], constant,
+                means[k], whiteners[k], 0.0 if tailed else constant - 0.5 * n_dim * LOG_2PI,
                 y[k * n_dim * size :], size, lp[k * size :], padded,
             )  # fmt: skip
+            if tailed:
+                df = whiteners[k, n_dim, 0]
+                tail_block(
+                    lp[k * size :], pulls[k * size :], logs[k * size :],
+                    constant + tail_constant(df, n_dim), df, n_dim, padded,
+                )  # fmt: skip
         if rows.shape[0] > n_dim:
             add_offsets(rows, start, n, size, n_dim, lp)
         largest = 1.0
@@ -180,6 +193,12 @@ def _pass(
             result += plain_softmax_block(lp, size, n_components, n, padded)
         for k in range(n_components):
             of_y, r, used = y[k * n_dim * size :], lp[k * size :], padded
+            if tailed:
+                count, log = weigh_block(r, pulls[k * size :], logs[k * size :], padded)
+                counts[k] += count
+                second[k, n_dim, 0] += log
+                add_moments(of_y, size, r, pulled, first[k], second[k], used)
+                continue
             if n_dim > FEW:
                 kept = gather(of_y, size, r, NEGLIGIBLE * largest, n, n_dim, index, gathered)
                 if kept >= 0:
@@ -193,7 +212,8 @@ N_DIM, N_ROWS, N_WEIGHTS, N_COMPONENTS, N_PARTS = 0, 1, 2, 3, 4
 ROWS, ROW_WEIGHTS, LOG_WEIGHTS, MEANS, WHITENERS, LOG_DETERMINANTS = 5, 6, 7, 8, 9, 10
 RESULTS: Final = 11
 N_LINES: Final = 12
-JOB_SIZE: Final = 13
+N_FACTOR_LINES: Final = 13
+JOB_SIZE: Final = 14
 
 _SIGNATURE: Final = types.void(types.int64, types.int64)
 
@@ -203,10 +223,11 @@ def _part_c(job_address, part):  # type: ignore[no-untyped-def]
     """Do one part of a pass, and write its results where the job says."""
     job = carray(integers_at(job_address), JOB_SIZE)
     n_dim, n_rows, k = job[N_DIM], job[N_ROWS], job[N_COMPONENTS]
+    n_lines = job[N_FACTOR_LINES]
     n_blocks = (n_rows + BLOCK - 1) // BLOCK
     begin = n_blocks * part // job[N_PARTS] * BLOCK
     end = min(n_rows, n_blocks * (part + 1) // job[N_PARTS] * BLOCK)
-    width = result_size(k, n_dim)
+    width = result_size(k, n_dim, n_lines)
     result = carray(floats_at(job[RESULTS]), job[N_PARTS] * width)[part * width :]
     sums = 1 + k
     products = sums + k * n_dim
@@ -217,11 +238,11 @@ def _part_c(job_address, part):  # type: ignore[no-untyped-def]
         end,
         carray(floats_at(job[LOG_WEIGHTS]), k),
         carray(floats_at(job[MEANS]), (k, n_dim)),
-        carray(floats_at(job[WHITENERS]), (k, n_dim, n_dim)),
+        carray(floats_at(job[WHITENERS]), (k, n_lines, n_dim)),
         carray(floats_at(job[LOG_DETERMINANTS]), k),
         result[1:sums],
         result[sums:products].reshape(k, n_dim),
-        result[products:width].reshape(k, n_dim, n_dim),
+        result[products:width].reshape(k, n_lines, n_dim),
     )
 
 
@@ -229,9 +250,9 @@ _part_x: Final = linked("part", _part_c, _SIGNATURE)
 
 
 @kernel
-def result_size(n_components: int, n_dim: int) -> int:
-    """Return how many numbers a pass results in."""
-    return 1 + n_components * (1 + n_dim + n_dim * n_dim)
+def result_size(n_components: int, n_dim: int, n_lines: int) -> int:
+    """Return how many numbers a pass results in; factors have `n_lines` lines."""
+    return 1 + n_components * (1 + n_dim + n_dim * n_lines)
 
 
 @kernel
@@ -297,10 +318,11 @@ def e_step(
     row_weights : array, shape (N,) or (0,)
         Multiply each row's part of the log-likelihood and of the statistics; empty for 1.
     log_weights, means : arrays, shapes (K,) and (K, D)
-    whiteners, log_determinants : arrays, shapes (K, D, D) and (K,)
+    whiteners, log_determinants : arrays, shapes (K, D, D) or (K, D + 1, D), and (K,)
         As `fill_whiteners` writes them.
-    counts, first, second : arrays, shapes (K,), (K, D), (K, D, D)
-        Overwritten with the sums over rows of r, r y and r y y'.
+    counts, first, second : arrays, shapes (K,), (K, D), and that of `whiteners`
+        Overwritten with the sums over rows of r, r y and r y y'; of heavy tails as
+        `kernels.tails` says.
 
     Returns
     -------
@@ -316,7 +338,8 @@ def e_step(
     n_rows = rows.shape[1]
     n_components, n_dim = means.shape
     count = n_parts(n_rows, n_components, n_dim)
-    width = result_size(n_components, n_dim)
+    n_lines = whiteners.shape[1]
+    width = result_size(n_components, n_dim, n_lines)
     results = np.empty((count, width))
     job = np.empty(JOB_SIZE, dtype=np.int64)
     job[N_DIM], job[N_ROWS], job[N_WEIGHTS] = n_dim, n_rows, row_weights.size
@@ -325,6 +348,7 @@ def e_step(
     job[LOG_WEIGHTS], job[MEANS] = log_weights.ctypes.data, means.ctypes.data
     job[WHITENERS], job[LOG_DETERMINANTS] = whiteners.ctypes.data, log_determinants.ctypes.data
     job[RESULTS], job[N_LINES] = results.ctypes.data, rows.shape[0]
+    job[N_FACTOR_LINES] = n_lines
     _do_parts(job.ctypes.data, count)
     total = results[0]
     for part in range(1, count):
@@ -336,8 +360,13 @@ def e_step(
         counts[k] = total[1 + k]
         for d in range(n_dim):
             first[k, d] = total[sums + k * n_dim + d]
-            start = products + (k * n_dim + d) * n_dim
+            start = products + (k * n_lines + d) * n_dim
             for e in range(d + 1):
                 second[k, d, e] = total[start + e]
                 second[k, e, d] = total[start + e]
+        if n_lines > n_dim:
+            for d in range(n_dim):
+                second[k, n_dim, d] = 0.0
+            logs, df = total[products + (k * n_lines + n_dim) * n_dim], whiteners[k, n_dim, 0]
+            second[k, n_dim, 0] = log_pull_sum(counts[k], logs, df, n_dim)
     return total[0]

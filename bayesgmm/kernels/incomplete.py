@@ -12,7 +12,9 @@ with the same o and E: the density is that of the same pass, in fewer dimensions
 so the moments of the whitened rows y, as the pass adds them up, give the expected moments of z: n,
 B' s and n 1 + B' (S - n 1) B. These are what the E-step of EM asks for (Ghahramani & Jordan 1994;
 Bovy, Hogg & Roweis 2011), and by Fisher's identity they are the gradient: what reads the moments
-of complete rows reads these as well.
+of complete rows reads these as well. Of a t what is seen is a t with as many degrees of freedom:
+with the rows of S and s weighted by their pulls (`kernels.tails`) all this holds as it stands. It
+does not with errors of measurement, whose sum with a t has no density in closed form.
 """
 
 import numpy as np
@@ -44,14 +46,16 @@ def add_expected(
         B.
     count : float
         n.
-    first, second : arrays, shapes (d,) and (d, d)
+    first, second : arrays, shapes (d,) and (d or d + 1, d)
         s and S. The latter is overwritten.
     row : array, shape (D,)
         For work.
-    all_first, all_second : arrays, shapes (D,) and (D, D)
-        B' s and n 1 + B' (S - n 1) B are added to them.
+    all_first, all_second : arrays, shapes (D,) and (D or D + 1, D)
+        B' s and n 1 + B' (S - n 1) B are added to them, and the further line if there is one.
     """
     n_seen, n_dim = first.size, all_first.size
+    if all_second.shape[0] > n_dim:
+        all_second[n_dim, 0] += second[n_seen, 0]
     for d in range(n_dim):
         all_second[d, d] += count
     for i in range(n_seen):
@@ -91,10 +95,10 @@ def expected_moments(
         Of these, and then of the others.
     groups : array
         The M rows of which a part is seen, as `pack_groups` returns them; empty if there are none.
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
-    whiteners, log_determinants : arrays, shapes (K, D, D) and (K,)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
+    whiteners, log_determinants : arrays, shapes those of `cholesky` and (K,)
         As `fill_whiteners` writes them.
-    counts, first, second : arrays, shapes (K,), (K, D), (K, D, D)
+    counts, first, second : arrays, shapes (K,), (K, D), and that of `cholesky`
         Overwritten with the expected sums over rows of r, r z and r z z', where x = mu + L z is
         the complete row without error: of complete rows what `e_step` writes.
 
@@ -113,6 +117,7 @@ def expected_moments(
             counts, first, second,
         )  # fmt: skip
     k_all, n_dim = means.shape
+    more = cholesky.shape[1] - n_dim
     value, done = 0.0, rows.shape[1]
     weighted = row_weights.size > 0
     counts[:] = 0.0
@@ -132,7 +137,7 @@ def expected_moments(
             log_weights, means, cholesky, counts, first, second,
         )  # fmt: skip
         done += n
-    square, length = k_all * n_dim * n_dim, k_all * n_dim
+    square, length = k_all * (n_dim + more) * n_dim, k_all * n_dim
     work = np.empty(5 * square + 2 * length + 2 * k_all + n_dim)
     seen = np.empty(n_dim, dtype=np.int64)
     vectors = work[: 2 * k_all + n_dim]
@@ -146,12 +151,12 @@ def expected_moments(
         n = int(groups[at])
         if groups[at + 1] != d or groups[at + 2] != width:  # views cost more than small products
             d, width = int(groups[at + 1]), int(groups[at + 2])
-            size, p = k_all * d * d, 2 * k_all * d
+            size, p = k_all * (d + more) * d, 2 * k_all * d
             their_means = work[: k_all * d].reshape(k_all, d)
             sums = work[k_all * d : p].reshape(k_all, d)
-            triangles = work[p : p + size].reshape(k_all, d, d)
-            inverses = work[p + size : p + 2 * size].reshape(k_all, d, d)
-            moments = work[p + 2 * size : p + 3 * size].reshape(k_all, d, d)
+            triangles = work[p : p + size].reshape(k_all, d + more, d)
+            inverses = work[p + size : p + 2 * size].reshape(k_all, d + more, d)
+            moments = work[p + 2 * size : p + 3 * size].reshape(k_all, d + more, d)
             p += 3 * size
             bases = work[p : p + k_all * d * (n_dim + width)].reshape(k_all, d, n_dim + width)
         n_lines = int(groups[at + 3])

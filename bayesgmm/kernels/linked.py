@@ -15,6 +15,7 @@ from bayesgmm.kernels.compiled import callback, kernel, linked
 from bayesgmm.kernels.draws import fill_complete
 from bayesgmm.kernels.estep import e_step, fill_whiteners
 from bayesgmm.kernels.posterior import fill_cholesky_slopes
+from bayesgmm.kernels.tails import df_slope
 
 type Array = NDArray[np.float64]
 
@@ -28,10 +29,12 @@ def _refuse_mismatch(rows: Array, log_weights: Array, means: Array, cholesky: Ar
     n_components, n_dim = means.shape
     wrong = rows.shape[0] != n_dim and rows.shape[0] != n_dim + n_components
     wrong |= rows.shape[1] == 0 or log_weights.size != n_components
-    if wrong or cholesky.shape != (n_components, n_dim, n_dim):
+    n_lines = cholesky.shape[1]
+    wrong |= n_lines != n_dim and n_lines != n_dim + 1
+    if wrong or cholesky.shape != (n_components, n_lines, n_dim):
         raise ValueError(
             "rows, log_weights, means and cholesky must have shapes (D, N) or (D + K, N), (K,), "
-            "(K, D) and (K, D, D) with the same D and K, and N at least 1."
+            "(K, D) and (K, D, D) or (K, D + 1, D) with the same D and K, and N at least 1."
         )
 
 
@@ -42,7 +45,7 @@ def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array
     Parameters
     ----------
     rows : array, shape (D, N) or (D + K, N)
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
 
     Returns
     -------
@@ -56,7 +59,7 @@ def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array
         rows,
         log_weights.reshape(1, n_components),
         means.reshape(1, n_components, n_dim),
-        cholesky.reshape(1, n_components, n_dim, n_dim),
+        cholesky.reshape((1,) + cholesky.shape),
         result,
         nothing,
         np.empty(0, dtype=np.int64),
@@ -74,23 +77,24 @@ def density_slopes(
     Parameters
     ----------
     rows : array, shape (D, N) or (D + K, N)
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
     row_slopes : array, shape (N,)
         Of any sign.
 
     Returns
     -------
-    arrays, shapes (K,), (K, D), (K, D, D)
-        By log-weights, means, and the lower triangles of the Cholesky factors.
+    arrays, shapes (K,), (K, D), (K, D or D + 1, D)
+        By log-weights, means, and the lower triangles of the Cholesky factors, or also the degrees
+        of freedom below them.
     """
     _refuse_mismatch(rows, log_weights, means, cholesky)
     n_components, n_dim = means.shape
-    whiteners = np.empty((n_components, n_dim, n_dim))
+    whiteners = np.empty(cholesky.shape)
     log_determinants = np.empty(n_components)
     counts = np.empty(n_components)
     first = np.empty((n_components, n_dim))
-    second = np.empty((n_components, n_dim, n_dim))
-    slopes = np.empty((n_components, n_dim, n_dim))
+    second = np.empty(cholesky.shape)
+    slopes = np.zeros(cholesky.shape)
     fill_whiteners(cholesky, whiteners, log_determinants)
     e_step(
         rows, row_slopes, log_weights, means, whiteners, log_determinants,
@@ -102,6 +106,9 @@ def density_slopes(
             for m in range(i, n_dim):
                 by_means[k, i] += whiteners[k, m, i] * first[k, m]
         fill_cholesky_slopes(whiteners[k], counts[k], second[k], slopes[k])
+        if cholesky.shape[1] > n_dim:
+            df = cholesky[k, n_dim, 0]
+            slopes[k, n_dim, 0] = df_slope(counts[k], second[k], df)
     return counts, by_means, slopes
 
 
@@ -112,18 +119,20 @@ def write(values: Array, out: Array) -> None:
         out[i] = values[i]
 
 
-_DENSITIES: Final = types.void(*[_SIZE] * 4, *[_DOUBLES] * 5)
-_SLOPES: Final = types.void(*[_SIZE] * 4, *[_DOUBLES] * 8)
+_DENSITIES: Final = types.void(*[_SIZE] * 5, *[_DOUBLES] * 5)
+_SLOPES: Final = types.void(*[_SIZE] * 5, *[_DOUBLES] * 8)
 
 
 @callback(_DENSITIES)
-def _log_densities_c(n_lines, n_rows, n_dim, k, rows, log_weights, means, cholesky, out):  # type: ignore[no-untyped-def]
+def _log_densities_c(  # type: ignore[no-untyped-def]
+    n_lines, n_rows, n_dim, n_deep, k, rows, log_weights, means, cholesky, out
+):
     """Write what `log_densities` returns."""
     densities = log_densities(
         carray(rows, (n_lines, n_rows)),
         carray(log_weights, (k,)),
         carray(means, (k, n_dim)),
-        carray(cholesky, (k, n_dim, n_dim)),
+        carray(cholesky, (k, n_deep, n_dim)),
     )
     write(densities, carray(out, densities.size))
 
@@ -133,6 +142,7 @@ def _density_slopes_c(  # type: ignore[no-untyped-def]
     n_lines,
     n_rows,
     n_dim,
+    n_deep,
     k,
     rows,
     log_weights,
@@ -148,7 +158,7 @@ def _density_slopes_c(  # type: ignore[no-untyped-def]
         carray(rows, (n_lines, n_rows)),
         carray(log_weights, (k,)),
         carray(means, (k, n_dim)),
-        carray(cholesky, (k, n_dim, n_dim)),
+        carray(cholesky, (k, n_deep, n_dim)),
         carray(row_slopes, (n_rows,)),
     )
     write(by_log_weights, carray(out, by_log_weights.size))
@@ -170,7 +180,7 @@ def linked_log_densities(rows, log_weights, means, cholesky):  # type: ignore[no
     cholesky = np.ascontiguousarray(cholesky)
     result = np.empty(rows.shape[1])
     _log_densities_x(
-        rows.shape[0], rows.shape[1], means.shape[1], log_weights.size,
+        rows.shape[0], rows.shape[1], means.shape[1], cholesky.shape[1], log_weights.size,
         rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, result.ctypes,
     )  # fmt: skip
     return result
@@ -188,7 +198,7 @@ def linked_density_slopes(rows, log_weights, means, cholesky, row_slopes):  # ty
     by_means = np.empty(means.shape)
     by_cholesky = np.empty(cholesky.shape)
     _density_slopes_x(
-        rows.shape[0], rows.shape[1], means.shape[1], log_weights.size,
+        rows.shape[0], rows.shape[1], means.shape[1], cholesky.shape[1], log_weights.size,
         rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, row_slopes.ctypes,
         result.ctypes, by_means.ctypes, by_cholesky.ctypes,
     )  # fmt: skip

@@ -23,14 +23,14 @@ def fill_marginal(
 
     Parameters
     ----------
-    factor : array, shape (D, D)
+    factor : array, shape (D, D) or (D + 1, D)
         L, lower.
     seen : array of int, shape (d,)
         o.
     errors : array, shape (d W,)
         E_o, row by row.
-    triangle : array, shape (d, d)
-        Overwritten with T.
+    triangle : array, shape (d, d) or (d + 1, d)
+        Overwritten with T, degrees of freedom below as they are below L.
     basis : array, shape (d, D + W)
         Overwritten with Q, of which B is the first D columns.
 
@@ -39,7 +39,9 @@ def fill_marginal(
     O(d^2 (D + W)). Gram-Schmidt as it is modified for stability: the covariance, whose condition
     is the square of its factor's, is never formed.
     """
-    n_dim, n_seen, width = factor.shape[0], seen.size, basis.shape[1]
+    n_dim, n_seen, width = factor.shape[1], seen.size, basis.shape[1]
+    if factor.shape[0] > n_dim:
+        triangle[n_seen, 0] = factor[n_dim, 0]
     for i in range(n_seen):
         row = basis[i]
         for m in range(n_dim):
@@ -68,8 +70,8 @@ def fill_marginal(
 @kernel
 def marginal_factors(cholesky: Array, seen: Labels, errors: Array) -> Array:
     """Return the Cholesky factors T, shape (S, K, d, d), of what is seen, of many mixtures."""
-    n_draws, n_components, n_dim, _ = cholesky.shape
-    result = np.empty((n_draws, n_components, seen.size, seen.size))
+    n_draws, n_components, n_lines, n_dim = cholesky.shape
+    result = np.zeros((n_draws, n_components, seen.size + n_lines - n_dim, seen.size))
     basis, flat = np.empty((seen.size, n_dim + errors.shape[1])), errors.reshape(-1)
     for s in range(n_draws):
         for k in range(n_components):

@@ -27,6 +27,7 @@ from bayesgmm.kernels.cholesky import (
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
+from bayesgmm.kernels.tails import NO_DF, fill_df, most_likely_df, pull_sum
 
 type Array = NDArray[np.float64]
 
@@ -54,6 +55,9 @@ class Penalty(NamedTuple):
         The diagonal psi.
     freedom : float
         nu, in rows.
+    df : array, shape (K,) or (2,) or (0,)
+        Of heavy tails: the degrees of freedom, or where they are learnt the a and b of
+        a log df - b df; empty where tails are Normal.
     """
 
     concentration: Array
@@ -61,6 +65,7 @@ class Penalty(NamedTuple):
     strength: float
     scatter: Array
     freedom: float
+    df: Array = NO_DF
 
 
 @kernel
@@ -85,14 +90,17 @@ def factorise(matrix: Array, factor: Array) -> bool:
 
 @kernel
 def _centre(
-    penalty: Penalty, counts: Array, first: Array, second: Array, means: Array, cholesky: Array
+    penalty: Penalty, pulls: Array, first: Array, second: Array, means: Array, cholesky: Array
 ) -> bool:
-    """Write the new means, and into `second` the penalised scatter matrices about them."""
+    """Write the new means, and into `second` the penalised scatter matrices about them.
+
+    `pulls`, shape (K,), are the weights that rows have for the means: of Normal tails the counts.
+    """
     n_components, n_dim = means.shape
     shift, pull = np.empty(n_dim), np.empty(n_dim)
     about_old = np.empty((n_dim, n_dim))
     for k in range(n_components):
-        weight = counts[k] + penalty.strength
+        weight = pulls[k] + penalty.strength
         if not weight > 0.0:
             return False
         factor, scatter = cholesky[k], second[k]
@@ -161,7 +169,7 @@ def _factor_tied_correlation(
     n sum log u - u' (inv(R) * scatter) u / 2, coordinate by coordinate in closed form. Given the
     scales up to a common factor, the rest is one covariance matrix: closed form again.
     """
-    n_components, n_dim = scatter.shape[0], scatter.shape[1]
+    n_components, n_dim = scatter.shape[0], scatter.shape[2]
     inverse_scales = np.empty((n_components, n_dim))
     correlation = np.empty((n_dim, n_dim))
     for k in range(n_components):
@@ -215,6 +223,24 @@ def _factor_tied_correlation(
 
 
 @kernel
+def _learn_df(
+    layout: Layout, penalty: Penalty, counts: Array, pulls: Array, second: Array, cholesky: Array
+) -> None:
+    """Write the degrees of freedom that are learnt, of every component or of all together."""
+    k_all, n_dim, shared = layout.n_components, layout.n_features, layout.df_sets == 1
+    count, excess = 0.0, 0.0
+    for k in range(k_all if layout.df_sets > 0 else 0):
+        now = cholesky[k, n_dim, 0]
+        count += counts[k]
+        excess += second[k, n_dim, 0] - counts[k] * math.log(0.5 * now) - pulls[k]
+        if not shared or k == k_all - 1:
+            df = most_likely_df(count, excess, penalty.df[0], penalty.df[1])
+            for j in range(0 if shared else k, k + 1):
+                cholesky[j, n_dim, 0] = df
+            count, excess = 0.0, 0.0
+
+
+@kernel
 def m_step(
     layout: Layout,
     penalty: Penalty,
@@ -231,9 +257,9 @@ def m_step(
     ----------
     layout : Layout
     penalty : Penalty
-    counts, first, second : arrays, shapes (K,), (K, D), (K, D, D)
+    counts, first, second : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
         The moments that `e_step` wrote at the current parameters. `second` is overwritten.
-    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D, D)
+    log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
         Overwritten.
 
     Returns
@@ -249,7 +275,13 @@ def m_step(
         if not share > 0.0:
             return False
         log_weights[k] = math.log(share)
-    if not _centre(penalty, counts, first, second, means, cholesky):
+    pulls = counts
+    if cholesky.shape[1] > layout.n_features:
+        pulls = np.empty(layout.n_components)
+        for k in range(layout.n_components):
+            pulls[k] = pull_sum(counts[k], second[k], cholesky[k, layout.n_features, 0])
+        _learn_df(layout, penalty, counts, pulls, second, cholesky)
+    if not _centre(penalty, pulls, first, second, means, cholesky):
         return False
     if layout.correlation_sets == 1 and layout.scale_rows > 1:
         return _factor_tied_correlation(penalty, counts, second, cholesky)
@@ -268,6 +300,9 @@ def _penalty_value(
     """Return the penalty part of the objective."""
     n_components, n_dim = means.shape
     value = 0.0
+    for g in range(layout.df_sets):
+        df = whiteners[g, n_dim, 0]
+        value += penalty.df[0] * math.log(df) - penalty.df[1] * df
     for k in range(n_components):
         if penalty.concentration[k] > 0.0:
             value += penalty.concentration[k] * log_weights[k]
@@ -295,18 +330,20 @@ def em_map(
 ) -> tuple[float, bool, Array]:
     """Return the objective at a vector, whether the M-step exists, and the vector it leads to."""
     n_components, n_dim = layout.n_components, layout.n_features
-    mean_start, scale_start, _, _ = offsets(layout)
+    mean_start, scale_start, _, length = offsets(layout)
+    n_lines = n_dim + (1 if penalty.df.size > 0 else 0)
     log_weights = np.empty(n_components)
     log_determinants = np.empty(n_components)
     scales = np.empty((n_components, n_dim))
-    cholesky = np.empty((n_components, n_dim, n_dim))
-    whiteners = np.empty((n_components, n_dim, n_dim))
+    cholesky = np.empty((n_components, n_lines, n_dim))
+    whiteners = np.empty((n_components, n_lines, n_dim))
     counts = np.empty(n_components)
     first = np.empty((n_components, n_dim))
-    second = np.empty((n_components, n_dim, n_dim))
+    second = np.empty((n_components, n_lines, n_dim))
     fill_log_weights(vector, log_weights)
     floor = np.zeros(layout.scale_columns)
     fill_cholesky(layout, floor, vector, scales, cholesky)
+    fill_df(vector[length - layout.df_sets :], penalty.df, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
     means = vector[mean_start:scale_start].copy().reshape(n_components, n_dim)
     value = expected_moments(

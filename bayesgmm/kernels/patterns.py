@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.kernels.alone import DEVIATIONS, EXACT, FACTORS
+from bayesgmm.kernels.registers import DEVIATIONS, EXACT, FACTORS
 from bayesgmm.kernels.tiles import PADDING
 
 type Array = NDArray[np.float64]

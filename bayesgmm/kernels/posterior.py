@@ -4,12 +4,13 @@ Everything the function needs is in one flat array of float64 (`problem`), so th
 depends on nothing and it is compiled once per machine:
 
     header | concentration (K) | location (D) | 1 / scale (D) | 1 / tau (C) | floor (C)
-           | Beta shapes of the partial correlations (D (D - 1) / 2)
+           | Beta shapes of the partial correlations (D (D - 1) / 2) | degrees of freedom (Z)
            | row weights (N or 0) | complete rows (D x N', or (D + K) x N' where labels are known)
            | other rows (as `pack_groups` has them)
 
 Where weights are broken off a stick, the first two of the K concentrations are shape and rate of
-the Gamma distribution of theirs.
+the Gamma distribution of theirs. Where tails are heavy there are K known degrees of freedom, or
+shape and rate of the Gamma distribution of those that are learnt: Z is K, 2 or 0.
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.
@@ -35,19 +36,21 @@ from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
 from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
 from bayesgmm.kernels.sticks import add_sticks
+from bayesgmm.kernels.tails import NO_DF, df_slope, fill_df
 
 type Array = NDArray[np.float64]
 
 # Places in the header
 LENGTH: Final = 0
 N_ROWS: Final = 1
-LAYOUT: Final = 2  # five entries
-CONSTANT: Final = 7
-PRIOR: Final = 8
-N_WEIGHTS: Final = 9
-N_OFFSETS: Final = 10
-STICKS: Final = 11
-HEADER: Final = 12
+LAYOUT: Final = 2  # six entries
+CONSTANT: Final = 8
+PRIOR: Final = 9
+N_WEIGHTS: Final = 10
+N_OFFSETS: Final = 11
+STICKS: Final = 12
+N_DF: Final = 13
+HEADER: Final = 14
 
 
 def pack_problem(
@@ -64,6 +67,7 @@ def pack_problem(
     unit: Array,
     row_weights: Array,
     prior: bool,
+    df: Array = NO_DF,
 ) -> Array:
     """Return the flat array that `log_posterior` reads.
 
@@ -90,10 +94,13 @@ def pack_problem(
     row_weights : array, shape (N,) or (0,)
     prior : bool
         False leaves out priors and Jacobians: the log-likelihood alone.
+    df : array, shape (K,) or (2,) or (0,)
+        Degrees of freedom, or shape and rate of the Gamma prior of those that are learnt; empty
+        where tails are Normal.
 
     Returns
     -------
-    array, shape (12 + K + 2 D + 2 C + D (D - 1) / 2 + N D (+ N) (+ N K),) if all rows are complete
+    array, shape (14 + K + 2 D + 2 C + D (D - 1) / 2 + Z + N D (+ N) (+ N K),) if all rows are complete
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
@@ -109,16 +116,17 @@ def pack_problem(
     if prior:
         constant += weights_constant(layout.n_components, concentration, sticks)
         constant += prior_constant(layout, scale * unit, tau, floor, eta)
+        constant += df_constant(layout, df)
     header = np.zeros(HEADER)
     header[N_ROWS] = n_rows
-    header[LAYOUT : LAYOUT + 5] = layout
+    header[LAYOUT : LAYOUT + 6] = layout
     header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
     header[N_OFFSETS] = rows.shape[0] - n_dim
-    header[STICKS] = float(sticks)
+    header[STICKS], header[N_DF] = float(sticks), df.size
     columns = np.array([column for row in range(n_dim) for column in range(row)], dtype=float)
     shapes = eta + 0.5 * (n_dim - 2 - columns)
-    parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes)
+    parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes, df)
     head = np.concatenate((*parts, row_weights))
     complete = head.size + rows.size
     problem = np.empty(complete + groups.size)
@@ -127,6 +135,14 @@ def pack_problem(
     lines[:] = rows  # the only copy of what may be large
     problem[LENGTH] = problem.size
     return problem
+
+
+def df_constant(layout: Layout, df: Array) -> float:
+    """Return all of the log prior of degrees of freedom that does not depend on them."""
+    if layout.df_sets == 0:
+        return 0.0
+    shape, rate = df
+    return layout.df_sets * float(shape * np.log(rate) - math.lgamma(shape))
 
 
 def weights_constant(n_components: int, concentration: Array, sticks: bool) -> float:
@@ -172,6 +188,7 @@ def read_layout(problem: Array) -> Layout:
         int(problem[LAYOUT + 2]),
         int(problem[LAYOUT + 3]),
         int(problem[LAYOUT + 4]),
+        int(problem[LAYOUT + 5]),
     )
 
 
@@ -233,6 +250,12 @@ def _add_prior(
     for _ in range(layout.correlation_sets):
         value += _add_beta(problem[at : at + pairs], vector[p:], gradient[p:])
         p += pairs
+    at += pairs
+    for _ in range(layout.df_sets):
+        df = math.exp(vector[p])
+        value += problem[at] * vector[p] - problem[at + 1] * df
+        gradient[p] += problem[at] - problem[at + 1] * df
+        p += 1
     return value
 
 
@@ -260,10 +283,12 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     """
     layout = read_layout(problem)
     k_all, n_dim, n_rows = layout.n_components, layout.n_features, int(problem[N_ROWS])
-    mean_start, scale_start, _, _ = offsets(layout)
+    mean_start, scale_start, _, length = offsets(layout)
     at = HEADER + k_all + 2 * n_dim + layout.scale_columns
     floor = problem[at : at + layout.scale_columns]
     at += layout.scale_columns + n_dim * (n_dim - 1) // 2
+    df = problem[at : at + int(problem[N_DF])]
+    at += df.size
     n_weights = int(problem[N_WEIGHTS])
     row_weights = problem[at : at + n_weights]
     at += n_weights
@@ -276,11 +301,13 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     log_weights, log_determinants, counts = vectors[0], vectors[1], vectors[2]
     tables = np.empty((2, k_all, n_dim))
     scales, first = tables[0], tables[1]
-    matrices = np.empty((4, k_all, n_dim, n_dim))
+    n_lines = n_dim + (1 if df.size > 0 else 0)
+    matrices = np.empty((4, k_all, n_lines, n_dim))
     cholesky, whiteners, second, slopes = matrices[0], matrices[1], matrices[2], matrices[3]
     means = vector[mean_start:scale_start].reshape(k_all, n_dim)
     fill_log_weights(vector, log_weights)
     fill_cholesky(layout, floor, vector, scales, cholesky)
+    fill_df(vector[length - layout.df_sets :], df, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
     value = problem[CONSTANT] + expected_moments(
         rows, row_weights, groups, log_weights, means, cholesky, whiteners, log_determinants,
@@ -296,6 +323,11 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
                 total += whitener[m, i] * first[k, m]
             gradient[mean_start + k * n_dim + i] = total
         fill_cholesky_slopes(whitener, counts[k], second[k], slopes[k])
+        if layout.df_sets > 0:
+            p = length - layout.df_sets + (k if layout.df_sets > 1 else 0)
+            gradient[p] += cholesky[k, n_dim, 0] * df_slope(
+                counts[k], second[k], cholesky[k, n_dim, 0]
+            )
     pull_back(layout, floor, vector, scales, cholesky, slopes, gradient)
     if problem[PRIOR] > 0:
         value += _add_prior(layout, problem, vector, log_weights, counts, gradient)
@@ -315,7 +347,7 @@ def fill_cholesky_slopes(whitener: Array, count: float, second: Array, slopes: A
     They are tril(W' S) - n diag(1 / L_ii), W = inverse of L, with n and S the count and the
     second moments of the whitened rows.
     """
-    n_dim = whitener.shape[0]
+    n_dim = whitener.shape[1]
     for i in range(n_dim):
         for j in range(n_dim):
             slopes[i, j] = 0.0

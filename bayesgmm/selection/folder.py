@@ -18,7 +18,7 @@ from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.sweep import Candidate, Outcome
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.records import fingerprint
-from bayesgmm.tree import Parameters, load, save
+from bayesgmm.tree import Parameters, load, parameters_of, save
 
 ARGUMENTS: Final = "selection.json"
 """File with what was asked for."""
@@ -98,7 +98,7 @@ class Folder:
             None if read["failure"] else self.fit(candidate),
             read["criteria"],
             read["failure"],
-            None if mode is None else Parameters(*(np.array(values) for values in mode)),
+            None if mode is None else parameters_of(*(np.array(values) for values in mode)),
         )
 
     def fit(self, candidate: Candidate) -> xr.DataTree:

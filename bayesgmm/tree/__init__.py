@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.data import Data
+from bayesgmm.kernels.cholesky import standardise
+from bayesgmm.kernels.tails import with_df
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
 
@@ -48,6 +50,48 @@ class Parameters(NamedTuple):
     scales: NDArray[np.float64]
     correlations: NDArray[np.float64]
     covariances: NDArray[np.float64]
+
+    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
+        """Return what the passes read; see `kernels.cholesky.standardise`."""
+        return standardise(*self[:4], center, unit)
+
+
+class TailedParameters(Parameters):
+    """The same of heavy-tailed components, and after them their degrees of freedom.
+
+    Parameters
+    ----------
+    *parts : arrays
+        Those of `Parameters`, whose covariances are scale matrices; and degrees of freedom, shape
+        (n_samples, n_components).
+    """
+
+    __slots__ = ()
+    _fields = (*Parameters._fields, names.DF)
+
+    def __new__(cls, *parts: Array) -> Self:
+        """Make the tuple, of one part more than its class has names for."""
+        return tuple.__new__(cls, parts)
+
+    @property
+    def df(self) -> Array:
+        """Degrees of freedom."""
+        return self[-1]
+
+    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
+        """Return what the passes read, degrees of freedom below the Cholesky factors."""
+        log_weights, means, cholesky = super().standardised(center, unit)
+        return log_weights, means, with_df(cholesky, self.df)
+
+
+def parameters_of(*parts: Array) -> Parameters:
+    """Return the parameters that some arrays are, of heavy-tailed components if they are six."""
+    return (TailedParameters if len(parts) > len(Parameters._fields) else Parameters)(*parts)
+
+
+def stacked(several: Sequence[Parameters]) -> Parameters:
+    """Return the draws of several as one."""
+    return parameters_of(*map(np.concatenate, zip(*several, strict=True)))
 
 
 def build(
@@ -320,11 +364,12 @@ def parameters(tree: xr.DataTree) -> Parameters:
     """
     posterior = tree[names.POSTERIOR].dataset
     arrays = {}
-    for name, due in schema.PARAMETERS.items():
+    dues = schema.PARAMETERS | (schema.TAILS if names.DF in posterior else {})
+    for name, due in dues.items():
         values = posterior[name].transpose(*due.dims).values
         stacked = values.reshape(-1, *values.shape[len(schema.SAMPLE) :])
         arrays[name] = np.ascontiguousarray(stacked, dtype=due.dtype)
-    return Parameters(**arrays)
+    return parameters_of(*arrays.values())
 
 
 def features(tree: xr.DataTree) -> list[Any]:

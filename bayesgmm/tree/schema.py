@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 
 VERSION: Final = 1
 """Of the schema; a file of a later version is refused."""
@@ -23,6 +23,8 @@ class Due(NamedTuple):
 
 SAMPLE: Final = (names.CHAIN, names.DRAW)
 PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.PARAMETER_DIMS.items()}
+TAILS: Final = {names.DF: Due((*SAMPLE, names.COMPONENT))}
+"""What `PARAMETERS` are followed by where tails are heavy."""
 _STATISTICS: Final = {
     names.COUNTS: Due((names.COMPONENT,)),
     **{name: Due(names.PARAMETER_DIMS[name]) for name in (names.MEANS, names.COVARIANCES)},
@@ -68,6 +70,8 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 
 OPTIONAL: Final[dict[str, dict[str, Due]]] = {
+    names.POSTERIOR: TAILS,
+    names.MODES: {names.DF: Due((names.MODE, names.COMPONENT))},
     names.CONSTANT_DATA: {
         names.SAMPLE_WEIGHT: Due((names.OBS,)),
         names.ALLOWED: Due((names.OBS, names.COMPONENT)),
@@ -132,10 +136,15 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
         yield f"whose labels of {names.FEATURE!r} and {names.FEATURE2!r} differ"
     try:
         fields = json.loads(tree.attrs[names.SPECIFICATION])
-        expected = GaussianMixture.from_dict(fields).n_components
+        fitted = GaussianMixture.from_dict(fields)
+        expected = fitted.n_components
     except (ValueError, TypeError, LookupError) as error:
         yield f"whose attribute {names.SPECIFICATION!r} cannot be read ({error!r})"
         return
+    if isinstance(fitted, StudentTMixture) != (names.DF in posterior):
+        yield f"whose specification is a {type(fitted).__name__} " + (
+            f"but which holds {names.DF!r}" if names.DF in posterior else f"without {names.DF!r}"
+        )
     if isinstance(expected, int) and expected != posterior.sizes[names.COMPONENT]:
         yield (
             f"of {posterior.sizes[names.COMPONENT]} components where its specification has "
