@@ -11,7 +11,7 @@ from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.merging import fill_paths, merge_path
 from bayesgmm.kernels.stephens import responsibilities
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import fitted_rows, mixtures, predict_proba
+from bayesgmm.prediction import fitted_rows, mixtures, probability_of
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require
 
@@ -98,7 +98,7 @@ def merge_components(
     require_draws(tree, names.POSTERIOR, function="merge_components")
     check_choice(criterion, "criterion", CRITERIA)
     threshold = check_share(threshold, "threshold", "0.025 is usual.")
-    overall = predict_proba(tree).transpose(names.COMPONENT, names.OBS).values
+    overall = probability_of(tree, None, "merge_components")[1].values.T
     clusters, values, entropies, proposed = _paths(tree, criterion, threshold)
     n_draws, n_components = values.shape
     path = np.empty((n_components, n_components), dtype=np.int64)

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.cubes import cell_coords
 from bayesgmm.data import Data
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
@@ -133,7 +134,8 @@ def build(
         coords[names.ITERATION] = xr.Variable(names.ITERATION, iterations)
     datasets = {group: _dataset(group, arrays, coords) for group, arrays in groups.items()}
     if data.n_obs:
-        datasets[names.OBSERVED_DATA] = data.labelled(data.values).to_dataset()
+        observed = data.labelled(data.values).to_dataset()
+        datasets[names.OBSERVED_DATA] = observed.assign_coords(cell_coords(data.coords))
     if alignment is not None:
         datasets[names.ALIGNMENT].attrs.update(alignment["attrs"])
     root = xr.Dataset(attrs=_provenance(specification) | dict(attrs))
@@ -331,6 +333,12 @@ def features(tree: xr.DataTree) -> list[Any]:
     """Return the labels of the fitted features, strings or ints, in their order."""
     labels: list[Any] = tree[names.CONSTANT_DATA].dataset[names.FEATURE].values.tolist()
     return labels
+
+
+def feature_dim(tree: xr.DataTree) -> str | None:
+    """Return what the dimension of the features was called by the user, if it had a name."""
+    attrs = tree[names.CONSTANT_DATA].dataset[names.FEATURE].attrs
+    return attrs.get(names.GIVEN_NAME)
 
 
 def _said(data: Data) -> dict[str, Any]:

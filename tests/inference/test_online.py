@@ -195,7 +195,7 @@ def test_what_was_learnt_before_a_bad_batch_is_in_the_error(rng: np.random.Gener
 @pytest.mark.parametrize(
     ("batches", "error", "message"),
     [
-        ("rows.csv", TypeError, r"`batches` must be an iterable of tables"),
+        ("rows.csv", ValueError, r"`batches` must be a file; got 'rows.csv', and there is none"),
         (3, TypeError, r"`batches` must be an iterable of tables, .* type int"),
         (np.ones(5), ValueError, r"`batches` must have rows and columns .* got shape \(5,\)"),
         ([], ValueError, r"`batches` must hold a batch at least; got none"),
