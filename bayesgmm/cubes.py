@@ -191,16 +191,35 @@ def cell_coords(coords: Mapping[str, xr.Variable]) -> dict[str, xr.Variable]:
     return {name: one for name, one in coords.items() if one.dims and {*one.dims} <= dims}
 
 
-def along_rows(values: Any, obs: xr.Variable) -> Any:
+def along_rows(values: Any, coords: Mapping[str, xr.Variable], name: str) -> Any:
     """Return what is said of a cube's cells as rows; what is said of rows as it is.
 
     Parameters
     ----------
     values : object
         Of a cube, a DataArray with its dimensions, and maybe one more; or an array of its shape.
-    obs : Variable
-        Labels of the rows that are left, and what they were stacked from.
+    coords : dict of str to Variable
+        Of the rows that are left.
+    name : str
+        What `values` are called in messages.
+
+    Raises
+    ------
+    ValueError
+        If they have an index of several levels that is not that of the rows.
     """
+    obs = coords[names.OBS]
+    index = getattr(values, "index", None)
+    if names.LEVELS in obs.attrs and isinstance(index, pd.MultiIndex):
+        ours = pd.MultiIndex.from_arrays(
+            [coords[level].values for level in obs.attrs[names.LEVELS]]
+        )
+        if not ours.equals(index):
+            raise ValueError(
+                f"`{name}` must have the labels of the rows of `X`, in their order; got others, "
+                f"the first {index[:1].tolist()}. Reorder it: `{name}.loc[X.index]`."
+            )
+        return values.to_numpy()
     if names.STACKED not in obs.attrs:
         return values
     dims, shape = tuple(obs.attrs[names.STACKED]), tuple(obs.attrs[names.SHAPE])

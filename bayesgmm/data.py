@@ -206,15 +206,16 @@ def prepare(
             f"seen in one row: pass more (`X.T`, if rows and columns were swapped)."
         )
     if sample_weight is not None:
-        said = along_rows(sample_weight, data.obs_coord)
+        said = along_rows(sample_weight, data.coords, names.SAMPLE_WEIGHT)
         data = replace(data, sample_weight=read_weights(said, data.obs))
     values, _ = data.counted
     refuse_empty_columns(values, given)
     _refuse_flat(values, given)
     _refuse_dependent(values, given)
     if measurement_error is not None:
-        said, given = along_rows(measurement_error, data.obs_coord), given.with_coords(data.coords)
-        data = replace(data, errors=read_errors(said, data.values, given))
+        said = along_rows(measurement_error, data.coords, names.MEASUREMENT_ERROR)
+        errors = read_errors(said, data.values, given.with_coords(data.coords))
+        data = replace(data, errors=errors)
     return data
 
 
@@ -225,9 +226,9 @@ def prepare_new(
 
     Parameters
     ----------
-    X_new : array, DataFrame, Series, DataArray, Dataset, table of Arrow or path
-        As in `prepare`, with the fitted features in the fitted order. One row is enough, and
-        columns may be constant. Columns without names are taken as they come.
+    X_new : as in `prepare`
+        The fitted features in the fitted order. One row is enough, and columns may be constant.
+        Columns without names are taken as they come.
     features : sequence of str or int, shape (n_features,)
         Labels of the fitted features.
     argument : str
@@ -247,10 +248,6 @@ def prepare_new(
     ValueError
         If `X_new` is empty, has other columns than the fitted ones or has them in another
         order, cells are infinite, or all cells of a row are missing.
-
-    Notes
-    -----
-    Costs O(N D) operations.
 
     Examples
     --------

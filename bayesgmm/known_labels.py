@@ -42,7 +42,7 @@ def with_labels(data: Data, labels: Any, n_components: int) -> Data:
     """
     if labels is None:
         return data
-    found = per_row(along_rows(labels, data.obs_coord), "labels", data.obs)
+    found = per_row(along_rows(labels, data.coords, "labels"), "labels", data.obs)
     if found.ndim == 1:
         allowed = _one_hot(found, data.obs, n_components)
     else:

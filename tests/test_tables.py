@@ -179,6 +179,11 @@ def test_an_index_of_several_levels_comes_back(backend: str, tmp_path: Path) -> 
     assert bg.predict(tree, X.iloc[::7]).indexes["obs"].equals(index[::7])
     chosen = bg.predict_proba(tree).sel(site="south")
     np.testing.assert_array_equal(chosen, bg.predict_proba(tree, X.loc["south"]))
+    weights = pd.Series(np.arange(N) % 3 + 1.0, index=index)
+    weighed = bg.fit(X, 2, sample_weight=weights, method="map", random_seed=1)
+    assert weighed["constant_data"]["sample_weight"].values.tolist() == weights.tolist()
+    with pytest.raises(ValueError, match=r"`sample_weight` must have the labels .*'west'"):
+        bg.fit(X, 2, sample_weight=weights[::-1], method="map")
     parts = bg.unstack(tree, bg.partition(tree, random_seed=1))
     assert parts.indexes["obs"].equals(index)
 
