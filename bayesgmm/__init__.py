@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from bayesgmm.simulation import simulate
     from bayesgmm.summaries import summary
     from bayesgmm.tree import load, save
+    from bayesgmm.tree.rows import unstack
 
 __version__ = "0.1.0.dev0"
 
@@ -113,6 +114,7 @@ __all__ = [
     "score_samples",
     "sample_posterior_predictive",
     "impute",
+    "unstack",
     "marginal",
     "conditional",
     "regress",
@@ -190,6 +192,7 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.imputation": ("impute",),
+    "bayesgmm.tree.rows": ("unstack",),
     "bayesgmm.marginals": ("marginal",),
     "bayesgmm.conditionals": ("conditional",),
     "bayesgmm.regression": ("regress",),

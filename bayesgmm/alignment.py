@@ -12,6 +12,7 @@ from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.known_labels import named_apart
 from bayesgmm.prediction import fitted_rows, mixtures
+from bayesgmm.records import standing
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require, specification
 from bayesgmm.tree.rows import observed
@@ -81,7 +82,9 @@ def align(
     Notes
     -----
     O(S N K (D^2 + K) + S K^4) operations for S draws, a few times over, in a thread per core;
-    memory O(S K^2 + N K). Of more than 5,000 rows as many, evenly spaced, stand for all.
+    memory O(S K^2 + N K). Of more than 5,000 rows as many, evenly spaced, stand for all. Weighted
+    rows count as often as their weights say: up to 5,000 are repeated, evenly spaced in the sum of
+    the weights.
 
     References
     ----------
@@ -115,9 +118,12 @@ def align(
     best = int(np.argmax(tree[names.SAMPLE_STATS].dataset[names.LP].values))
     if method != "none":
         draws = mixtures(raw)
-        rows = fitted_rows(raw, draws)
+        rows, said = fitted_rows(raw, draws), partition
+        if method != "labels":  # of which a row of weight 0 may tell one
+            rows, which = standing(rows, observed(raw).weights)
+            said = None if partition is None else partition[which]
         apart = named_apart(observed(raw).allowed, _n_components(raw))
-        matched, margins = match_draws(rows, draws[:3], best, method, partition, apart)
+        matched, margins = match_draws(rows, draws[:3], best, method, said, apart)
         if names.N_CLUSTERS in raw[names.POSTERIOR].dataset and not apart.any():
             matched, margins = occupied_first(rows, draws[:3], matched)
         permutation, margin = matched.reshape(before.shape), margins.reshape(margin.shape)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.labels import Given, kinds_of_columns, listed
 
 
@@ -29,11 +31,39 @@ def to_float(given: Given) -> NDArray[np.float64]:
             values[:, j] = cells.iloc[:, j].to_numpy(dtype=np.float64, na_value=np.nan)
         return values
     with np.errstate(over="ignore"):  # a long double beyond the range becomes inf, and is refused
-        values = np.array(cells, dtype=np.float64, order="C")
+        copy = None if given.fresh else True
+        values = np.array(cells, dtype=np.float64, order="C", copy=copy)
     if np.ma.isMaskedArray(cells):
         values[np.ma.getmaskarray(cells)] = np.nan
     values[values != values] = np.nan  # of the many NaN one, so that equal data are equal bytes
     return values
+
+
+def usable(given: Given) -> tuple[NDArray[np.float64], dict[str, xr.Variable]]:
+    """Return a copy of the cells and their coordinates, refusing what nothing can be done with.
+
+    Parameters
+    ----------
+    given : Given
+
+    Returns
+    -------
+    values : array of float64, shape (n_obs, n_features)
+        Of a cube only the rows in which a feature is seen.
+    coords : dict of str to Variable
+        Of these rows.
+    """
+    values, coords = to_float(given), given.coords
+    if names.STACKED in coords[names.OBS].attrs:
+        seen = ~np.isnan(values).all(axis=1)
+        if seen.any() and not seen.all():
+            values = values[seen]
+            coords = {
+                name: one[seen] if one.dims[:1] == (names.OBS,) else one
+                for name, one in coords.items()
+            }
+    refuse_unusable(values, given.with_coords(coords))
+    return values, coords
 
 
 def refuse_unusable(values: NDArray[np.float64], given: Given) -> None:

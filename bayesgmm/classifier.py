@@ -265,7 +265,7 @@ class FittedClassifier:
             mean[block], sd[block] = probability.mean(axis=0), probability.std(axis=0)
             interval[block] = np.moveaxis(np.quantile(probability, tails, axis=0), 0, -1)
         along = (names.OBS, names.CLASS)
-        return xr.Dataset(
+        found = xr.Dataset(
             {
                 names.PROBABILITY: (along, mean),
                 names.SD: (along, sd),
@@ -274,6 +274,7 @@ class FittedClassifier:
             coords={**obs, names.CLASS: _coordinate(classes), names.CI_BOUND: ["lower", "upper"]},
             attrs={names.CI_PROB: ci_prob},
         )
+        return asked[0].laid_out(found)
 
     def predict(self, X_new: Any, *, shares: Mapping[Any, float] | None = None) -> xr.DataArray:
         """Return the most probable class of new rows.

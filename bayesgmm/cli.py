@@ -176,7 +176,9 @@ def _parser() -> argparse.ArgumentParser:
 def _describe_fit(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `fit`."""
     parser.set_defaults(run=run_fit)
-    parser.add_argument("data", help=".csv or .parquet file: a row per observation")
+    parser.add_argument(
+        "data", help="file with a row per observation: .csv, .parquet, .feather, .arrow or .npy"
+    )
     parser.add_argument("--components", type=int, required=True, metavar="K")
     parser.add_argument("--out", required=True, metavar="FIT", help="where to save: .nc or .zarr")
     parser.add_argument(
@@ -189,7 +191,9 @@ def _describe_fit(parser: argparse.ArgumentParser) -> None:
 def _describe_select(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `select`."""
     parser.set_defaults(run=run_select)
-    parser.add_argument("data", help=".csv or .parquet file: a row per observation")
+    parser.add_argument(
+        "data", help="file with a row per observation: .csv, .parquet, .feather, .arrow or .npy"
+    )
     parser.add_argument(
         "--components", default="1-8", metavar="K", help="numbers: 1-8 (default), or 2,3,5"
     )
@@ -211,7 +215,7 @@ def _describe_predict(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `predict`."""
     parser.set_defaults(run=run_predict)
     parser.add_argument("fit", help="a saved fit")
-    parser.add_argument("data", help=".csv or .parquet file with the columns that were fitted")
+    parser.add_argument("data", help="file with the columns that were fitted")
     parser.add_argument("--out", metavar="CSV", help="where to write; standard output by default")
 
 

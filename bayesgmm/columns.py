@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from bayesgmm import names
@@ -15,9 +14,9 @@ def refuse_other_columns(X_new: Any, given: Given, fitted: Sequence[Any]) -> Non
     count, shape, name = len(fitted), given.cells.shape, given.argument
     what = f"the {count} fitted columns, {listed(fitted)}"
     got = given.features
-    if np.ndim(X_new) == 1 and shape[1] != count:
+    if getattr(X_new, "ndim", 2) == 1 and shape[1] != count:
         raise ValueError(
-            f"`{name}` must be 2-D with {what}; got shape {np.shape(X_new)}. Pass a single row "
+            f"`{name}` must be 2-D with {what}; got shape {X_new.shape}. Pass a single row "
             f"as `{name}[None, :]`, one row of a DataFrame as `frame.iloc[[0]]`."
         )
     if shape[1] != count and not given.named:

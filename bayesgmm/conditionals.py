@@ -194,7 +194,7 @@ def conditional(tree: xr.DataTree, given: Any) -> xr.DataTree:
 
 def require_all(tree: Any, function: str) -> None:
     """Refuse anything but a fit with draws of all that is needed."""
-    require(tree, names.OBSERVED_DATA, names.CONSTANT_DATA, function=function)
+    require(tree, names.CONSTANT_DATA, function=function)
     require_draws(tree, names.POSTERIOR, function=function)
 
 

@@ -10,14 +10,16 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
-from bayesgmm.cells import refuse_empty_columns, refuse_unusable, to_float
+from bayesgmm.cells import refuse_empty_columns, usable
 from bayesgmm.columns import refuse_other_columns
+from bayesgmm.cubes import along_rows, feature_dim_of, laid_out
 from bayesgmm.dependence import first_combination, first_copy
 from bayesgmm.errors import check_integer
-from bayesgmm.labels import Given, listed, read, spacing_of_columns
+from bayesgmm.labels import Given, listed, spacing_of_columns
 from bayesgmm.measurement import read_errors
 from bayesgmm.moments import column_ranges, standard_deviation
 from bayesgmm.sample_weights import read_weights
+from bayesgmm.tables import opened, read
 
 SPREADS: Final = (1e-100, 1e100)
 """Half a column's range, at least and at most: squares must not underflow or overflow."""
@@ -34,9 +36,9 @@ class Data:
     values : array of float64, shape (n_obs, n_features)
         The cells in the user's units, NaN where missing; C-contiguous, a copy of what was passed.
     coords : dict of str to xarray.Variable
-        The coordinates: ``obs`` and ``feature`` always, and any other that the user's
-        DataArray had. Their attributes hold the user's own, and ``given_name`` where an index
-        or a dimension had a name of its own.
+        The coordinates: ``obs`` and ``feature`` always, and any other that the user's data had;
+        of a cube those on its dimensions too (see `bayesgmm.cubes`). Their attributes hold the
+        user's own, and ``given_name`` where an index or a dimension had a name of its own.
     attrs : dict
         The attributes of the whole (units, say), and ``given_name`` if it had a name.
     errors : array or None
@@ -119,6 +121,10 @@ class Data:
     def _along(self, dim: str) -> dict[str, xr.Variable]:
         return {name: coord for name, coord in self.coords.items() if coord.dims == (dim,)}
 
+    def laid_out[Result: (xr.DataArray, xr.Dataset)](self, result: Result) -> Result:
+        """Return a result along ``obs`` as the rows were: see `cubes.laid_out`."""
+        return laid_out(result, self.coords)
+
     def labelled(self, values: ArrayLike) -> xr.DataArray:
         """Return `values` under the labels and attributes of the data.
 
@@ -132,28 +138,36 @@ class Data:
         xarray.DataArray
             Named ``X``, with dimensions ``(obs, feature)`` and every coordinate.
         """
+        dims = (names.OBS, names.FEATURE)
         return xr.DataArray(
             np.asarray(values),
-            dims=(names.OBS, names.FEATURE),
-            coords=dict(self.coords),
+            dims=dims,
+            coords={name: one for name, one in self.coords.items() if {*one.dims} <= {*dims}},
             name=names.X,
             attrs=dict(self.attrs),
         )
 
 
-def prepare(X: Any, *, measurement_error: Any = None, sample_weight: Any = None) -> Data:
+def prepare(
+    X: Any,
+    *,
+    measurement_error: Any = None,
+    sample_weight: Any = None,
+    feature_dim: str | None = None,
+) -> Data:
     """Check data that a mixture is to be fitted to, and make them ready.
 
     Parameters
     ----------
-    X : array, DataFrame, Series or DataArray
-        Rows by features; one dimension is one feature. The features of a DataArray lie along
-        the dimension ``feature`` if there is one, else along the last. Any real numbers are
-        taken; inside they are float64. NaN and masked cells are missing.
+    X : array, DataFrame, Series, DataArray, Dataset, table of Arrow or path
+        As `tables.read` takes it. Any real numbers are taken; inside they are float64. NaN and
+        masked cells are missing. Cells of a cube with nothing in them are left out.
     measurement_error : array, DataFrame or DataArray, optional
         As `measurement.read_errors` takes it.
     sample_weight : array or Series, shape (n_obs,), optional
         How many rows each stands for.
+    feature_dim : str, optional
+        The dimension of a DataArray along which features lie.
 
     Returns
     -------
@@ -184,37 +198,43 @@ def prepare(X: Any, *, measurement_error: Any = None, sample_weight: Any = None)
     >>> prepare([[1, 2.5], [3, 1.0], [5, 4.5]]).features.tolist()
     ['x0', 'x1']
     """
-    given = read(X, "X")
-    data = Data(to_float(given), given.coords, given.attrs)
-    refuse_unusable(data.values, given)
+    given = read(X, "X", feature_dim)
+    data = Data(*usable(given), given.attrs)
     if data.n_obs < 2:
         raise ValueError(
             f"`X` must hold at least 2 rows; got shape {data.values.shape}. A spread cannot be "
             f"seen in one row: pass more (`X.T`, if rows and columns were swapped)."
         )
     if sample_weight is not None:
-        data = replace(data, sample_weight=read_weights(sample_weight, data.obs))
+        said = along_rows(sample_weight, data.coords, names.SAMPLE_WEIGHT)
+        data = replace(data, sample_weight=read_weights(said, data.obs))
     values, _ = data.counted
     refuse_empty_columns(values, given)
     _refuse_flat(values, given)
     _refuse_dependent(values, given)
     if measurement_error is not None:
-        data = replace(data, errors=read_errors(measurement_error, data.values, given))
+        said = along_rows(measurement_error, data.coords, names.MEASUREMENT_ERROR)
+        errors = read_errors(said, data.values, given.with_coords(data.coords))
+        data = replace(data, errors=errors)
     return data
 
 
-def prepare_new(X_new: Any, features: ArrayLike, argument: str = "X_new") -> Data:
+def prepare_new(
+    X_new: Any, features: ArrayLike, argument: str = "X_new", feature_dim: str | None = None
+) -> Data:
     """Check rows that a fitted mixture is to say something about, and make them ready.
 
     Parameters
     ----------
-    X_new : array, DataFrame, Series or DataArray
-        As in `prepare`, with the fitted features in the fitted order. One row is enough, and
-        columns may be constant. Columns without names are taken as they come.
+    X_new : as in `prepare`
+        The fitted features in the fitted order. One row is enough, and columns may be constant.
+        Columns without names are taken as they come.
     features : sequence of str or int, shape (n_features,)
         Labels of the fitted features.
     argument : str
         What the user passed is called in messages.
+    feature_dim : str, optional
+        What the dimension of the features was called when they were fitted.
 
     Returns
     -------
@@ -229,20 +249,16 @@ def prepare_new(X_new: Any, features: ArrayLike, argument: str = "X_new") -> Dat
         If `X_new` is empty, has other columns than the fitted ones or has them in another
         order, cells are infinite, or all cells of a row are missing.
 
-    Notes
-    -----
-    Costs O(N D) operations.
-
     Examples
     --------
     >>> prepare_new([[1.0, 2.0]], ["a", "b"]).features.tolist()
     ['a', 'b']
     """
     fitted = list(np.asarray(features).tolist())
-    given = read(X_new, argument)
+    X_new = opened(X_new, argument)
+    given = read(X_new, argument, feature_dim_of(X_new, fitted, feature_dim))
     refuse_other_columns(X_new, given, fitted)
-    data = Data(to_float(given), given.coords, given.attrs)
-    refuse_unusable(data.values, given)
+    data = Data(*usable(given), given.attrs)
     if not given.named:
         coords = dict(given.coords)
         coords[names.FEATURE] = xr.Variable(

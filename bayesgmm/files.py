@@ -6,54 +6,27 @@ import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-UNNAMED: Final = "Unnamed: 0"  # what pandas calls a first column without a name
-
 
 def read(text: str) -> "pd.DataFrame":
-    """Read a CSV or Parquet file, whichever its name says."""
+    """Read a file, whichever its name says; the columns of an array are x0, x1, ..."""
     import pandas as pd
 
-    path = Path(text).expanduser()
-    readers = {".csv": _read_csv, ".parquet": pd.read_parquet}
-    if path.suffix.lower() not in readers:
+    from bayesgmm.labels import default_features
+    from bayesgmm.table_files import open_table
+
+    table = open_table(text, "data")
+    if isinstance(table, pd.DataFrame):
+        return table
+    if table.ndim != 2:
         raise ValueError(
-            f"`data` must be a .csv or .parquet file; got {text!r}. Save it as one of the two."
+            f"`data` must hold rows and columns; got {text!r} of shape {table.shape}. Reshape it."
         )
-    if not path.is_file():
-        raise ValueError(f"`data` must be a file; got {text!r}, and there is none. Check the path.")
-    try:
-        return readers[path.suffix.lower()](path)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"`data` must be a readable file; got {text!r}: {error}") from error
-
-
-def _read_csv(path: Path) -> "pd.DataFrame":
-    """Read a CSV file; a first column without a name holds the labels of the rows."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
-    if table.columns[0] == UNNAMED:
-        table = table.set_index(UNNAMED).rename_axis(None)
-    if len(table.columns) and all(_is_number(name) for name in table.columns):
-        raise ValueError(
-            f"the first line must name the columns, but reads {', '.join(table.columns)}. "
-            "Add a line of names that are not numbers."
-        )
-    return table
-
-
-def _is_number(text: str) -> bool:
-    """Return whether a name reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return pd.DataFrame(table, columns=default_features(table.shape[1]))
 
 
 def chosen(table: "pd.DataFrame", columns: Sequence[str] | None, source: str) -> "pd.DataFrame":

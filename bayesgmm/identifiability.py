@@ -11,8 +11,10 @@ from bayesgmm.errors import IdentifiabilityWarning
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.matching import every_so_many
 from bayesgmm.prediction import fitted_rows, mixtures
+from bayesgmm.records import standing
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require
+from bayesgmm.tree.rows import observed
 
 NEAR_TIE: Final = 0.05
 """Margin, in rows of the component's own, below which a matching is nearly a tie."""
@@ -102,7 +104,9 @@ def alignment_report(tree: xr.DataTree) -> xr.Dataset:
 def _measured(tree: xr.DataTree) -> xr.Dataset:
     """Return the report."""
     draws = mixtures(tree)
-    every = fitted_rows(tree, draws)
+    weights = observed(tree).weights
+    every, _ = standing(fitted_rows(tree, draws), weights)
+    n_rows = every.shape[1] if weights is None else weights.sum()
     some = np.ascontiguousarray(every[:, :: every_so_many(every.shape[1])])
     found = clarity(some, draws[:3])
     rows = found.mean.sum(axis=1)
@@ -115,7 +119,7 @@ def _measured(tree: xr.DataTree) -> xr.Dataset:
     tied = (margin < NEAR_TIE).mean(axis=0)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT]
     by_component = {
-        names.EXPECTED_ROWS: rows * (every.shape[1] / some.shape[1]),
+        names.EXPECTED_ROWS: rows * (n_rows / some.shape[1]),
         names.OCCUPIED: occupied,
         names.TIED: tied,
         names.MARGIN: np.median(margin, axis=0),

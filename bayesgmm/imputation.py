@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.data import Data
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.marginal import fill_imputed
@@ -108,6 +109,14 @@ def impute(
     >>> found["X"].sizes["imputation"]
     20
     """
+    data, found = imputed(tree, X_new, draws, random_seed)
+    return data.laid_out(found)
+
+
+def imputed(
+    tree: xr.DataTree, X_new: Any, draws: int, random_seed: int | None
+) -> tuple[Data, xr.Dataset]:
+    """Return rows, and what `impute` says of them, along ``obs``."""
     from arviz_base import rcParams
 
     draws = check_integer(draws, "draws", 1, "Give the number of tables; 20 is usual.")
@@ -130,7 +139,7 @@ def impute(
         mean[where], sd[where] = drawn.mean(axis=0), drawn.std(axis=0)
         interval[where] = np.moveaxis(np.quantile(drawn, tails, axis=0), 0, -1)
     cell = (names.OBS, names.FEATURE)
-    return xr.Dataset(
+    return data, xr.Dataset(
         {
             names.X: ((names.IMPUTATION, *cell), tables),
             names.MEAN: (cell, mean),

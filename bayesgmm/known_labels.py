@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesgmm.cubes import along_rows
 from bayesgmm.data import Data
 from bayesgmm.sample_weights import per_row, row_named
 
@@ -41,7 +42,7 @@ def with_labels(data: Data, labels: Any, n_components: int) -> Data:
     """
     if labels is None:
         return data
-    found = per_row(labels, "labels", data.obs)
+    found = per_row(along_rows(labels, data.coords, "labels"), "labels", data.obs)
     if found.ndim == 1:
         allowed = _one_hot(found, data.obs, n_components)
     else:

@@ -62,7 +62,7 @@ def marginal(tree: xr.DataTree, features: Any) -> xr.DataTree:
     >>> bg.predict(bg.marginal(tree, "waiting"), [[50.0], [80.0]]).values
     array([0, 1])
     """
-    require(tree, names.OBSERVED_DATA, names.CONSTANT_DATA, function="marginal")
+    require(tree, names.CONSTANT_DATA, function="marginal")
     require_draws(tree, names.POSTERIOR, function="marginal")
     single = isinstance(features, str) or not isinstance(features, Iterable)
     chosen = [features] if single else list(features)

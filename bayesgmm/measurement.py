@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.labels import Given, listed, read
+from bayesgmm.labels import Given, listed
+from bayesgmm.tables import read
 
 type Array = NDArray[np.float64]
 

@@ -62,6 +62,12 @@ LABELS: Final = "labels"
 GIVEN_NAME: Final = "given_name"
 """Attribute of a coordinate or of ``X``: what the user called it (index name, dimension, name)."""
 
+LEVELS: Final = "multiindex_levels"
+"""Attribute of ``obs``: the names of the coordinates that were levels of the rows' MultiIndex."""
+STACKED: Final = "stacked_dims"
+SHAPE: Final = "stacked_shape"
+"""Attributes of ``obs``: the dimensions of a cube whose rows were stacked, and their lengths."""
+
 # Variables of ``constant_data``: how the data were standardised inside
 CENTER: Final = "center"
 UNIT: Final = "unit"

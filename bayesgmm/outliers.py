@@ -135,13 +135,13 @@ def outlier_score(
     unit = np.log(draws.unit).sum()
     variables: dict[str, Any] = {}
     if left_out:
-        found = leave_one_out(tree, "tree", "outlier_score", repair=True)
-        log_density = found.elpd_i.values
-        variables[names.PARETO_K] = (names.OBS, found.pareto_k.values)
+        without = leave_one_out(tree, "tree", "outlier_score", repair=True)
+        log_density = without.elpd_i.values
+        variables[names.PARETO_K] = (names.OBS, without.pareto_k.values)
     else:
         log_density = log_predictive(draws, draws.rows(data.values)) - unit
     scores, errors = tail_masses(draws, log_density + unit, np.random.default_rng(random_seed))
-    return xr.Dataset(
+    found = xr.Dataset(
         {
             names.SCORE: (names.OBS, np.maximum(scores, SMALLEST)),
             names.SCORE_ERROR: (names.OBS, np.where(scores < SMALLEST, np.nan, errors)),
@@ -151,6 +151,7 @@ def outlier_score(
         coords=data.obs_coords,
         attrs={names.RESOLUTION: SMALLEST, names.LEFT_OUT: int(left_out)},
     )
+    return data.laid_out(found)
 
 
 def flag_outliers(
@@ -171,8 +172,8 @@ def flag_outliers(
     Returns
     -------
     DataArray of bool, dims as the scores
-        True for outliers. The attribute ``threshold`` is the largest score that is flagged; 0
-        where none may be.
+        True for outliers, False where there is no score (NaN). The attribute ``threshold`` is the
+        largest score that is flagged; 0 where none may be.
 
     Raises
     ------
@@ -211,7 +212,8 @@ def flag_outliers(
             f"{type(scores).__name__}{' without scores' * (found is None)}. Pass that."
         )
     values = found.values
-    if values.dtype.kind not in "iuf" or not ((values >= 0.0) & (values <= 1.0)).all():
+    scored = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
+    if values.dtype.kind not in "iuf" or not ((values >= 0.0) & (values <= 1.0))[scored].all():
         raise ValueError(
             f"`scores` must lie between 0 and 1; got {values.dtype}, {values.ravel()[:3].tolist()} "
             f"and so on. Pass the scores of bayesgmm.outlier_score."
@@ -225,8 +227,8 @@ def flag_outliers(
         threshold = check_share(rate, "rate", "0.01 is usual.")
     else:
         share = check_share(fdr, "fdr", "0.1 is usual.")
-        ascending = np.sort(values, axis=None)
-        steps = share * np.arange(1, values.size + 1) / values.size
+        ascending = np.sort(values[scored])
+        steps = share * np.arange(1, ascending.size + 1) / ascending.size
         below = ascending[ascending <= steps]
         threshold = float(below.max(initial=0.0))
     flags = found.copy(data=values <= threshold).rename(names.OUTLIER)

@@ -11,11 +11,10 @@ from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
-from bayesgmm.labels import read
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require
-from bayesgmm.tree.rows import observed
+from bayesgmm.tree import feature_dim, features, parameters, require
+from bayesgmm.tree.rows import coords_of, observed
 
 type Array = NDArray[np.float64]
 
@@ -95,7 +94,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
     array([[1., 0.]])
     """
-    return _probability(tree, X_new, "predict_proba")
+    data, probability = probability_of(tree, X_new, "predict_proba")
+    return data.laid_out(probability)
 
 
 def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -126,8 +126,9 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict(tree, [[2.0, 55.0], [4.5, 80.0]]).values
     array([0, 1])
     """
-    probability = _probability(tree, X_new, "predict")
-    return probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
+    data, probability = probability_of(tree, X_new, "predict")
+    found = probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
+    return data.laid_out(found)
 
 
 def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -178,7 +179,8 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
             mean = np.log(np.exp(densities - peak).mean(axis=0)) + peak
         mean -= log_volumes(rows, draws.unit)
         result[start : start + chunk] = np.where(peak == -np.inf, -np.inf, mean)
-    return xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
+    found = xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
+    return data.laid_out(found)
 
 
 def sample_posterior_predictive(
@@ -280,13 +282,10 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     require(tree, names.CONSTANT_DATA, function=function)
     if X_new is None:
         require(tree, names.OBSERVED_DATA, function=function)
-        X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
-        given, said = read(X, "X_new"), observed(tree)
-        data = Data(
-            said.values, given.coords, given.attrs, errors=said.errors, allowed=said.allowed
-        )
+        said = observed(tree)
+        data = Data(said.values, coords_of(tree), {}, errors=said.errors, allowed=said.allowed)
     else:
-        data = prepare_new(X_new, features(tree))
+        data = prepare_new(X_new, features(tree), feature_dim=feature_dim(tree))
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
@@ -300,13 +299,13 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     return data
 
 
-def _probability(tree: xr.DataTree, X_new: Any, function: str) -> xr.DataArray:
-    """Return the responsibilities averaged over the draws, labelled."""
+def probability_of(tree: xr.DataTree, X_new: Any, function: str) -> tuple[Data, xr.DataArray]:
+    """Return rows, and their responsibilities averaged over the draws, along ``obs``."""
     data = rows_asked(tree, X_new, function)
     shares = _responsibilities(mixtures(tree), data)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     coords = {**data.obs_coords, names.COMPONENT: component}
-    return xr.DataArray(
+    return data, xr.DataArray(
         shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
     )
 

@@ -174,7 +174,7 @@ def sides(shares: Array) -> tuple[Array, Array, Array]:
 
 def _feature(tree: Any, feature: Any, function: str) -> tuple[Any, int]:
     """Return the feature that is meant, and where it is."""
-    require(tree, names.OBSERVED_DATA, function=function)
+    require(tree, names.CONSTANT_DATA, function=function)
     require_draws(tree, names.POSTERIOR, function=function)
     fitted = features(tree)
     if feature is None:

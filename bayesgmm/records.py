@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.matching import MATCHED_ROWS
 from bayesgmm.known_labels import log_allowed, told
-from bayesgmm.sample_weights import one_each
+from bayesgmm.sample_weights import one_each, stand_ins
 
 type Array = NDArray[np.float64]
 
@@ -44,6 +45,32 @@ def rows_of(
         return cells if allowed is None else np.concatenate([cells, log_allowed(allowed)])
     known = np.zeros((n_components, len(values))) if allowed is None else log_allowed(allowed)
     return np.concatenate([cells, known, _error_lines(errors, unit)])
+
+
+def standing(
+    rows: Array, weights: Array | None, most: int = MATCHED_ROWS
+) -> tuple[Array, NDArray[np.int64] | slice]:
+    """Return rows of which each counts once, that stand for weighted ones, and which they are.
+
+    Parameters
+    ----------
+    rows : array, shape (D', n_obs)
+        As `rows_of` returns them.
+    weights : array, shape (n_obs,), or None
+        How many rows each stands for.
+    most : int
+        How many of weighted rows at most; by default as many as draws are matched by.
+
+    Returns
+    -------
+    rows : array, shape (D', n)
+        Without weights all of them; else as `sample_weights.stand_ins` chooses them.
+    which : array of int or slice
+    """
+    if weights is None:
+        return rows, slice(None)
+    which = stand_ins(weights, most)
+    return np.ascontiguousarray(rows[:, which]), which
 
 
 def _error_lines(errors: Array, unit: Array) -> Array:

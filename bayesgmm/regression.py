@@ -13,9 +13,10 @@ from bayesgmm.conditionals import Split, given_positions, refuse_far, require_al
 from bayesgmm.errors import check_share
 from bayesgmm.kernels.quantiles import fill_quantiles
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.labels import Given, kinds_of_columns, listed, read
+from bayesgmm.labels import Given, kinds_of_columns, listed
 from bayesgmm.prediction import LARGEST_RESULT
 from bayesgmm.quantiles import sides
+from bayesgmm.tables import read
 from bayesgmm.tree import features
 
 type Array = NDArray[np.float64]

@@ -110,6 +110,37 @@ def row_named(obs: NDArray[Any], i: int) -> str:
     return f"row {obs[i : i + 1].tolist()[0]!r}"
 
 
+def stand_ins(weights: Array, most: int) -> NDArray[np.int64]:
+    """Return rows in their order, each as often as its weight says, that stand for all.
+
+    Parameters
+    ----------
+    weights : array, shape (n_obs,)
+        How many rows each stands for.
+    most : int
+        How many to return at most. If weights are integers and add up to no more, these are
+        the rows repeated; if to more, evenly spaced ones of them. Of other weights as many rows as
+        they add up to, or as there are, each within 1 of its share.
+
+    Returns
+    -------
+    array of int
+        Places of rows; none of weight 0.
+
+    Examples
+    --------
+    >>> stand_ins(np.array([2.0, 0.0, 1.0]), 10)
+    array([0, 0, 2])
+    """
+    total, bounds = float(weights.sum()), np.cumsum(weights)
+    if (weights == np.floor(weights)).all():
+        places = np.arange(0.0, total, -(-int(total) // most))
+    else:
+        n_rows = min(most, max(round(total), int(np.count_nonzero(weights))))
+        places = (np.arange(n_rows) + 0.5) * (total / n_rows)
+    return np.searchsorted(bounds, places, side="right").astype(np.int64)
+
+
 def weigh(log_densities: Array, weights: Array | None) -> None:
     """Multiply log densities, shape (S, N), in place by the weights of the rows.
 

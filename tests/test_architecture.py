@@ -38,10 +38,10 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells columns component_prior data datasets dependence known_labels labels measurement "
-        "mixture moments notation overfitted packing partition_prior priors records "
-        "sample_weights simulation",
-        "xarray pandas",
+        "cells columns component_prior cubes data datasets dependence known_labels labels "
+        "measurement mixture moments notation overfitted packing partition_prior priors records "
+        "sample_weights simulation table_files tables",
+        "xarray pandas pyarrow",
         "0 1",
     ),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),

@@ -213,13 +213,14 @@ REFUSED = {
     "iterator": (iter([1.0]), TypeError, "got a single list_iterator"),
     "ragged": ([[1.0, 2.0], [3.0]], ValueError, "must be rectangular.* got a list of unequal rows"),
     "None": (None, TypeError, "`X` must be an array, a DataFrame or a DataArray.*got None"),
-    "path": ("data.csv", TypeError, r"got 'data.csv'. .*`pandas.read_csv\(path\)`"),
+    "path": ("data.csv", ValueError, r"must be a file; got 'data.csv', and there is none"),
+    "bytes": (b"data.csv", TypeError, r"got b'data.csv'. If it is a path, pass it as a string"),
     "mapping": ({"a": [1.0, 2.0]}, TypeError, r"got dict. .*`pandas.DataFrame\(data\)`"),
     "sparse": (scipy.sparse.csr_array(ROWS), TypeError, r"got a sparse csr_array.*`X.toarray\(\)`"),
     "Dataset": (
-        xr.Dataset({"X": (("o", "f"), ROWS)}),
+        xr.Dataset({"X": (("o", "feature"), ROWS)}),
         TypeError,
-        r"got Dataset. Pass one of its variables \('X'\)",
+        r"got a Dataset with the dimension 'feature'. Pass one of its variables \('X'\)",
     ),
 }
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bayesgmm import names
 from bayesgmm.data import Data, prepare
-from bayesgmm.labels import RESERVED, listed, read
+from bayesgmm.labels import RESERVED, listed
+from bayesgmm.tables import read
 
 ROWS = np.array([[1.0, 4.0], [2.5, 2.0], [0.5, 3.0], [2.0, 1.0]])
 
@@ -171,11 +172,11 @@ def attributed(**attrs: Any) -> pd.DataFrame:
 
 
 REFUSED = {
-    "MultiIndex": (
-        frame().set_index("a", append=True),
-        TypeError,
-        r"`X.index` must hold one label each; got a MultiIndex of 2 levels, None, 'a'. Make "
-        r"columns of its levels with `X.reset_index\(\)`",
+    "level of a reserved name": (
+        frame().rename_axis("chain").set_index("a", append=True),
+        ValueError,
+        r"`X.index` must have coordinates with names that are strings and that results do not use; "
+        r"got 'chain'. Rename it: `X.index = X.index.rename\(...\)`",
     ),
     "columns of two levels": (
         frame().set_axis(pd.MultiIndex.from_tuples([("a", 1), ("b", 2)]), axis=1),
@@ -183,7 +184,7 @@ REFUSED = {
         r"`X.columns` must hold one label each; got a MultiIndex of 2 levels",
     ),
     "stacked": (
-        xr.DataArray(ROWS[None], dims=("o", "p", "f")).stack(z=("o", "p")).transpose("z", "f"),
+        xr.DataArray(ROWS[None], dims=("f", "o", "p")).stack(z=("o", "p")).transpose("f", "z"),
         TypeError,
         r"got a MultiIndex along 'z'. Undo it: `X.reset_index\('z'\)`",
     ),

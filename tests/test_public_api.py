@@ -76,6 +76,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "quantile": (("tree", "q"), {"feature": None, "probability": 0.9}),
     "outlier_score": (("tree", "X_new"), {"random_seed": None}),
     "flag_outliers": (("scores",), {"rate": None, "fdr": None}),
+    "unstack": (("tree", "values"), {}),
     "impute": (("tree", "X_new"), {"draws": 20, "random_seed": None}),
     "merge_components": (("tree",), {"criterion": "entropy", "threshold": 0.025}),
     "overlap": (("tree",), {}),

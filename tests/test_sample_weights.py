@@ -16,7 +16,7 @@ from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.posterior_density import curvature, subset, whole
 from bayesgmm.priors import STRUCTURES, rounding
 from bayesgmm.problem import Problem
-from bayesgmm.sample_weights import effective_rows, per_row, read_weights
+from bayesgmm.sample_weights import effective_rows, per_row, read_weights, stand_ins
 
 type Array = np.ndarray
 
@@ -160,6 +160,82 @@ def test_fits_of_other_weights_are_not_compared(rng: np.random.Generator) -> Non
     trees = {"a": bg.fit(X, 2, **given), "b": bg.fit(X, 2, sample_weight=times, **given)}
     with pytest.raises(ValueError, match=r"differ: the weights of rows"):
         bg.compare(trees)
+
+
+@pytest.fixture(scope="module")
+def overlapping() -> tuple[Array, Array, xr.DataTree, xr.DataTree]:
+    """Rows, how often each counts, and the same draws as of a fit to these and to them repeated."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(80, 2)) + np.where(np.arange(80) % 2, 1.7, 0.0)[:, None]
+    times = rng.integers(0, 4, 80)
+    given: dict[str, Any] = {"draws": 40, "chains": 2, "random_seed": 1, "progressbar": False}
+    weighted = bg.fit(X, 3, sample_weight=times, **given)
+    repeated = bg.fit(np.repeat(X, times, axis=0), 3, **given)
+    for group in ("posterior", "alignment", "sample_stats"):
+        repeated[group] = weighted[group]
+    return X, times, weighted, repeated
+
+
+@pytest.mark.parametrize("method", ["stephens", "ecr", "ecr_iterative", "parameters"])
+def test_draws_are_aligned_as_with_the_rows_repeated(
+    method: str, overlapping: tuple[Array, Array, xr.DataTree, xr.DataTree]
+) -> None:
+    _, times, weighted, repeated = overlapping
+    one, other = bg.align(weighted, method), bg.align(repeated, method)
+    xr.testing.assert_identical(one["posterior"].dataset, other["posterior"].dataset)
+    np.testing.assert_array_equal(one["alignment"]["margin"], other["alignment"]["margin"])
+    pivot = np.arange(80) % 3
+    one, other = bg.align(weighted, pivot=pivot), bg.align(repeated, pivot=np.repeat(pivot, times))
+    xr.testing.assert_identical(one["posterior"].dataset, other["posterior"].dataset)
+    assert bg.align(weighted)["posterior"].dataset.identical(weighted["posterior"].dataset)
+
+
+@pytest.mark.filterwarnings("ignore::bayesgmm.IdentifiabilityWarning")
+def test_components_are_told_as_with_the_rows_repeated(
+    overlapping: tuple[Array, Array, xr.DataTree, xr.DataTree],
+) -> None:
+    _, _, weighted, repeated = overlapping
+    one, other = (bg.alignment_report(tree).drop_attrs() for tree in (weighted, repeated))
+    xr.testing.assert_allclose(one, other, rtol=1e-9)
+    for criterion in ("entropy", "misclassification"):
+        one, other = (
+            bg.merge_components(tree, criterion=criterion) for tree in (weighted, repeated)
+        )
+        xr.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::bayesgmm.IdentifiabilityWarning")
+def test_rows_of_weight_zero_count_nowhere(
+    overlapping: tuple[Array, Array, xr.DataTree, xr.DataTree],
+) -> None:
+    X, times, weighted, _ = overlapping
+    far = np.concatenate([X, X.mean(axis=0) + 30.0 * np.eye(2)[np.arange(50) % 2]])
+    further = bg.fit(
+        far, 3, sample_weight=np.append(times, np.zeros(50)), draws=40, chains=2, random_seed=1,
+        progressbar=False,
+    )  # fmt: skip
+    for group in ("posterior", "alignment"):
+        further[group] = weighted[group]
+    assert bg.alignment_report(further).equals(bg.alignment_report(weighted))
+    xr.testing.assert_identical(bg.merge_components(further), bg.merge_components(weighted))
+    kept = np.flatnonzero(times)
+    expected = bg.prior_clusters(bg.tree.specification(weighted), kept.size)
+    for tree in (weighted, further):
+        found = bg.n_clusters(tree, random_seed=1)
+        np.testing.assert_allclose(found["prior_probability"], expected.values[:3])
+        labels = bg.sample_allocations(tree, random_seed=1).values.reshape(80, -1)[:, kept]
+        np.testing.assert_array_equal(found["occupied"], [len(set(draw)) for draw in labels])
+
+
+def test_what_stands_for_weighted_rows() -> None:
+    times = np.array([3.0, 0.0, 1.0, 2.0])
+    assert stand_ins(times, 10).tolist() == [0, 0, 0, 2, 3, 3]
+    assert stand_ins(times, 3).tolist() == [0, 0, 3]  # every other of them
+    many = np.random.default_rng(1).gamma(0.5, size=400)
+    for most in (400, 100):
+        counts = np.bincount(stand_ins(many, most), minlength=400)
+        assert counts.sum() == most
+        assert np.abs(counts - many * most / many.sum()).max() < 1.0
 
 
 @pytest.mark.parametrize(

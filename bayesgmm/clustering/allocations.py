@@ -69,6 +69,14 @@ def sample_allocations(
     >>> bg.sample_allocations(tree, [[2.0, 55.0], [4.5, 80.0]], random_seed=1).values
     array([[[0, 1]]], dtype=int32)
     """
+    data, labels = _allocations(tree, X_new, random_seed)
+    return data.laid_out(labels)
+
+
+def _allocations(
+    tree: xr.DataTree, X_new: Any, random_seed: int | None
+) -> tuple[Data, xr.DataArray]:
+    """Return rows and the component of each under every draw, along ``obs``."""
     _check_seed(random_seed)
     data = rows_asked(tree, X_new, "sample_allocations")
     draws = mixtures(tree)
@@ -84,7 +92,7 @@ def sample_allocations(
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
-    return xr.DataArray(
+    return data, xr.DataArray(
         labels.reshape(*shape, data.n_obs), dims=(*sample, names.OBS),
         coords={**{dim: posterior[dim].variable for dim in sample}, **data.obs_coords},
         name=names.LABELS,
@@ -122,9 +130,7 @@ def label_draws(source: Any, *, random_seed: int | None = None, function: str) -
             function=function, argument="source",
         )  # fmt: skip
     fitted = isinstance(source, xr.DataTree)
-    values, coords = _read(
-        sample_allocations(source, random_seed=random_seed) if fitted else source
-    )
+    values, coords = _read(_allocations(source, None, random_seed)[1] if fitted else source)
     return xr.DataArray(
         _compact(values), dims=(names.DRAW, names.OBS), coords=coords, name=names.LABELS
     )

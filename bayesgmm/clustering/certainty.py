@@ -12,7 +12,7 @@ from bayesgmm import names
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, predict_proba, rows_asked
+from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of, rows_asked
 from bayesgmm.tree import require
 
 type Array = NDArray[np.float64]
@@ -96,10 +96,12 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     ci_prob = float(rcParams["stats.ci_prob"])
     draws = mixtures(tree)
     labels = tree[names.OBSERVED_DATA].dataset[names.OBS]
-    of_fitted = predict_proba(tree)
+    of_fitted = probability_of(tree, None, "uncertainty")[1]
     rows = fitted_rows(tree, draws)
     exemplars = _exemplars(draws, rows, of_fitted.values)
-    probability = of_fitted if X_new is None else predict_proba(tree, X_new)
+    probability = of_fitted
+    if X_new is not None:
+        data, probability = probability_of(tree, X_new, "uncertainty")
     cluster = probability.values.argmax(axis=1)
     mine = exemplars[cluster]
     aleatoric, interval, shared = _summarise(
@@ -114,7 +116,7 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     total = entr(probability.values).sum(axis=1)
     aleatoric = np.minimum(aleatoric, total)  # as it is but for rounding
     along = names.OBS
-    return xr.Dataset(
+    found = xr.Dataset(
         {
             names.PROBABILITY: probability,
             names.PROBABILITY_INTERVAL: ((along, names.COMPONENT, names.CI_BOUND), interval),
@@ -128,6 +130,7 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
         coords={names.CI_BOUND: ["lower", "upper"]},
         attrs={names.CI_PROB: ci_prob},
     )
+    return data.laid_out(found)
 
 
 def error_probability(probability: Array) -> Array:

@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_choice, check_share
+from bayesgmm.kernels.matching import MATCHED_ROWS
 from bayesgmm.kernels.merging import fill_paths, merge_path
 from bayesgmm.kernels.stephens import responsibilities
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import fitted_rows, mixtures, predict_proba
+from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of
+from bayesgmm.records import standing
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require
+from bayesgmm.tree.rows import observed
 
 CRITERIA: Final = (names.ENTROPY, names.MISCLASSIFICATION)
 
@@ -70,6 +73,9 @@ def merge_components(
     ``together`` are as good as the alignment is: where components of different draws are not the
     same their clusters blur.
 
+    Weighted rows count as often as their weights say: of weights that are no integers, or add up
+    to more than there are rows and 5,000, rows are repeated as nearly as that allows.
+
     O(S N K (D^2 + K)) operations for S draws, in as many threads as there are cores; 2 K N numbers
     for each. Thin many draws: ``tree.isel(draw=slice(None, None, 10))``.
 
@@ -98,8 +104,14 @@ def merge_components(
     require_draws(tree, names.POSTERIOR, function="merge_components")
     check_choice(criterion, "criterion", CRITERIA)
     threshold = check_share(threshold, "threshold", "0.025 is usual.")
-    overall = predict_proba(tree).transpose(names.COMPONENT, names.OBS).values
-    clusters, values, entropies, proposed = _paths(tree, criterion, threshold)
+    draws, weights = mixtures(tree), observed(tree).weights
+    every = fitted_rows(tree, draws)
+    rows, which = standing(every, weights, max(MATCHED_ROWS, every.shape[1]))
+    overall = probability_of(tree, None, "merge_components")[1].values.T[:, which]
+    clusters, values, entropies, proposed = _paths(draws, rows, criterion, threshold)
+    if weights is not None:
+        entropies *= weights.sum() / rows.shape[1]
+        values *= weights.sum() / rows.shape[1] if criterion == names.ENTROPY else 1.0
     n_draws, n_components = values.shape
     path = np.empty((n_components, n_components), dtype=np.int64)
     merge_path(
@@ -139,11 +151,9 @@ def merge_components(
 
 
 def _paths(
-    tree: xr.DataTree, criterion: str, threshold: float
+    draws: Mixtures, rows: NDArray[np.float64], criterion: str, threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return clusters, gains, entropies and numbers of clusters of all draws."""
-    draws = mixtures(tree)
-    rows = fitted_rows(tree, draws)
     n_draws, n_components = draws.log_weights.shape
     clusters = np.empty((n_draws, n_components, n_components), dtype=np.int64)
     values, entropies = (np.empty((n_draws, n_components)) for _ in range(2))

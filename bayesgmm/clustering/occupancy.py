@@ -9,6 +9,7 @@ from bayesgmm import names
 from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.partition_prior import MOST_STATES, n_states, prior_clusters
 from bayesgmm.tree import specification
+from bayesgmm.tree.rows import observed
 
 
 def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
@@ -52,6 +53,9 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
     array([0.25, 0.5 , 0.25])
     """
     draws = label_draws(source, random_seed=random_seed, function="n_clusters")
+    weights = observed(source).weights if isinstance(source, xr.DataTree) else None
+    if weights is not None:  # rows of weight 0 are only predicted
+        draws = label_draws(draws[:, weights > 0.0], function="n_clusters")
     occupied = draws.values.max(axis=1).astype(np.int64) + 1
     most = int(occupied.max())
     prior = {}

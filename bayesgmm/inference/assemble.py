@@ -21,6 +21,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
+from bayesgmm.records import standing
 from bayesgmm.sample_weights import weigh
 from bayesgmm.tree import Parameters, build, stacked
 
@@ -205,7 +206,8 @@ def _align(
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method != "none":
-        permutation, margin = match_draws(problem.rows, mixtures, pivot, method, groups=apart)
+        rows, _ = standing(problem.rows, problem.data.sample_weight)
+        permutation, margin = match_draws(rows, mixtures, pivot, method, groups=apart)
     if overfitted:
         permutation, margin = occupied_first(problem.rows, mixtures, permutation)
     chain, draw = np.unravel_index(pivot, shape)

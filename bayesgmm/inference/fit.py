@@ -51,6 +51,7 @@ def fit(
     measurement_error: Any = None,
     sample_weight: Any = None,
     labels: Any = None,
+    feature_dim: str | None = None,
     method: str = "nuts",
     engine: str = "auto",
     draws: int = 1000,
@@ -64,10 +65,11 @@ def fit(
 
     Parameters
     ----------
-    X : array, DataFrame, Series or DataArray
-        Rows by features, shape (n_obs, n_features); one dimension is one feature. Labels and
-        units are kept. Cells that are NaN, `pandas.NA` or masked are missing: they are integrated
-        out, exactly.
+    X : array, DataFrame, Series, DataArray, Dataset or path
+        Rows by features, shape (n_obs, n_features); one dimension is one feature. Of NumPy,
+        pandas, polars, pyarrow, xarray with any dimensions, or the path of a file
+        ([inputs](inputs.md)). Labels and units are kept. Cells that are NaN, `pandas.NA` or masked
+        are missing: they are integrated out, exactly.
     spec : GaussianMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
@@ -85,6 +87,9 @@ def fit(
         every component whether a row may belong to it, True or False; or to what degree a, in
         [0, 1], for soft labels: the density of the row is
         ``sum_k weights[k] a[k] Normal(x | means[k], covariances[k])``.
+    feature_dim : str, optional
+        Of a DataArray, the dimension along which features lie; all others are rows, and what is
+        said of rows comes back in these dimensions. By default ``"feature"`` or, of two, the last.
     method : str, default "nuts"
         ``"nuts"``: draws of the posterior (by allocating rows to components instead where these
         may be empty: the telescoping sampler if the number of components is a `PriorOnComponents`,
@@ -192,7 +197,12 @@ def fit(
     specification, model = _specification(spec, method, engine)
     if model is not None:
         sample_weight, labels = held_by(model, sample_weight, labels)
-    data = prepare(X, measurement_error=measurement_error, sample_weight=sample_weight)
+    data = prepare(
+        X,
+        measurement_error=measurement_error,
+        sample_weight=sample_weight,
+        feature_dim=feature_dim,
+    )
     number, weights = specification.n_components, specification.weights
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING

@@ -32,7 +32,7 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
-from bayesgmm.tree import features, parameters
+from bayesgmm.tree import feature_dim, features, parameters
 
 type Array = NDArray[np.float64]
 
@@ -182,7 +182,7 @@ def update(
             f"die; got {ground.specification.weights}. Pass births=False and min_rows=0."
         )
     refuse_told(tree, "update", "tree")
-    data = prepare_new(X_new, features(tree))
+    data = prepare_new(X_new, features(tree), feature_dim=feature_dim(tree))
     refuse_missing(data, "X_new", "Drop those rows, or impute them first: bg.impute(tree, X_new).")
     rows = ground.rows(data.values)
     refuse_far(rows, data, "X_new")

@@ -1,5 +1,6 @@
 """Online EM: fits of data that come in batches, and are not kept."""
 
+import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,10 +39,10 @@ from bayesgmm.inference.sufficient import (
 )
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
-from bayesgmm.labels import read
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.problem import Problem
+from bayesgmm.tables import opened, read
 from bayesgmm.tree import Parameters, parameters
 
 type Array = NDArray[np.float64]
@@ -137,10 +138,9 @@ def fit_online(
     Parameters
     ----------
     batches : iterable of tables, or one table, shape (n_obs, n_features)
-        Arrays, DataFrames or DataArrays, rows by features, with the same columns in the same
-        order: a list, or a generator that reads files. A single one, or what else has a shape and
-        gives rows by slices, a memory-mapped array, say, is read 65,536 rows at a time. Rows must
-        come in no order, as if shuffled.
+        Tables or paths as `fit` takes them, with the same columns in the same order: a list, or a
+        generator. A single one that gives rows by slices, a memory-mapped array, say, is read
+        65,536 rows at a time. Rows must come in no order, as if shuffled.
     spec : GaussianMixture, int or DataTree
         The model, or a number of components with default priors. Or a fit to go on from: what
         this function returned, before more batches came, or any other of complete rows without
@@ -187,8 +187,8 @@ def fit_online(
     and the result is the M-step of the average of all T, each weighted by the N it came at (Polyak
     & Ruppert; of statistics rather than parameters, which is the same to first order, and the
     average of covariances is one). It comes as near to the maximum for all rows as their own
-    sampling error, for any decay, where components are apart. Where they overlap EM is slow, and
-    one look at each row may not be enough: pass more batches, or the same again.
+    sampling error, for any decay, where components are apart. Where they overlap EM is slow, and a
+    row may have to be seen more than once: pass more batches, or the same again.
 
     O(N K D^2) operations, one pass; memory for the first rows and one batch.
 
@@ -255,12 +255,12 @@ def fit_online(
 
 def _tables(batches: Any) -> Iterator[Any]:
     """Return the batches one by one, those of a single table as slices of it."""
+    batches = opened(batches, "batches") if isinstance(batches, str | os.PathLike) else batches
     shape = getattr(batches, "shape", None)
-    if isinstance(batches, str | Mapping) or (shape is None and not isinstance(batches, Iterable)):
+    if isinstance(batches, Mapping) or (shape is None and not isinstance(batches, Iterable)):
         raise TypeError(
             f"`batches` must be an iterable of tables, or a table that gives rows by slices; got "
-            f"an object of type {type(batches).__name__}. Pass a list, or a generator that reads "
-            f"one file after another."
+            f"type {type(batches).__name__}. Pass a list, or a generator that reads files."
         )
     if shape is None:
         return iter(batches)
@@ -300,10 +300,11 @@ def _rows(number: int, batch: Any, ground: Ground) -> Array:
 def _table(number: int, batch: Any, labels: ArrayLike) -> Data:
     """Return a batch, refused if it is no table with columns of these labels."""
     argument = f"batches[{number}]"
-    if np.ndim(batch) != 2:
+    batch = opened(batch, argument)
+    if getattr(batch, "ndim", 2) != 2:
         raise ValueError(
-            f"`{argument}` must be 2-D, rows by features; got shape {np.shape(batch)}. If "
-            f"`batches` is one table, pass `numpy.asarray(batches)`."
+            f"`{argument}` must be 2-D, rows by features; got shape {batch.shape}. Pass a single "
+            f"table as `numpy.asarray(batches)`."
         )
     data = prepare_new(batch, labels, argument)
     refuse_missing(data, argument, "Drop those rows.")

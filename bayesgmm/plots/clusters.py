@@ -31,7 +31,7 @@ from bayesgmm.plots.legend import place_legend
 from bayesgmm.plots.panels import MARGIN
 from bayesgmm.plots.scene import view, whole_rows
 from bayesgmm.plots.uncertainty import directions_of, draw_strip
-from bayesgmm.prediction import predict_proba
+from bayesgmm.prediction import probability_of
 from bayesgmm.tree import require
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def plot_partition(
     rows = np.union1d(drawn_rows(len(order), max_points), named)
     X, note = whole_rows(tree)
     center, directions, axis_labels = directions_of(X)
-    some = predict_proba(tree.isel({names.OBS: rows}))
+    some = probability_of(tree.isel({names.OBS: rows}), None, "plot_partition")[1]
     scene = view(tree, X, center, directions, axis_labels, rows, some.values)
     ax = new_axes(7.5, 5.0) if ax is None else ax
     places = draw_strip(ax, scene) if len(axis_labels) == 1 else scene.points

@@ -21,7 +21,7 @@ from bayesgmm.plots.canvas import (
 from bayesgmm.plots.legend import legend_entries, place_legend
 from bayesgmm.plots.panels import draw_density, draw_plane, number_components
 from bayesgmm.plots.scene import Scene, choose_features, view, whole_rows
-from bayesgmm.prediction import predict_proba
+from bayesgmm.prediction import probability_of
 from bayesgmm.summaries import drawable
 from bayesgmm.tree import features as fitted_features
 from bayesgmm.tree import require
@@ -106,7 +106,7 @@ def plot_components(
     X, note = whole_rows(tree)
     rows = drawn_rows(X.sizes[names.OBS], max_points)
     some = tree if len(rows) == X.sizes[names.OBS] else tree.isel({names.OBS: rows})
-    probability_of_rows = predict_proba(some).transpose(names.OBS, names.COMPONENT).values
+    probability_of_rows = probability_of(some, None, "plot_components")[1].values
     directions = np.eye(len(labels))[:, positions]
     shown = [feature_labels(X)[position] for position in positions]
     scene = view(tree, X, np.zeros(len(labels)), directions, shown, rows, probability_of_rows)

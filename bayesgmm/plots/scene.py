@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.imputation import impute
+from bayesgmm.imputation import imputed
 from bayesgmm.plots.geometry import Array
 from bayesgmm.tree import parameters
 
@@ -69,7 +69,7 @@ def whole_rows(tree: xr.DataTree) -> tuple[xr.DataArray, str]:
     if not np.isnan(X.values).any():
         return X, ""
     last = tree.isel({names.CHAIN: [0], names.DRAW: [-1]})
-    drawn = impute(last, draws=1, random_seed=0)[names.X].isel({names.IMPUTATION: 0}, drop=True)
+    drawn = imputed(last, None, 1, 0)[1][names.X].isel({names.IMPUTATION: 0}, drop=True)
     return drawn, "missing cells drawn from the fit"
 
 

@@ -26,7 +26,7 @@ from bayesgmm.plots.canvas import (
 from bayesgmm.plots.geometry import Array, densities, ellipses, grid, principal_axes, spread
 from bayesgmm.plots.panels import BAND_DRAWS, MARGIN, limits
 from bayesgmm.plots.scene import Scene, view, whole_rows
-from bayesgmm.prediction import predict_proba
+from bayesgmm.prediction import probability_of
 from bayesgmm.summaries import drawable
 from bayesgmm.tree import require
 
@@ -102,7 +102,7 @@ def plot_uncertainty(
     n_named = check_integer(n_named, "n_named", 0, "A dozen names find room.")
     max_points = check_integer(max_points, "max_points", 1, "Some thousands are usual.")
     tree = drawable(tree)
-    probability = predict_proba(tree).transpose(names.OBS, names.COMPONENT).values
+    probability = probability_of(tree, None, "plot_uncertainty")[1].values
     uncertainty = error_probability(probability)
     order = np.argsort(-uncertainty, kind="stable")
     n_uncertain = int((uncertainty >= threshold).sum())

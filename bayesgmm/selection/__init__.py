@@ -43,6 +43,7 @@ def select(
     structures: Sequence[str] | None = None,
     measurement_error: Any = None,
     sample_weight: Any = None,
+    feature_dim: str | None = None,
     criteria: Sequence[str] = USUAL,
     method: str = "nuts",
     draws: int = 1000,
@@ -58,7 +59,7 @@ def select(
 
     Parameters
     ----------
-    X : array, DataFrame, Series or DataArray
+    X : array, DataFrame, Series, DataArray, Dataset or path
         As in `fit`.
     n_components : sequence of int
         Numbers of components, each once; ``range(1, 9)`` by default.
@@ -68,6 +69,8 @@ def select(
         What covariance matrices share, see `LKJCovariance`; every one is fitted with every number
         of components. By default that of `spec`.
     measurement_error, sample_weight : array, optional
+        As in `fit`.
+    feature_dim : str, optional
         As in `fit`.
     criteria : sequence of str, default ("loo", "evidence", "icl", "bic", "aic")
         What to compare by. The first decides what is recommended, the others stand beside it:
@@ -175,7 +178,12 @@ def select(
     )
     numbers = _numbers(n_components)
     templates = _templates(spec, structures)
-    data = prepare(X, measurement_error=measurement_error, sample_weight=sample_weight)
+    data = prepare(
+        X,
+        measurement_error=measurement_error,
+        sample_weight=sample_weight,
+        feature_dim=feature_dim,
+    )
     specifications = _specifications(numbers, templates, data)
     if kept is not None:
         kept.begin(asked_for(data, specifications, method, options))

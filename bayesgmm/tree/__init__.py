@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.cubes import cell_coords
 from bayesgmm.data import Data
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.tails import with_df
@@ -177,7 +178,8 @@ def build(
         coords[names.ITERATION] = xr.Variable(names.ITERATION, iterations)
     datasets = {group: _dataset(group, arrays, coords) for group, arrays in groups.items()}
     if data.n_obs:
-        datasets[names.OBSERVED_DATA] = data.labelled(data.values).to_dataset()
+        observed = data.labelled(data.values).to_dataset()
+        datasets[names.OBSERVED_DATA] = observed.assign_coords(cell_coords(data.coords))
     if alignment is not None:
         datasets[names.ALIGNMENT].attrs.update(alignment["attrs"])
     root = xr.Dataset(attrs=_provenance(specification) | dict(attrs))
@@ -336,7 +338,7 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
-        if missing[0] == names.OBSERVED_DATA and names.ONLINE in tree.children:
+        if missing[0] == names.OBSERVED_DATA and missing[0] not in schema.required(tree):
             remedy = "Batches are not kept: pass rows, if it takes `X_new`, or fit some of them."
         raise ValueError(
             f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "
@@ -376,6 +378,12 @@ def features(tree: xr.DataTree) -> list[Any]:
     """Return the labels of the fitted features, strings or ints, in their order."""
     labels: list[Any] = tree[names.CONSTANT_DATA].dataset[names.FEATURE].values.tolist()
     return labels
+
+
+def feature_dim(tree: xr.DataTree) -> str | None:
+    """Return what the dimension of the features was called by the user, if it had a name."""
+    attrs = tree[names.CONSTANT_DATA].dataset[names.FEATURE].attrs
+    return attrs.get(names.GIVEN_NAME)
 
 
 def _said(data: Data) -> dict[str, Any]:

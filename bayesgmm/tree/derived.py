@@ -65,7 +65,7 @@ def _restricted(
         return tuple(np.asarray(value)[list(positions)].tolist()) if per_feature else value
 
     means, covariance = specification.means, specification.covariance
-    fewer = tree[names.OBSERVED_DATA].sizes[names.FEATURE] - len(positions)
+    fewer = tree[names.CONSTANT_DATA].sizes[names.FEATURE] - len(positions)
     return dataclasses.replace(
         specification,
         means=dataclasses.replace(

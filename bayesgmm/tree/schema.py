@@ -116,9 +116,12 @@ def first_fault(tree: xr.DataTree) -> str | None:
 
 
 def required(tree: xr.DataTree) -> list[str]:
-    """Return the groups that a tree may not be without: a fit of batches does not keep rows."""
-    online = names.ONLINE in tree.children
-    return [group for group in REQUIRED if not (online and group == names.OBSERVED_DATA)]
+    """Return the groups that a tree may not be without: a fit of batches does not keep rows.
+
+    Nor does what follows from one.
+    """
+    rowless = names.ONLINE in tree.children or names.DERIVED in tree.attrs
+    return [group for group in REQUIRED if not (rowless and group == names.OBSERVED_DATA)]
 
 
 def _faults(tree: xr.DataTree) -> Iterator[str]:

@@ -88,11 +88,27 @@ def test_schema_and_labels(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("soon")
-def test_new_rows_can_be_predicted_and_old_ones_are_not_there(rng: np.random.Generator) -> None:
+def test_new_rows_can_be_predicted_and_old_ones_are_not_there(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
     tree, new = online_fit([rows(rng, 500) for _ in range(4)]), CENTRES + 0.1
     assert len(set(bg.predict(tree, new).values)) == 3
     assert np.isfinite(bg.score_samples(tree, new).values).all()
     assert bg.sample_posterior_predictive(tree, 5, random_seed=1).sizes["obs"] == 5
+    assert bg.cdf(tree, [0.0], feature="x0").sizes["x0"] == 1
+    assert bg.quantile(tree, [0.5], feature="x1").sizes["quantile"] == 1
+    assert bg.regress(tree, {"x0": [0.0, 1.0]})["mean"].shape == (2, 1)
+    parts = {"marginal": bg.marginal(tree, "x1"), "conditional": bg.conditional(tree, {"x0": 0.0})}
+    for name, part in parts.items():
+        bg.save(part, tmp_path / f"{name}.nc")
+        again = bg.load(tmp_path / f"{name}.nc")
+        assert again.identical(part)
+        whole = bg.quantile(tree, [0.3], feature="x1") if name == "marginal" else None
+        found = bg.quantile(again, [0.3])
+        assert whole is None or found.equals(whole)
+        assert bg.predict(again, new[:, 1:]).sizes["obs"] == len(new)
+        with pytest.raises(ValueError, match=r"'observed_data' for `predict`; .* are not kept"):
+            bg.predict(again)
     for name in ("predict", "score_samples", "sample_posterior_predictive", "bic", "partition"):
         message = rf"must hold the group 'observed_data' for `{name}`; .* Batches are not kept"
         with pytest.raises(ValueError, match=message):
@@ -195,7 +211,7 @@ def test_what_was_learnt_before_a_bad_batch_is_in_the_error(rng: np.random.Gener
 @pytest.mark.parametrize(
     ("batches", "error", "message"),
     [
-        ("rows.csv", TypeError, r"`batches` must be an iterable of tables"),
+        ("rows.csv", ValueError, r"`batches` must be a file; got 'rows.csv', and there is none"),
         (3, TypeError, r"`batches` must be an iterable of tables, .* type int"),
         (np.ones(5), ValueError, r"`batches` must have rows and columns .* got shape \(5,\)"),
         ([], ValueError, r"`batches` must hold a batch at least; got none"),
