@@ -8,6 +8,7 @@ Dead links are warnings of MyST and, ``nitpicky`` being set, of Sphinx.
 """
 
 import doctest
+import sys
 from typing import Any
 
 import bayesgmm
@@ -37,7 +38,8 @@ def run_example(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Run the examples of a docstring that is about to be documented."""
-    example = doctest.DocTestParser().get_doctest("\n".join(lines), {}, name, None, None)
+    known = dict(vars(sys.modules[obj.__module__])) if hasattr(obj, "__module__") else {}
+    example = doctest.DocTestParser().get_doctest("\n".join(lines), known, name, None, None)
     told: list[str] = []
     doctest.DocTestRunner(verbose=False).run(example, out=told.append)
     if told:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import bayesgmm
 
-sys.path.insert(0, str(Path(__file__).parent))  # checks.py
+sys.path.insert(0, str(Path(__file__).parent))  # checks.py, listing.py
 
 project = "bayesgmm"
 author = "The bayesgmm developers"
@@ -19,6 +19,7 @@ extensions = [
     "myst_nb",
     "numpydoc",
     "checks",
+    "listing",
 ]
 exclude_patterns = ["_build", "jupyter_execute"]
 nitpicky = True
