@@ -1,4 +1,4 @@
-"""What a build is to fail for, beside what Sphinx warns of: each is a warning, and those are errors.
+"""What a build is to fail for beside what Sphinx warns of; warnings are errors.
 
 - a public name has no entry in the reference;
 - the example of a documented name does not run, or prints something else;
@@ -11,12 +11,13 @@ import doctest
 import sys
 from typing import Any
 
-import bayesgmm
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+
+import bayesgmm
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,8 @@ def forget_terms(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
 def terms_used(env: BuildEnvironment) -> dict[str, set[str]]:
     """Return which terms each page uses; kept between builds."""
     if not hasattr(env, "terms_used"):
-        env.terms_used = {}  # type: ignore[attr-defined]
-    found: dict[str, set[str]] = env.terms_used  # type: ignore[attr-defined]
-    return found
+        env.terms_used = {}
+    return env.terms_used
 
 
 def look_for_gaps(app: Sphinx, env: BuildEnvironment) -> None:
