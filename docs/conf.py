@@ -1,14 +1,28 @@
 """How the site is built. Warnings are errors; nothing is fetched from the network."""
 
+import sys
+from pathlib import Path
+
 import bayesgmm
+
+sys.path.insert(0, str(Path(__file__).parent))  # checks.py, listing.py
 
 project = "bayesgmm"
 author = "The bayesgmm developers"
 copyright = "2026, The bayesgmm developers"
 version = release = bayesgmm.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "myst_nb", "numpydoc"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinxcontrib.bibtex",
+    "myst_nb",
+    "numpydoc",
+    "checks",
+    "listing",
+]
 exclude_patterns = ["_build", "jupyter_execute"]
+nitpicky = True
 html_theme = "furo"
 html_title = "bayesgmm"
 
@@ -18,6 +32,11 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
 
 autodoc_typehints = "none"  # numpydoc's sections give the types
 numpydoc_show_class_members = False
