@@ -341,19 +341,21 @@ def _failures(
             "fewer components.",
         ))  # fmt: skip
     tied = evidence["draws nearly tied in labels"] > MANY_TIES
-    if tied or (not found and evidence["largest R-hat, aligned"] > LARGEST_RHAT):
+    r_hat, ess = evidence["largest R-hat, aligned"], evidence["smallest ESS, aligned"]
+    if tied or (not found and r_hat > DISAGREEMENT):
         worst = labels[int(np.nanargmax(of_aligned["r_hat"]))]
         found.append((
             "Labels are unclear: chains agree about the density, but not about single components.",
             f"Matching components to clusters was nearly a tie in "
             f"{evidence['draws nearly tied in labels']:.0%} of the draws, and R-hat is "
-            f"{_shown(evidence['largest R-hat, aligned'])} for {worst}. Density, predictions of it "
-            f"and LOO stand; do not read single components. Use fewer components to get them.",
+            f"{_shown(r_hat)} for {worst}. Density, predictions of it and LOO stand; do not read "
+            f"single components. Use fewer components to get them.",
         ))  # fmt: skip
-    elif not found and evidence["smallest ESS, aligned"] < least:
+    elif not found and (r_hat > LARGEST_RHAT or ess < least):
         found.append((
             "Too few effective draws of single components.",
-            f"{evidence['smallest ESS, aligned']:.0f}, and {least} are wanted. Draw more.",
+            f"R-hat reaches {_shown(r_hat)}, and the smallest effective sample size is {ess:.0f}; "
+            f"{LARGEST_RHAT} and {least} are wanted. Draw more.",
         ))  # fmt: skip
     return found
 

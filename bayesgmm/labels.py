@@ -187,13 +187,15 @@ def attributes(attrs: Mapping[Any, Any], where: str) -> dict[str, Any]:
             storable = value.ndim <= 1 and value.dtype.kind in "iuf"
         elif isinstance(value, list | tuple):
             storable = all(map(_is_number, value)) or all(isinstance(one, str) for one in value)
+        elif isinstance(value, dict):  # units of columns
+            storable = all(isinstance(one, str) for entry in value.items() for one in entry)
         else:
             storable = isinstance(value, str) or _is_number(value)
         if not (storable and isinstance(key, str)):
             raise TypeError(
-                f"`{where}` must hold strings and numbers, or lists of them, under names that "
-                f"are strings; got {value!r:.60} of type {type(value).__name__} under {key!r}. "
-                f"Drop it: `{where}.pop({key!r})`."
+                f"`{where}` must hold strings and numbers, lists of them, or dictionaries of "
+                f"strings, under names that are strings; got {value!r:.60} of type "
+                f"{type(value).__name__} under {key!r}. Drop it: `{where}.pop({key!r})`."
             )
     return copy.deepcopy(dict(attrs))
 

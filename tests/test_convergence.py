@@ -10,7 +10,7 @@ import xarray as xr
 
 import bayesgmm as bg
 from bayesgmm import symptoms
-from bayesgmm.convergence import LARGEST_RHAT, Report
+from bayesgmm.convergence import DISAGREEMENT, LARGEST_RHAT, Report
 from tests.synthetic import random_fit
 
 RHAT = "largest R-hat, {}"
@@ -181,6 +181,20 @@ def test_single_components_may_need_more_draws(tree: xr.DataTree) -> None:
     assert report.evidence["smallest ESS, aligned"] < 400
     assert report.verdict == "Too few effective draws of single components."
     assert report.advice[0].endswith("and 400 are wanted. Draw more.")
+    assert_readable(report)
+
+
+def test_chains_that_nearly_agree_about_a_component_need_more_draws(tree: xr.DataTree) -> None:
+    """Its labels are clear all the same: nothing was nearly a tie."""
+    weights = values(tree, "posterior", "weights")
+    apart = 0.25 * weights[..., 0].std() * np.array([1.0, -1.0, 1.0, -1.0])[:, None]
+    weights[..., 0] += apart
+    weights[..., 1] -= apart
+    report = bg.check(changed(tree, "posterior", weights=weights))
+    assert LARGEST_RHAT < report.evidence[RHAT.format("aligned")] < DISAGREEMENT
+    assert report.evidence[RHAT.format("label-free")] < LARGEST_RHAT
+    assert report.evidence["draws nearly tied in labels"] == 0.0
+    assert report.verdict == "Too few effective draws of single components."
     assert_readable(report)
 
 

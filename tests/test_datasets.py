@@ -1,5 +1,7 @@
 """Bundled values are those of their sources; simulated mixtures are what they are said to be."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,15 @@ from hypothesis import strategies as st
 
 from bayesgmm import names
 from bayesgmm.data import prepare
-from bayesgmm.datasets import load_faithful, load_galaxies, load_iris, make_mixture
+from bayesgmm.datasets import (
+    load_airquality,
+    load_banknote,
+    load_faithful,
+    load_galaxies,
+    load_iris,
+    load_wholesale,
+    make_mixture,
+)
 
 
 def test_faithful_is_the_data_set_of_r() -> None:
@@ -51,14 +61,69 @@ def test_galaxies_have_their_misprint_mended() -> None:
     np.testing.assert_allclose(1000 * velocity.mean() - 270 / 82, 20828.17, atol=5e-3)
 
 
-@pytest.mark.parametrize("load", [load_faithful, load_iris, load_galaxies])
+def test_banknotes_are_those_of_the_book() -> None:
+    cells = load_banknote()
+    assert cells.shape == (200, 7)
+    assert cells["status"].value_counts().to_dict() == {"genuine": 100, "counterfeit": 100}
+    # Flury & Riedwyl (1988)
+    means = cells.groupby("status").mean()
+    np.testing.assert_allclose(
+        means.loc[["genuine", "counterfeit"]],
+        [
+            [214.969, 129.943, 129.720, 8.305, 10.168, 141.517],
+            [214.823, 130.300, 130.193, 10.530, 11.133, 139.450],
+        ],
+        atol=5e-4,
+    )
+
+
+def test_air_quality_is_the_data_set_of_r_with_its_holes() -> None:
+    cells = load_airquality()
+    assert cells.shape == (153, 6)
+    measured = cells[["ozone", "radiation", "wind", "temperature"]]
+    assert measured.isna().sum().tolist() == [37, 7, 0, 0]
+    # summary(airquality) and sd() in R
+    np.testing.assert_allclose(measured.mean(), [42.12931, 185.9315, 9.957516, 77.88235], rtol=1e-6)
+    np.testing.assert_allclose(measured.std(), [32.98788, 90.05842, 3.523001, 9.46527], rtol=1e-6)
+    days = cells.groupby("month")["day"]
+    assert days.max().to_dict() == {5: 31, 6: 30, 7: 31, 8: 31, 9: 30}
+    assert days.is_monotonic_increasing.all()
+    assert cells.attrs["units"].keys() == set(measured.columns)
+
+
+def test_wholesale_customers_are_those_of_the_repository() -> None:
+    cells = load_wholesale()
+    assert cells.shape == (440, 8)
+    assert cells["channel"].value_counts().to_dict() == {"horeca": 298, "retail": 142}
+    assert cells["region"].value_counts().to_dict() == {"other": 316, "Lisbon": 77, "Oporto": 47}
+    # the table of the repository: minimum, maximum, mean, standard deviation
+    spent = cells.iloc[:, :6].agg(["min", "max", "mean", "std"]).T
+    np.testing.assert_allclose(
+        spent,
+        [
+            [3, 112151, 12000.30, 12647.329],
+            [55, 73498, 5796.27, 7380.377],
+            [3, 92780, 7951.28, 9503.163],
+            [25, 60869, 3071.93, 4854.673],
+            [3, 40827, 2881.49, 4767.854],
+            [3, 47943, 1524.87, 2820.106],
+        ],
+        atol=5e-3,
+    )
+    assert "CC BY 4.0" in cells.attrs["source"]
+
+
+@pytest.mark.parametrize(
+    "load",
+    [load_faithful, load_iris, load_galaxies, load_banknote, load_airquality, load_wholesale],
+)
 def test_loaders_give_fresh_frames_ready_to_be_fitted(load) -> None:
     cells = load()
     assert cells.attrs["units"]
-    assert "19" in cells.attrs["source"]
+    assert re.search(r"\((19|20)\d\d\), doi:10\.\d+/", cells.attrs["source"])
     data = prepare(cells.select_dtypes("number"))
     assert data.attrs["units"] == cells.attrs["units"]
-    assert not cells.isna().any(axis=None)
+    assert cells.isna().any(axis=None) == (load is load_airquality)
     cells.iloc[0, 0] = -1.0
     cells.attrs["units"] = "parsec"
     assert load().iloc[0, 0] > 0

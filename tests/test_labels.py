@@ -239,9 +239,9 @@ REFUSED = {
         r"drop it: `X.drop_vars\('component'\)`",
     ),
     "dictionary in attrs": (
-        attributed(source={"url": "u"}),
+        attributed(source={"year": 1973}),
         TypeError,
-        r"`X.attrs` must hold strings and numbers.*got {'url': 'u'} of type dict under 'source'. "
+        r"`X.attrs` must hold strings and numbers.*got {'year': 1973} of type dict under 'source'. "
         r"Drop it: `X.attrs.pop\('source'\)`",
     ),
     "boolean in attrs": (attributed(ok=True), TypeError, "got True of type bool under 'ok'"),

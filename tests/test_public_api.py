@@ -144,7 +144,15 @@ A function may have other keywords, with a default, after the positional ones.
 
 OTHERS = ("datasets", "FitError", "ConvergenceWarning", "IdentifiabilityWarning")
 
-DATASETS = ("load_faithful", "load_iris", "load_galaxies", "make_mixture")
+DATASETS = (
+    "load_airquality",
+    "load_banknote",
+    "load_faithful",
+    "load_galaxies",
+    "load_iris",
+    "load_wholesale",
+    "make_mixture",
+)
 
 DOCUMENTED = {
     "GL08": "has a docstring",

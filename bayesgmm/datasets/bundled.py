@@ -116,7 +116,108 @@ def load_galaxies() -> pd.DataFrame:
     )
 
 
-def _bundled(name: str, units: str, source: str) -> pd.DataFrame:
+def load_banknote() -> pd.DataFrame:
+    """Return measurements of old Swiss thousand-franc notes, half of them counterfeit.
+
+    Returns
+    -------
+    DataFrame, 200 rows
+        ``length`` of the note; its height at the ``left`` and the ``right``; the margin at the
+        ``bottom`` and the ``top``; the ``diagonal`` of the picture; all in millimetres.
+        ``status``: ``"genuine"`` or ``"counterfeit"``, 100 of each. ``attrs`` hold the units and
+        the source.
+
+    Notes
+    -----
+    The values are those of the book, as in the data set ``banknote`` of the R package mclust.
+    Measured facts, which nobody owns; bundled under the licence of this package.
+
+    References
+    ----------
+    Flury & Riedwyl (1988), Multivariate Statistics: A Practical Approach, Chapman & Hall.
+    doi:10.1007/978-94-009-1217-5
+
+    Examples
+    --------
+    >>> load_banknote().groupby("status")["diagonal"].mean().round(1)
+    status
+    counterfeit    139.4
+    genuine        141.5
+    Name: diagonal, dtype: float64
+    """
+    return _bundled("banknote.csv", "mm", "Flury & Riedwyl (1988), doi:10.1007/978-94-009-1217-5")
+
+
+def load_airquality() -> pd.DataFrame:
+    """Return the air of New York on every day from May to September 1973, with what is missing.
+
+    Returns
+    -------
+    DataFrame, 153 rows
+        ``ozone``, the mean from 13 to 15 h, in parts per billion, missing on 37 days;
+        ``radiation`` of the sun, in langleys, missing on 7; ``wind``, the mean speed, in miles
+        per hour; ``temperature``, the highest, in degrees Fahrenheit; ``month`` and ``day``.
+        ``attrs`` hold the units, by column, and the source.
+
+    Notes
+    -----
+    The values are those of the data set ``airquality`` of R, from the New York State Department
+    of Conservation and the National Weather Service. Measured facts, which nobody owns; bundled
+    under the licence of this package.
+
+    References
+    ----------
+    Chambers, Cleveland, Kleiner & Tukey (1983), Graphical Methods for Data Analysis, Wadsworth.
+    doi:10.1201/9781351072304
+
+    Examples
+    --------
+    >>> load_airquality().isna().sum().loc[["ozone", "radiation", "wind"]].tolist()
+    [37, 7, 0]
+    """
+    units = {"ozone": "ppb", "radiation": "langley", "wind": "mph", "temperature": "°F"}
+    return _bundled("airquality.csv", units, "Chambers et al. (1983), doi:10.1201/9781351072304")
+
+
+def load_wholesale() -> pd.DataFrame:
+    """Return what the customers of a Portuguese wholesaler spent in a year.
+
+    Returns
+    -------
+    DataFrame, 440 rows
+        ``fresh``, ``milk``, ``grocery``, ``frozen``, ``detergents_paper`` and ``delicatessen``:
+        spent on each in a year, in monetary units; ``channel``: ``"horeca"`` (hotels,
+        restaurants, cafes; 298 customers) or ``"retail"`` (142); ``region``: ``"Lisbon"``,
+        ``"Oporto"`` or ``"other"``. ``attrs`` hold the units and the source.
+
+    Notes
+    -----
+    The data set Wholesale customers of the UCI Machine Learning Repository, donated by Margarida
+    Cardoso and bundled under its licence, Creative Commons Attribution 4.0 International; columns
+    have been renamed, and codes of channels and regions replaced by what they stand for.
+
+    References
+    ----------
+    Cardoso (2013), Wholesale customers, UCI Machine Learning Repository. doi:10.24432/C5030X
+
+    Baudry, Cardoso, Celeux, Amorim & Sousa Ferreira (2015), Enhancing the selection of a
+    model-based clustering with external categorical variables, Advances in Data Analysis and
+    Classification 9. doi:10.1007/s11634-014-0177-3
+
+    Examples
+    --------
+    >>> load_wholesale().groupby("channel")["grocery"].median()
+    channel
+    horeca     2684.0
+    retail    12390.0
+    Name: grocery, dtype: float64
+    """
+    return _bundled(
+        "wholesale.csv", "m.u.", "Cardoso (2013), doi:10.24432/C5030X, licence CC BY 4.0"
+    )
+
+
+def _bundled(name: str, units: str | dict[str, str], source: str) -> pd.DataFrame:
     """Return a CSV file of this folder, with its units and source as attributes."""
     with files("bayesgmm.datasets").joinpath(name).open(encoding="utf-8") as file:
         frame = pd.read_csv(file)

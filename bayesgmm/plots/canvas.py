@@ -1,6 +1,6 @@
 """What plots are drawn on and with: checks of ``ax``, figures, palette, axis labels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -158,13 +158,15 @@ def feature_labels(X: xr.DataArray) -> list[str]:
     Parameters
     ----------
     X : DataArray, dims (obs, feature)
-        Units are the attribute ``units`` of the labels of features, else of the whole; a string
-        or one per feature.
+        Units are the attribute ``units`` of the labels of features, else of the whole; a string,
+        one per feature, or a dictionary by feature, which holds whichever columns are taken.
     """
     labels = [_cut(label, LONGEST_FEATURE) for label in X[names.FEATURE].values.tolist()]
     units = X[names.FEATURE].attrs.get("units", X.attrs.get("units"))
     if isinstance(units, str):
         units = [units] * len(labels)
+    elif isinstance(units, Mapping):
+        units = [units.get(label, "") for label in X[names.FEATURE].values.tolist()]
     if not isinstance(units, list | tuple) or len(units) != len(labels):
         return labels
     pairs = zip(labels, units, strict=True)

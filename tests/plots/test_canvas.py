@@ -69,6 +69,7 @@ def observed(attrs: dict[str, Any], of_features: dict[str, Any]) -> xr.DataArray
         ({"units": "mm"}, {}, ["a (mm)", "b (mm)"]),
         ({"units": ["mm", "kg"]}, {}, ["a (mm)", "b (kg)"]),
         ({"units": "mm"}, {"units": ["m", ""]}, ["a (m)", "b"]),
+        ({"units": {"b": "kg", "c": "s"}}, {}, ["a", "b (kg)"]),
         ({"units": ["mm", "kg", "s"]}, {}, ["a", "b"]),
         ({"units": 3}, {}, ["a", "b"]),
     ],
