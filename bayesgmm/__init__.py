@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.evidence import log_evidence
+    from bayesgmm.factor_prior import FactorCovariance
+    from bayesgmm.factor_scores import project
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.imputation import impute
@@ -86,6 +88,7 @@ __all__ = [
     "Dirichlet",
     "NormalMeans",
     "LKJCovariance",
+    "FactorCovariance",
     "PriorOnComponents",
     "MixtureClassifier",
     "SparseDirichlet",
@@ -111,6 +114,7 @@ __all__ = [
     "score_samples",
     "sample_posterior_predictive",
     "impute",
+    "project",
     "marginal",
     "conditional",
     "regress",
@@ -163,6 +167,7 @@ __all__ = [
 _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
+    "bayesgmm.factor_prior": ("FactorCovariance",),
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.classifier": ("MixtureClassifier",),
     "bayesgmm.overfitted": ("SparseDirichlet", "StickBreaking", "Gamma"),
@@ -187,6 +192,7 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.imputation": ("impute",),
+    "bayesgmm.factor_scores": ("project",),
     "bayesgmm.marginals": ("marginal",),
     "bayesgmm.conditionals": ("conditional",),
     "bayesgmm.regression": ("regress",),

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
@@ -13,13 +14,15 @@ def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
     """Return the layout of the unconstrained vector."""
     structure = specification.structure
     k = specification.known_number
-    sets = {"none": 0, "shared": 1, "component": k}[structure.correlations]
+    sets = {"none": 0, "shared": 1, "component": k, "factors": 0}[structure.correlations]
+    covariance = specification.covariance
     return Layout(
         n_components=k,
         n_features=n_features,
         scale_rows=1 if structure.shared_scales else k,
         scale_columns=1 if structure.common_scale else n_features,
         correlation_sets=sets if n_features > 1 else 0,
+        n_factors=covariance.n_factors if isinstance(covariance, FactorCovariance) else 0,
     )
 
 

@@ -2,8 +2,9 @@
 
 All functions take the data feature by feature, shape (D, N), or (D + K, N) with what is known of
 their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
-means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D). Costs are
-O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is the result.
+means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D), or of factor analysers
+[W psi], (S, K, D, q + 1), q + 1 < D. Costs are O(S N K D^2) or O(S N K D q) operations; nothing of
+the size S x N x K is stored unless it is the result.
 """
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
+from bayesgmm.kernels.factor_loadings import covariance_of, dense, is_factored
+from bayesgmm.kernels.factor_pass import fill_gains, score_block
 from bayesgmm.kernels.incomplete import FEW as FEW_ALIKE
 from bayesgmm.kernels.incomplete import fill_few
 from bayesgmm.kernels.marginal import marginal_factors
@@ -59,8 +62,9 @@ def fill_draws(
     if len(responsibilities) != 1:
         responsibilities[:] = 0.0
     few = []
+    factored = is_factored(cholesky)
     for group in groups_of(rows, n_dim, means.shape[1]):
-        if group.members.size <= FEW_ALIKE:
+        if group.members.size <= FEW_ALIKE and not factored:
             few.append(group)
             continue
         members, seen, errors, lines = group
@@ -70,7 +74,7 @@ def fill_draws(
         confused = np.empty(confusion.shape)
         fill_complete(
             np.ascontiguousarray(rows[lines[:, None], members]), log_weights,
-            np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
+            np.ascontiguousarray(means[:, :, seen]), _marginal(cholesky, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip
         confusion += confused
@@ -84,6 +88,14 @@ def fill_draws(
             np.concatenate([group.members for group in few]),
             log_weights, means, cholesky, densities, responsibilities, labels, confusion,
         )  # fmt: skip
+
+
+def _marginal(cholesky: Array, seen: Labels, errors: Array) -> Array:
+    """Return factors of the covariance of what is seen, of the kind that all have if they can."""
+    if is_factored(cholesky) and errors.shape[1] == 0:
+        some = np.ascontiguousarray(cholesky[:, :, seen])
+        return some if is_factored(some) else np.linalg.cholesky(covariance_of(some))
+    return marginal_factors(dense(cholesky), seen, errors)
 
 
 @kernel
@@ -102,22 +114,36 @@ def fill_complete(
     n_rows = rows.shape[1]
     size = block_size(n_rows, n_components, n_dim)
     flat = np.ascontiguousarray(rows).reshape(-1)
-    copied, y = np.empty(n_dim * size), np.empty(n_dim * size)
+    copied, y = np.empty(n_dim * size), np.empty((n_dim + cholesky.shape[3]) * size)
     lp, ones, density = np.empty(n_components * size), np.ones(size), np.empty(size)
-    whiteners = np.empty((n_components, n_dim, n_dim))
     log_determinants = np.empty(n_components)
+    factored = cholesky.shape[3] < n_dim
+    n_factors = cholesky.shape[3] - 1 if factored else 0
+    n_whitened = 0 if factored else n_dim
+    whiteners = np.empty((n_components, n_whitened, n_whitened))
+    gains = np.empty((n_components, n_factors, n_dim))
+    precisions = np.empty((n_components, n_dim if factored else 0))
     summed = responsibilities.shape[0] == 1
     confusion[:] = 0.0
     for s in range(n_draws):
-        fill_whiteners(cholesky[s], whiteners, log_determinants)
+        if factored:
+            fill_gains(cholesky[s], gains, precisions, log_determinants)
+        else:
+            fill_whiteners(cholesky[s], whiteners, log_determinants)
         for start in range(0, n_rows, size):
             n = min(size, n_rows - start)
-            direct = n == size and n_dim <= FEW
+            direct = n == size and n_dim <= FEW and not factored
             if not direct:
                 copy_block(rows, start, n, size, n_dim, copied)
             padded = (n + PADDING - 1) // PADDING * PADDING
             for k in range(n_components):
                 constant = log_weights[s, k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI
+                if factored:
+                    score_block(
+                        copied, size, means[s, k], cholesky[s, k], gains[k], precisions[k],
+                        constant, y, lp[k * size :], padded,
+                    )  # fmt: skip
+                    continue
                 whiten_block(
                     flat if direct else copied, start if direct else 0,
                     n_rows if direct else size, means[s, k], whiteners[k], constant,

@@ -111,7 +111,7 @@ def pack_problem(
         constant += prior_constant(layout, scale * unit, tau, floor, eta)
     header = np.zeros(HEADER)
     header[N_ROWS] = n_rows
-    header[LAYOUT : LAYOUT + 5] = layout
+    header[LAYOUT : LAYOUT + 5] = layout[:5]
     header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
     header[N_OFFSETS] = rows.shape[0] - n_dim
@@ -172,6 +172,7 @@ def read_layout(problem: Array) -> Layout:
         int(problem[LAYOUT + 2]),
         int(problem[LAYOUT + 3]),
         int(problem[LAYOUT + 4]),
+        0,
     )
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -15,8 +15,12 @@ from bayesgmm import names
 from bayesgmm.data import Data
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
+from bayesgmm.tree.mixtures import FactorParameters, Parameters, with_covariances
 
-type Array = NDArray[np.float64]
+__all__ = [
+    "FactorParameters", "Parameters", "build", "check_schema", "features", "load", "parameters",
+    "require", "save", "specification", "with_covariances",
+]  # fmt: skip
 
 _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
 """Whose versions are noted, if they are loaded when the tree is built."""
@@ -29,25 +33,6 @@ _OF_THE_POSTERIOR: Final = frozenset(
     }
 )  # fmt: skip
 """Functions that need draws of the posterior given the data that the tree holds."""
-
-
-class Parameters(NamedTuple):
-    """The draws of all parameters, chains one after another, in the user's units.
-
-    Parameters
-    ----------
-    weights : array of float64, shape (n_samples, n_components)
-    means : array of float64, shape (n_samples, n_components, n_features)
-    scales : array of float64, shape (n_samples, n_components, n_features)
-    correlations : array of float64, shape (n_samples, n_components, n_features, n_features)
-    covariances : array of float64, shape (n_samples, n_components, n_features, n_features)
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    scales: NDArray[np.float64]
-    correlations: NDArray[np.float64]
-    covariances: NDArray[np.float64]
 
 
 def build(
@@ -114,6 +99,9 @@ def build(
         **data.feature_coords,
         names.FEATURE2: xr.Variable(names.FEATURE2, feature.values, feature.attrs),
     }
+    if names.LOADINGS in posterior:
+        n_factors = posterior[names.LOADINGS].shape[-1]
+        coords[names.FACTOR] = xr.Variable(names.FACTOR, np.arange(n_factors))
     groups: dict[str, Mapping[str, Any]] = {
         names.POSTERIOR: posterior,
         names.SAMPLE_STATS: sample_stats,
@@ -305,7 +293,7 @@ def specification(tree: xr.DataTree) -> GaussianMixture:
     return GaussianMixture.from_dict(json.loads(tree.attrs[names.SPECIFICATION]))
 
 
-def parameters(tree: xr.DataTree) -> Parameters:
+def parameters(tree: xr.DataTree) -> Parameters | FactorParameters:
     """Return the draws of all parameters with chain and draw stacked.
 
     Parameters
@@ -315,16 +303,22 @@ def parameters(tree: xr.DataTree) -> Parameters:
 
     Returns
     -------
-    Parameters of arrays
+    Parameters or FactorParameters of arrays
         C-contiguous float64. They share memory with the tree where they can: not to be changed.
+        Of factor analysers, where they say it in fewer numbers, without covariance matrices.
     """
     posterior = tree[names.POSTERIOR].dataset
     arrays = {}
-    for name, due in schema.PARAMETERS.items():
+    factored = names.LOADINGS in posterior
+    for name, due in (schema.FACTOR_PARAMETERS if factored else schema.PARAMETERS).items():
         values = posterior[name].transpose(*due.dims).values
         stacked = values.reshape(-1, *values.shape[len(schema.SAMPLE) :])
         arrays[name] = np.ascontiguousarray(stacked, dtype=due.dtype)
-    return Parameters(**arrays)
+    if not factored:
+        return Parameters(**arrays)
+    found = FactorParameters(**arrays)
+    n_features, n_factors = found.loadings.shape[2:]
+    return found if n_factors + 1 < n_features else with_covariances(found)
 
 
 def features(tree: xr.DataTree) -> list[Any]:
