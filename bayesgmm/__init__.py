@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bayesgmm.convergence import check
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
     from bayesgmm.evidence import log_evidence
+    from bayesgmm.factor_prior import FactorCovariance
+    from bayesgmm.factor_scores import project
     from bayesgmm.functionals import density, overlap
     from bayesgmm.identifiability import alignment_report
     from bayesgmm.imputation import impute
@@ -89,6 +91,7 @@ __all__ = [
     "Dirichlet",
     "NormalMeans",
     "LKJCovariance",
+    "FactorCovariance",
     "PriorOnComponents",
     "MixtureClassifier",
     "SparseDirichlet",
@@ -115,6 +118,7 @@ __all__ = [
     "sample_posterior_predictive",
     "impute",
     "unstack",
+    "project",
     "marginal",
     "conditional",
     "regress",
@@ -168,6 +172,7 @@ _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture", "StudentTMixture"),
     "bayesgmm.degrees_of_freedom": ("GammaDegrees",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
+    "bayesgmm.factor_prior": ("FactorCovariance",),
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.classifier": ("MixtureClassifier",),
     "bayesgmm.overfitted": ("SparseDirichlet", "StickBreaking", "Gamma"),
@@ -193,6 +198,7 @@ _HOMES = {
     ),
     "bayesgmm.imputation": ("impute",),
     "bayesgmm.tree.rows": ("unstack",),
+    "bayesgmm.factor_scores": ("project",),
     "bayesgmm.marginals": ("marginal",),
     "bayesgmm.conditionals": ("conditional",),
     "bayesgmm.regression": ("regress",),

@@ -12,6 +12,7 @@ from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.degrees_of_freedom import GammaDegrees, checked_df, df_lines, df_symbol
 from bayesgmm.errors import check_integer
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.moments import column_ranges
 from bayesgmm.notation import Line, Textbook
 from bayesgmm.overfitted import StickBreaking, weights_from_dict, weights_to_dict
@@ -38,7 +39,7 @@ class GaussianMixture(Textbook):
         Prior of the weights; uniform if left out. A `PriorOnComponents` holds its own.
     means : NormalMeans, optional
         Prior of the means; scaled to the data if left out.
-    covariance : LKJCovariance, optional
+    covariance : LKJCovariance or FactorCovariance, optional
         Prior of the covariance matrices, and what they share; scaled to the data, and nothing,
         if left out.
 
@@ -65,7 +66,7 @@ class GaussianMixture(Textbook):
     n_components: int | PriorOnComponents
     weights: Dirichlet | StickBreaking = field(default_factory=Dirichlet)
     means: NormalMeans = field(default_factory=NormalMeans)
-    covariance: LKJCovariance = field(default_factory=LKJCovariance)
+    covariance: LKJCovariance | FactorCovariance = field(default_factory=LKJCovariance)
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_components, PriorOnComponents):
@@ -77,7 +78,8 @@ class GaussianMixture(Textbook):
             ("weights", Dirichlet), ("means", NormalMeans), ("covariance", LKJCovariance)
         ):  # fmt: skip
             value = getattr(self, name)
-            kinds = (kind, StickBreaking) if name == "weights" else kind
+            others = {"weights": StickBreaking, "covariance": FactorCovariance}
+            kinds = (kind, others.get(name, kind))
             if not isinstance(value, kinds):
                 raise TypeError(
                     f"`{name}` must be a {kind.__name__}; got {value!r} of type "
@@ -123,13 +125,18 @@ class GaussianMixture(Textbook):
     @property
     def structure(self) -> Structure:
         """What the components' covariance matrices share."""
+        if isinstance(self.covariance, FactorCovariance):
+            return self.covariance.sharing
         return STRUCTURES[self.covariance.structure]
 
     @property
     def resolved(self) -> bool:
         """Whether every hyperparameter is a number."""
         means, covariance = self.means, self.covariance
-        return None not in (means.location, means.scale, covariance.scale, covariance.floor)
+        numbers = (means.location, means.scale, covariance.scale, covariance.floor)
+        if isinstance(covariance, FactorCovariance):
+            numbers = (*numbers, covariance.loading_scale)
+        return None not in numbers
 
     def resolve(self, values: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
         """Return the specification with every hyperparameter a number, taken from the data.
@@ -176,14 +183,20 @@ class GaussianMixture(Textbook):
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Make the specification that `to_dict` turned into `fields`."""
         n, kind, more = fields["n_components"], cls, {}
+        covariance = fields["covariance"]
         if names.DF in fields:
             df = fields[names.DF]
-            kind, more = StudentTMixture, {"df": GammaDegrees(**df) if isinstance(df, Mapping) else df}
+            kind, more = (
+                StudentTMixture,
+                {"df": GammaDegrees(**df) if isinstance(df, Mapping) else df},
+            )
         return kind(
             n_components=PriorOnComponents(**n) if isinstance(n, Mapping) else n,
             weights=weights_from_dict(fields["weights"]),
             means=NormalMeans(**fields["means"]),
-            covariance=LKJCovariance(**fields["covariance"]),
+            covariance=(FactorCovariance if "n_factors" in covariance else LKJCovariance)(
+                **covariance
+            ),
             **more,
         )
 
@@ -216,11 +229,27 @@ class GaussianMixture(Textbook):
         return ["  X             ~ sum over components of weight * Normal(mean, covariance)"]
 
     def __repr__(self) -> str:
-        structure = self.structure
         location = shown(self.means.location, "midpoint")
         scale = shown(self.means.scale, "range")
-        tau = shown(self.covariance.scale, "standard deviation")
-        floor = self.covariance.floor
+        number, weights = self._shown_weights()
+        kind = f"structure {self.covariance.structure!r}"
+        if isinstance(self.covariance, FactorCovariance):
+            kind = f"factor analysers, {kind}"
+        lines = [
+            f"{type(self).__name__}: {number}, {kind}",
+            f"  weights       ~ {weights}",
+            f"  means         ~ Normal(location = {location}, scale = {scale})",
+            *self._shown_covariances(),
+            *self._shown_rows(),
+        ]
+        return "\n".join(lines)
+
+    def _shown_covariances(self) -> list[str]:
+        """Return the prior of the covariances in lines."""
+        covariance, structure = self.covariance, self.structure
+        if isinstance(covariance, FactorCovariance):
+            return covariance.lines()
+        tau, floor = shown(covariance.scale, "standard deviation"), covariance.floor
         truncated = np.any(np.asarray(floor, dtype=float) > 0) if floor is not None else False
         scales = f"HalfNormal(scale = {tau}{f', floor = {shown(floor, "")}' if truncated else ''})"
         notes = [
@@ -233,17 +262,11 @@ class GaussianMixture(Textbook):
         ]
         if notes:
             scales += f", shared by {' and '.join(notes)}"
-        number, weights = self._shown_weights()
-        lines = [
-            f"{type(self).__name__}: {number}, structure {self.covariance.structure!r}",
-            f"  weights       ~ {weights}",
-            f"  means         ~ Normal(location = {location}, scale = {scale})",
-            f"  scales        ~ {scales}",
-        ]
+        lines = [f"  scales        ~ {scales}"]
         if structure.correlations != "none":
             shared = ", shared by all components" * (structure.correlations == "shared")
-            lines.append(f"  correlations  ~ LKJ(eta = {self.covariance.eta:g}){shared}")
-        return "\n".join(lines + self._shown_rows())
+            lines.append(f"  correlations  ~ LKJ(eta = {covariance.eta:g}){shared}")
+        return lines
 
     def _shown_weights(self) -> tuple[str, str]:
         """Return how many components there are, and the prior of their weights, in words."""

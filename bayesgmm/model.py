@@ -16,12 +16,12 @@ from pytensor.graph.basic import Constant
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
-from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.op import correlation_factors, mixture_log_density, with_df
-from bayesgmm.packing import packed_df
 from bayesgmm.overfitted import Gamma, StickBreaking
+from bayesgmm.packing import packed_df
 
 type Array = NDArray[np.float64]
 

@@ -43,6 +43,19 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
 
 # Variable of the posterior where components have heavy tails: their degrees of freedom
 DF: Final = "df"
+# Of factor analysers
+FACTOR: Final = "factor"
+LOADINGS: Final = "loadings"
+NOISE_SCALES: Final = "noise_scales"
+
+FACTOR_DIMS: Final[dict[str, tuple[str, ...]]] = {
+    WEIGHTS: (COMPONENT,),
+    MEANS: (COMPONENT, FEATURE),
+    NOISE_SCALES: (COMPONENT, FEATURE),
+    LOADINGS: (COMPONENT, FEATURE, FACTOR),
+    SCALES: (COMPONENT, FEATURE),
+}
+"""The same of factor analysers."""
 
 # Variables of the posterior where the number of components has a prior
 N_COMPONENTS: Final = "n_components"
@@ -55,6 +68,10 @@ LOG_WEIGHTS: Final = "log_weights"
 SHARED_SCALES: Final = "shared_scales"
 SHARED_DF: Final = "shared_df"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
+LOADINGS_BELOW: Final = "loadings_below"
+LOADINGS_DIAGONAL: Final = "loadings_diagonal"
+BELOW: Final = "below"
+DIAGONAL: Final = "diagonal"
 
 # The data, in ``observed_data`` and ``log_likelihood``
 X: Final = "X"

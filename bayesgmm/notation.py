@@ -14,7 +14,7 @@ HTML: Final = {
     r"\\(?:operatorname|text)\{([^{}]*)\}": r"\1",
     r"_\{([^{}]*)\}|_(\w)": r"<sub>\1\2</sub>",
     r"\^\{([^{}]*)\}|\^(\w)": r"<sup>\1\2</sup>",
-    r"\\(alpha|eta|mu|nu|sigma|tau|Sigma|sim|ge)": r"&\1;",
+    r"\\(alpha|eta|lambda|mu|nu|psi|sigma|tau|Sigma|sim|ge)": r"&\1;",
     r"\\mid": "|", r"\\ldots": "&hellip;", r"\\,": " ", " - ": " &minus; ", "  +": " ",
 }  # fmt: skip
 """What may stand in a line, and what becomes of it in HTML, in this order."""

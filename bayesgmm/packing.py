@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.tails import NO_DF
-from bayesgmm.degrees_of_freedom import GammaDegrees
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
 from bayesgmm.priors import Dirichlet
@@ -15,7 +16,8 @@ def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
     """Return the layout of the unconstrained vector."""
     structure = specification.structure
     k = specification.known_number
-    sets = {"none": 0, "shared": 1, "component": k}[structure.correlations]
+    sets = {"none": 0, "shared": 1, "component": k, "factors": 0}[structure.correlations]
+    covariance = specification.covariance
     return Layout(
         n_components=k,
         n_features=n_features,
@@ -23,6 +25,7 @@ def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
         scale_columns=1 if structure.common_scale else n_features,
         correlation_sets=sets if n_features > 1 else 0,
         df_sets=_df_sets(specification),
+        n_factors=covariance.n_factors if isinstance(covariance, FactorCovariance) else 0,
     )
 
 

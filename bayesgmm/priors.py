@@ -73,7 +73,7 @@ class Dirichlet(Textbook):
     concentration: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
-        value = _per_feature(
+        value = per_feature(
             self.concentration, "concentration", "Give a positive number.", lowest=POSITIVE
         )
         if value is None:
@@ -140,8 +140,8 @@ class NormalMeans(Textbook):
 
     def __post_init__(self) -> None:
         remedy = "Leave it None to take it from the data."
-        location = _per_feature(self.location, "location", remedy, lowest=None)
-        scale = _per_feature(self.scale, "scale", remedy, lowest=POSITIVE)
+        location = per_feature(self.location, "location", remedy, lowest=None)
+        scale = per_feature(self.scale, "scale", remedy, lowest=POSITIVE)
         object.__setattr__(self, "location", location)
         object.__setattr__(self, "scale", scale)
 
@@ -209,7 +209,7 @@ class LKJCovariance(Textbook):
         eta = check_positive(self.eta, "eta", "2.0 is a mild preference for weak correlations.")
         object.__setattr__(self, "eta", eta)
         for name, lowest in (("scale", POSITIVE), ("floor", 0.0)):
-            value = _per_feature(
+            value = per_feature(
                 getattr(self, name), name, "Leave it None to take it from the data.", lowest=lowest
             )
             if STRUCTURES[self.structure].common_scale and isinstance(value, tuple):
@@ -261,7 +261,7 @@ class LKJCovariance(Textbook):
         return (*lines, Line(whole, product, r"\text{covariances}", "="))
 
 
-def _per_feature(
+def per_feature(
     value: float | Sequence[float] | None, name: str, remedy: str, *, lowest: float | None
 ) -> PerFeature:
     """Return a float, or a tuple of floats, every number finite and at least `lowest`."""

@@ -9,15 +9,26 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.data import Data, center_and_unit
+from bayesgmm.data import Data, center_and_unit, refuse_missing
+from bayesgmm.factor_packing import GAUGED_ROWS, Gauge, factor_parameters, factor_vectors
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, unconstrain
+from bayesgmm.kernels.factor_posterior import pack_factor_problem
 from bayesgmm.kernels.mstep import Penalty
-from bayesgmm.kernels.posterior import log_posterior, pack_problem
+from bayesgmm.kernels.posterior import pack_problem
+from bayesgmm.kernels.target import log_target
 from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed, packed_df
 from bayesgmm.records import log_volumes, rows_of
-from bayesgmm.tree import Parameters, TailedParameters, parameters, specification
+from bayesgmm.tree import (
+    FactorParameters,
+    Parameters,
+    TailedParameters,
+    parameters,
+    specification,
+)
+from bayesgmm.tree.mixtures import scales_of
 from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]
@@ -28,6 +39,20 @@ MEDIAN_ROWS = 10_000
 """Rows whose median stands for that of all."""
 SHRINKAGE = 0.01
 """Scatter, as a share of the data's, that every component starts EM with."""
+
+
+def refuse_unwhole(data: Data) -> None:
+    """Refuse missing cells and measurement errors, which factor analysers are not fitted with."""
+    if data.errors is not None:
+        raise ValueError(
+            f"`measurement_error` must be left out where `covariance` is a FactorCovariance; got "
+            f"errors of shape {data.errors.shape}. Use LKJCovariance(), or leave the errors to the "
+            f"noise of the features."
+        )
+    refuse_missing(
+        data, "X",
+        "FactorCovariance is fitted to whole rows: leave out the others, or use LKJCovariance().",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +71,9 @@ class Problem:
     floor : array, shape (C,)
         Smallest standardised scale under the prior; vectors of EM have none.
     flat : array
-        What `kernels.posterior.log_posterior` reads, the priors included.
+        What `kernels.target.log_target` reads, the priors included.
+    gauge : Gauge, optional
+        Coordinates of the loadings of factor analysers.
     """
 
     specification: GaussianMixture
@@ -56,6 +83,7 @@ class Problem:
     layout: Layout
     floor: Array
     flat: Array
+    gauge: Gauge | None = None
 
     @classmethod
     def make(cls, specification: GaussianMixture, data: Data) -> Self:
@@ -67,7 +95,14 @@ class Problem:
         layout = layout_of(specification, data.n_features)
         floor = np.broadcast_to(np.asarray(resolved.covariance.floor), unit.shape) / unit
         floor = floor[: layout.scale_columns].copy()
-        bare = cls(resolved, data, center, unit, layout, floor, np.empty(0))
+        gauge = None
+        if isinstance(resolved.covariance, FactorCovariance):
+            resolved.covariance.check_features(data.n_features)
+            refuse_unwhole(data)
+            some = data.values[:: -(-data.n_obs // GAUGED_ROWS)]
+            rows = np.ascontiguousarray(((some - center) / unit).T)
+            gauge = Gauge.make(resolved.covariance, layout.n_components, rows, unit)
+        bare = cls(resolved, data, center, unit, layout, floor, np.empty(0), gauge)
         if not data.complete:
             return replace(bare, flat=bare.pack(bare.rows, bare.row_weights))
         room = np.broadcast_to(0.0, (bare.n_lines, data.n_obs))
@@ -85,8 +120,8 @@ class Problem:
         """Return the problem that a fit has solved."""
         return cls.make(specification(tree), fitted_data(tree))
 
-    def pack(self, rows: Array, row_weights: Array) -> Array:
-        """Return what `kernels.posterior.log_posterior` reads, of some rows.
+    def pack(self, rows: Array, row_weights: Array, *, priors: bool = True) -> Array:
+        """Return what `kernels.target.log_target` reads, of some rows.
 
         Parameters
         ----------
@@ -94,25 +129,26 @@ class Problem:
             As the property has them.
         row_weights : array, shape (n,) or (0,)
             How many rows each stands for; empty for one.
+        priors : bool
+            False leaves out priors and Jacobians: the log-likelihood alone.
         """
         prior, unit = self.specification, self.unit
         concentration, sticks = packed(prior.weights, prior.known_number)
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
-        return pack_problem(
-            self.layout,
-            rows,
-            concentration=concentration,
-            sticks=sticks,
-            location=(np.asarray(prior.means.location) - self.center) / unit,
-            scale=np.asarray(prior.means.scale) / unit,
-            tau=tau[: self.layout.scale_columns],
-            floor=self.floor,
-            eta=prior.covariance.eta,
-            df=self.df,
-            unit=unit,
-            row_weights=row_weights,
-            prior=True,
-        )
+        parts = {
+            "concentration": concentration,
+            "sticks": sticks,
+            "location": (np.asarray(prior.means.location) - self.center) / unit,
+            "scale": np.asarray(prior.means.scale) / unit,
+            "tau": tau[: self.layout.scale_columns],
+            "floor": self.floor,
+            "unit": unit,
+            "row_weights": row_weights,
+            "prior": priors,
+        }
+        if self.gauge is not None:
+            return pack_factor_problem(self.layout, rows, **parts, **self.gauge._asdict())
+        return pack_problem(self.layout, rows, **parts, eta=prior.covariance.eta, df=self.df)
 
     @property
     def n_parameters(self) -> int:
@@ -190,7 +226,7 @@ class Problem:
     def log_posterior(self, vector: Array) -> tuple[float, Array]:
         """Return the log posterior density at an unconstrained vector, and its gradient."""
         gradient = np.empty_like(vector)
-        return log_posterior(vector, self.flat, gradient), gradient
+        return log_target(vector, self.flat, gradient), gradient
 
     def penalty(self, strength: float) -> Penalty:
         """Return the conjugate stand-in for the priors that EM works with; 0 is none."""
@@ -205,10 +241,19 @@ class Problem:
             df=self.df * strength if self.layout.df_sets else self.df,
         )
 
-    def constrain(self, vectors: Array, floor: Array | None = None) -> Parameters:
+    def constrain(
+        self, vectors: Array, floor: Array | None = None
+    ) -> Parameters | FactorParameters:
         """Return the parameters of unconstrained vectors, shape (S, P); EM's have floor 0."""
         floor = self.floor if floor is None else floor
         vectors = np.ascontiguousarray(vectors)
+        if self.gauge is not None:
+            found = factor_parameters(self.layout, floor, self.gauge, vectors)
+            noise, loadings = found[2] * self.unit, found[3] * self.unit[:, None]
+            return FactorParameters(
+                np.exp(found[0]), found[1] * self.unit + self.center, noise, loadings,
+                scales_of(noise, loadings),
+            )  # fmt: skip
         normal = constrain(self.layout, floor, vectors, self.center, self.unit)
         if not self.df.size:
             return Parameters(*normal)
@@ -238,7 +283,9 @@ class Problem:
         ).ravel()
         return units
 
-    def vectors(self, parameters: Parameters, log_weights: Array | None = None) -> Array:
+    def vectors(
+        self, parameters: Parameters | FactorParameters, log_weights: Array | None = None
+    ) -> Array:
         """Return the vectors, shape (S, P), that draws stand for, however near the floor.
 
         Logarithms of weights, shape (S, K), are needed where weights are too small to be kept.
@@ -246,6 +293,8 @@ class Problem:
         layout = self.layout
         logs, *others = parameters.standardised(self.center, self.unit)
         mixtures = logs if log_weights is None else log_weights, *others
+        if self.gauge is not None:
+            return factor_vectors(self.layout, self.floor, self.gauge, *mixtures)
         result: Array = np.stack(
             [unconstrain(layout, self.floor, *one) for one in zip(*mixtures, strict=True)]
         )
@@ -264,8 +313,11 @@ class Problem:
             log_weights = kept.values.reshape(-1, kept.sizes[names.COMPONENT])
         return self.vectors(parameters(tree), log_weights)
 
-    def unconstrain(self, parameters: Parameters, index: int = 0) -> Array:
+    def unconstrain(self, parameters: Parameters | FactorParameters, index: int = 0) -> Array:
         """Return the vector of one of several mixtures, under the floor of the prior."""
+        if self.gauge is not None:
+            one = slice(index, index + 1)
+            return self.vectors(parameters._make(values[one] for values in parameters))[0]
         log_weights, means, cholesky = (
             np.ascontiguousarray(array[index])
             for array in parameters.standardised(self.center, self.unit)

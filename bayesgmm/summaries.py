@@ -214,8 +214,8 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
     parts: list[Array] = []
 
     def values(name: str) -> Array:
-        variable = posterior[name]
-        return np.asarray(variable.transpose(*sample, *names.PARAMETER_DIMS[name]).values)
+        variable, dims = posterior[name], names.PARAMETER_DIMS | names.FACTOR_DIMS
+        return np.asarray(variable.transpose(*sample, *dims[name]).values)
 
     def add(name: str, index: str, draws: NDArray[Any]) -> None:
         labels.append(f"{name}[{index}]")
@@ -224,8 +224,10 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
     for name, draws in of_number(posterior).items():
         labels.append(name)
         parts.append(draws[0])
+    factored = names.LOADINGS in posterior
     weights, means = values(names.WEIGHTS), values(names.MEANS)
-    scales, correlations = values(names.SCALES), values(names.CORRELATIONS)
+    of_scales = names.NOISE_SCALES if factored else names.SCALES
+    scales = values(of_scales)
     for k, component in enumerate(components):
         add(names.WEIGHTS, f"{component}", weights[..., k])
     for k, component in enumerate(components):
@@ -236,7 +238,16 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
         for d, feature in enumerate(features[: 1 if structure.common_scale else None]):
             which = f"{component if own_scales else 'all'}"
             of = "all" if structure.common_scale else feature
-            add(names.SCALES, f"{which}, {of}", scales[..., k, d])
+            add(of_scales, f"{which}, {of}", scales[..., k, d])
+    if factored:
+        loadings = values(names.LOADINGS)
+        for k, component in enumerate(components):
+            for d, feature in enumerate(features):
+                for j, factor in enumerate(posterior[names.FACTOR].values.tolist()):
+                    index = f"{component}, {feature}, {factor}"
+                    add(names.LOADINGS, index, loadings[..., k, d, j])
+        return labels, np.stack(parts)
+    correlations = values(names.CORRELATIONS)
     sets = {"none": 0, "shared": 1, "component": len(components)}[structure.correlations]
     for k, component in enumerate(components[:sets]):
         which = f"{component if structure.correlations == 'component' else 'all'}"

@@ -18,12 +18,13 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
+from bayesgmm.kernels.rotation import turned_to_agree
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
 from bayesgmm.records import standing
 from bayesgmm.sample_weights import weigh
-from bayesgmm.tree import Parameters, build, stacked
+from bayesgmm.tree import FactorParameters, Parameters, build, stacked
 
 type Array = NDArray[np.float64]
 
@@ -94,7 +95,7 @@ class Draws:
         How the method came to where it drew from.
     """
 
-    parameters: Parameters
+    parameters: Parameters | FactorParameters
     statistics: Mapping[str, NDArray[Any]]
     modes: tuple[Mode, ...]
     attrs: Mapping[str, str | int | float]
@@ -135,6 +136,12 @@ def assemble(
         name: values[which, permutation].reshape(*shape, *values.shape[1:])
         for name, values in drawn.parameters._asdict().items()
     }
+    if names.LOADINGS in posterior:
+        flat = (posterior[name] for name in (names.LOADINGS, names.NOISE_SCALES))
+        loadings, noise = (values.reshape(-1, *values.shape[2:]) for values in flat)
+        posterior[names.LOADINGS] = turned_to_agree(loadings, noise).reshape(
+            *shape, *loadings.shape[1:]
+        )
     size = 8 * len(permutation) * problem.data.n_obs
     log_likelihood = None
     extra: dict[str, str | int | float] = {}
@@ -226,12 +233,14 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
         apart = named_apart(problem.data.allowed, problem.layout.n_components)
         order = np.stack([order_within(apart, means) for means in parameters.means])
     which = np.arange(len(modes))[:, None]
-    tails = {names.DF: parameters[-1][which, order]} if names.DF in parameters._fields else {}
+    found = {name: values[which, order] for name, values in parameters._asdict().items()}
+    if names.LOADINGS in found:
+        each = zip(found[names.LOADINGS], found[names.NOISE_SCALES], strict=True)
+        turned = [turned_to_agree(one[None], noise[None])[0] for one, noise in each]
+        found[names.LOADINGS] = np.stack(turned)
+    unstored = (names.SCALES, names.CORRELATIONS)
     return {
-        **tails,
         names.OBJECTIVE: np.array([mode.objective for mode in modes]),
         names.STARTS: np.array([mode.starts for mode in modes]),
-        names.WEIGHTS: parameters.weights[which, order],
-        names.MEANS: parameters.means[which, order],
-        names.COVARIANCES: parameters.covariances[which, order],
+        **{name: values for name, values in found.items() if name not in unstored},
     }

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.errors import FitError
+from bayesgmm.inference.factor_em import (
+    NARROWEST,
+    climb_factors,
+    mixture_of,
+    polish_factors,
+    start_from,
+)
 from bayesgmm.inference.starts import (
     SCREENED_ROWS,
     Sample,
@@ -29,7 +36,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import vector_from_labels
 from bayesgmm.problem import Problem
 from bayesgmm.records import filled
-from bayesgmm.tree import Parameters, parameters_of, stacked
+from bayesgmm.tree import FactorParameters, Parameters, stacked
 
 type Array = NDArray[np.float64]
 
@@ -81,7 +88,7 @@ class Mode:
     """
 
     vector: Array
-    parameters: Parameters
+    parameters: Parameters | FactorParameters
     objective: float
     starts: int
     trace: Array
@@ -213,6 +220,14 @@ def climb(
     problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
 ) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
+    if problem.gauge is not None:
+        mixture = start_from(problem, sample, labels)
+        strength = 1.0 if target is Target.MAP else 0.0
+        found = mixture and climb_factors(problem, sample, mixture, strength, LOOSE)
+        if not found:
+            return None
+        vector, trace = found
+        return Mode(vector, problem.constrain(vector[None]), float(trace[-1]), 1, trace, True)
     cells = drawn_in(problem, filled(sample.rows, problem.data.n_features))
     ok, vector = vector_from_labels(
         problem.layout, problem.penalty(1.0), cells, sample.weights, labels
@@ -229,6 +244,8 @@ def climb(
 
 def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     """Climb from a mode to the very top, on all rows and on the exact target."""
+    if problem.gauge is not None:
+        return _finish_factors(problem, target, mode)
     strength = 1.0 if target is Target.MAP else 0.0
     tolerance = LOOSE if target is Target.MAP else TIGHT
     status, vector, trace = _em(problem, strength, Sample.whole(problem), mode.vector, tolerance)
@@ -242,9 +259,25 @@ def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     return Mode(vector, parameters, objective, mode.starts, trace, converged)
 
 
+def _finish_factors(problem: Problem, target: Target, mode: Mode) -> Mode:
+    """Do what `finish` says of factor analysers, whose vectors are the same in EM."""
+    vector, trace, priors = mode.vector, mode.trace, target is Target.MAP
+    if problem.data.n_obs > 2 * SCREENED_ROWS:  # it was found on some rows
+        start = mixture_of(problem, vector)
+        found = climb_factors(problem, Sample.whole(problem), start, float(priors), LOOSE)
+        vector, trace = found or (vector, trace)
+    if priors:
+        vector = _named(problem, vector)
+    vector, objective, converged = polish_factors(problem, vector, priors=priors)
+    parameters = problem.constrain(vector[None])
+    return Mode(vector, parameters, objective, mode.starts, trace, converged)
+
+
 def _unpolished(problem: Problem, mode: Mode) -> Mode:
     """Return where EM had come as a vector under the floor of the prior, with its density."""
-    vector = _on_prior_scale(problem, mode.vector)
+    vector = mode.vector
+    if problem.gauge is None:
+        vector = _on_prior_scale(problem, vector)
     objective, _ = problem.log_posterior(vector)
     parameters = problem.constrain(vector[None])
     return replace(mode, vector=vector, parameters=parameters, objective=objective, converged=False)
@@ -255,14 +288,24 @@ def _on_prior_scale(problem: Problem, vector: Array) -> Array:
     weights = problem.specification.weights
     if weights.exchangeable or problem.data.allowed is not None:  # labels name the components
         return problem.on_prior_scale(vector)
-    # the larger the concentration, the larger the weight
-    parameters = _of_em(problem, vector)
-    rank = weights.per_component(problem.layout.n_components).argsort().argsort()
-    order = parameters.weights[0].argsort()[rank]
-    return problem.unconstrain(parameters_of(*(values[:, order] for values in parameters)))
+    return _reordered(problem, _of_em(problem, vector))
 
 
-def _of_em(problem: Problem, vector: Array) -> Parameters:
+def _named(problem: Problem, vector: Array) -> Array:
+    """Return a vector of factor analysers whose components suit the prior best."""
+    if problem.specification.weights.exchangeable or problem.data.allowed is not None:
+        return vector
+    return _reordered(problem, problem.constrain(vector[None]))
+
+
+def _reordered(problem: Problem, parameters: Parameters | FactorParameters) -> Array:
+    """Return the vector of one mixture, weights as large as their concentrations say."""
+    concentrations = problem.specification.weights.per_component(problem.layout.n_components)
+    order = parameters.weights[0].argsort()[concentrations.argsort().argsort()]
+    return problem.unconstrain(parameters._make(values[:, order] for values in parameters))
+
+
+def _of_em(problem: Problem, vector: Array) -> Parameters | FactorParameters:
     """Return the parameters that a vector of EM stands for."""
     return problem.constrain(vector[None], floor=np.zeros(problem.layout.scale_columns))
 
@@ -344,6 +387,11 @@ def is_degenerate(problem: Problem, target: Target, mode: Mode) -> bool:
     whose prior lets scales go to zero.
     """
     layout, parameters = problem.layout, mode.parameters
+    if not isinstance(parameters, Parameters):
+        noise = (parameters.noise_scales[0] / problem.unit).min(axis=1)
+        few = parameters.weights[0] * problem.n_counted < layout.n_factors + 2
+        thin = few & (noise < 2.0 * NARROWEST)
+        return not np.isfinite(mode.objective) or bool((thin | (few & (target is Target.ML))).any())
     scales = (parameters.scales[0] / problem.unit).min(axis=1)
     if not np.isfinite(mode.objective) or not scales.min() > SMALLEST_SCALE:
         return True

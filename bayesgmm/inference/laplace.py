@@ -18,6 +18,7 @@ from bayesgmm.inference.approximation import (
 )
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.em import Mode, Target, find_modes
+from bayesgmm.inference.factor_em import rough_sizes
 from bayesgmm.inference.progress import Progress
 from bayesgmm.posterior_density import curvature, whole
 from bayesgmm.problem import Problem
@@ -46,7 +47,7 @@ def whitening(problem: Problem, vector: Array) -> Array:
     the scales for itself.
     """
     if vector.size > LARGEST_DENSE:
-        return np.ones(vector.size)
+        return np.ones(vector.size) if problem.gauge is None else rough_sizes(problem, vector)
     return factor_of(curvature(problem, vector), WIDEST)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.posterior import log_posterior
+from bayesgmm.kernels.target import log_target
 
 type Array = NDArray[np.float64]
 
@@ -27,4 +27,4 @@ def fill_log_posteriors(vectors: Array, problem: Array, values: Array, gradients
     S passes, O(S N K D^2).
     """
     for s in range(vectors.shape[0]):
-        values[s] = log_posterior(vectors[s], problem, gradients[s])
+        values[s] = log_target(vectors[s], problem, gradients[s])

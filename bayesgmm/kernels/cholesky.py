@@ -8,7 +8,8 @@ The vector holds, one after the other,
     R x C           logarithms of the scales less their floor (R = K or 1 if shared; C = D or 1
                     if common)
     G x D (D-1)/2   log-odds of b, c = 2 b - 1 the canonical partial correlations, row by row
-                    below the diagonal (G = K, or 1 if shared, or 0 if there are none)
+                    below the diagonal (G = K, or 1 if shared, or 0 if there are none);
+                    or loadings, as `kernels.factor_loadings` has them
     T               logarithms of degrees of freedom (T = K, or 1 if shared, or 0 if they are known
                     or tails are Normal)
 
@@ -45,6 +46,8 @@ class Layout(NamedTuple):
         K, 1 or 0: a correlation matrix per component, one shared, none.
     df_sets : int
         K, 1 or 0: degrees of freedom to be learnt per component, shared, none.
+    n_factors : int
+        Of factor analysers, whose loadings take the place of correlations; 0 of others.
     """
 
     n_components: int
@@ -53,6 +56,7 @@ class Layout(NamedTuple):
     scale_columns: int
     correlation_sets: int
     df_sets: int = 0
+    n_factors: int = 0
 
 
 @kernel
@@ -63,6 +67,8 @@ def offsets(layout: Layout) -> tuple[int, int, int, int]:
     correlations = scales + layout.scale_rows * layout.scale_columns
     pairs = layout.n_features * (layout.n_features - 1) // 2
     length = correlations + layout.correlation_sets * pairs + layout.df_sets
+    loadings = layout.n_factors * layout.n_features - layout.n_factors * (layout.n_factors - 1) // 2
+    length += layout.n_components * loadings
     return means, scales, correlations, length
 
 
@@ -327,26 +333,31 @@ def standardise(
     Parameters
     ----------
     weights, means, scales, correlations : arrays
-        Shapes (S, K), (S, K, D), (S, K, D), (S, K, D, D).
+        Shapes (S, K), (S, K, D), (S, K, D), (S, K, D, D). Of factor analysers the last two are
+        uniquenesses and loadings, (S, K, D, q).
     center, unit : arrays, shape (D,)
 
     Returns
     -------
     log_weights, means, cholesky : arrays
-        Shapes (S, K), (S, K, D), (S, K, D, D), of (x - center) / unit.
+        Shapes (S, K), (S, K, D), (S, K, D, D), of (x - center) / unit. Of factor analysers the
+        last is [W psi], shape (S, K, D, q + 1).
 
     Notes
     -----
     O(S K D^3). A correlation matrix that rounding has made singular is moved back by 1e-15.
     """
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(weights)
+    if correlations.shape[-1] < correlations.shape[-2]:
+        joined = np.concatenate((correlations, scales[..., None]), axis=-1)
+        return log_weights, (means - center) / unit, joined / unit[:, None]
     try:
         factors = np.linalg.cholesky(correlations)
     except np.linalg.LinAlgError:
         values, axes = np.linalg.eigh(correlations)
         values = np.maximum(values, 1e-15)
         factors = np.linalg.cholesky((axes * values[..., None, :]) @ np.swapaxes(axes, -1, -2))
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(weights)
     return log_weights, (means - center) / unit, factors * (scales / unit)[..., None]
 
 

@@ -3,8 +3,9 @@
 All functions take the data feature by feature, shape (D, N), or (D + K, N) with what is known of
 their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
 means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D), or (S, K, D + 1, D)
-with degrees of freedom below (`kernels.tails`). Costs are O(S N K D^2)
-operations; nothing of the size S x N x K is stored unless it is the result.
+with degrees of freedom below (`kernels.tails`), or of factor analysers [W psi], (S, K, D, q + 1),
+q + 1 < D. Costs are O(S N K D^2) or O(S N K D q) operations; nothing of the size S x N x K is
+stored unless it is the result.
 """
 
 import numpy as np
@@ -14,8 +15,10 @@ from bayesgmm.kernels.alone import fill_alone
 from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
+from bayesgmm.kernels.factor_loadings import covariance_of, dense, is_factored
+from bayesgmm.kernels.factor_pass import fill_gains, score_block
 from bayesgmm.kernels.marginal import marginal_factors
-from bayesgmm.kernels.patterns import divided, is_complete, pack_alone
+from bayesgmm.kernels.patterns import divided, groups_of, is_complete, pack_alone
 from bayesgmm.kernels.tails import tail_block, tail_constant
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
@@ -60,6 +63,8 @@ def fill_draws(
     if len(responsibilities) != 1:
         responsibilities[:] = 0.0
     groups, few = divided(rows, n_dim, means.shape[1])
+    if is_factored(cholesky, n_dim):  # what few share is as little work as what many do
+        groups, few = list(groups_of(rows, n_dim, means.shape[1])), few[:0]
     for members, seen, errors, lines in groups:
         n = members.size
         drawn = np.empty((len(densities), n if densities.size else 0))
@@ -67,7 +72,7 @@ def fill_draws(
         confused = np.empty(confusion.shape)
         fill_complete(
             np.ascontiguousarray(rows[lines[:, None], members]), log_weights,
-            np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
+            np.ascontiguousarray(means[:, :, seen]), _marginal(cholesky, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip
         confusion += confused
@@ -80,6 +85,15 @@ def fill_draws(
             pack_alone(rows, few, n_dim, means.shape[1]), few,
             log_weights, means, cholesky, densities, responsibilities, labels, confusion,
         )  # fmt: skip
+
+
+def _marginal(cholesky: Array, seen: Labels, errors: Array) -> Array:
+    """Return factors of the covariance of what is seen, of the kind that all have if they can."""
+    n_dim = cholesky.shape[2]
+    if is_factored(cholesky, n_dim) and errors.shape[1] == 0:
+        some = np.ascontiguousarray(cholesky[:, :, seen])
+        return some if is_factored(some, seen.size) else np.linalg.cholesky(covariance_of(some))
+    return marginal_factors(dense(cholesky, n_dim), seen, errors)
 
 
 @kernel
@@ -98,24 +112,37 @@ def fill_complete(
     n_rows = rows.shape[1]
     size = block_size(n_rows, n_components, n_dim)
     flat = np.ascontiguousarray(rows).reshape(-1)
-    copied, y = np.empty(n_dim * size), np.empty(n_dim * size)
+    copied, y = np.empty(n_dim * size), np.empty((n_dim + cholesky.shape[3]) * size)
     lp, ones, density = np.empty(n_components * size), np.ones(size), np.empty(size)
-    whiteners = np.empty(cholesky.shape[1:])
     log_determinants = np.empty(n_components)
-    tailed = cholesky.shape[2] > n_dim
+    factored, tailed = cholesky.shape[3] < n_dim, cholesky.shape[2] > n_dim
     pulls, logs = np.empty(size), np.empty(size)
+    n_factors = cholesky.shape[3] - 1 if factored else 0
+    n_whitened, n_lines = (0, 0) if factored else (n_dim, cholesky.shape[2])
+    whiteners = np.empty((n_components, n_lines, n_whitened))
+    gains = np.empty((n_components, n_factors, n_dim))
+    precisions = np.empty((n_components, n_dim if factored else 0))
     summed = responsibilities.shape[0] == 1
     confusion[:] = 0.0
     for s in range(n_draws):
-        fill_whiteners(cholesky[s], whiteners, log_determinants)
+        if factored:
+            fill_gains(cholesky[s], gains, precisions, log_determinants)
+        else:
+            fill_whiteners(cholesky[s], whiteners, log_determinants)
         for start in range(0, n_rows, size):
             n = min(size, n_rows - start)
-            direct = n == size and n_dim <= FEW
+            direct = n == size and n_dim <= FEW and not factored
             if not direct:
                 copy_block(rows, start, n, size, n_dim, copied)
             padded = (n + PADDING - 1) // PADDING * PADDING
             for k in range(n_components):
                 constant = log_weights[s, k] - log_determinants[k]
+                if factored:
+                    score_block(
+                        copied, size, means[s, k], cholesky[s, k], gains[k], precisions[k],
+                        constant - 0.5 * n_dim * LOG_2PI, y, lp[k * size :], padded,
+                    )  # fmt: skip
+                    continue
                 whiten_block(
                     flat if direct else copied, start if direct else 0,
                     n_rows if direct else size, means[s, k], whiteners[k],

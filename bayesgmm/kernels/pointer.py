@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel
 from bayesgmm.kernels.lanes import floats_at
-from bayesgmm.kernels.posterior import LENGTH, log_posterior
+from bayesgmm.kernels.posterior import LENGTH
+from bayesgmm.kernels.target import log_target
 
 type Array = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ def _whitened(z: Array, problem: Array, shift: Array, factor: Array, gradient: A
         _multiply(factor.reshape(n, n), z, x)
     for i in range(n):
         x[i] = shift[i] + (x[i] if dense else factor[i] * z[i])
-    value = log_posterior(x, problem, slopes)
+    value = log_target(x, problem, slopes)
     if dense:
         _multiply_transposed(factor.reshape(n, n), slopes, gradient)
     else:

@@ -119,7 +119,7 @@ def pack_problem(
         constant += df_constant(layout, df)
     header = np.zeros(HEADER)
     header[N_ROWS] = n_rows
-    header[LAYOUT : LAYOUT + 6] = layout
+    header[LAYOUT : LAYOUT + 6] = layout[:6]
     header[CONSTANT], header[PRIOR] = constant, float(prior)
     header[N_WEIGHTS] = row_weights.size
     header[N_OFFSETS] = rows.shape[0] - n_dim
@@ -189,6 +189,7 @@ def read_layout(problem: Array) -> Layout:
         int(problem[LAYOUT + 3]),
         int(problem[LAYOUT + 4]),
         int(problem[LAYOUT + 5]),
+        0,
     )
 
 

@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.cubes import cell_coords
 from bayesgmm.data import Data
-from bayesgmm.kernels.cholesky import standardise
-from bayesgmm.kernels.tails import with_df
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
+from bayesgmm.tree.mixtures import (
+    FactorParameters,
+    Parameters,
+    TailedParameters,
+    parameters_of,
+    stacked,
+    with_covariances,
+)
 
-type Array = NDArray[np.float64]
+__all__ = [
+    "FactorParameters", "Parameters", "TailedParameters", "build", "check_schema", "features",
+    "load", "parameters", "parameters_of", "require", "save", "specification", "stacked",
+    "with_covariances",
+]  # fmt: skip
 
 _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
 """Whose versions are noted, if they are loaded when the tree is built."""
@@ -32,67 +42,6 @@ _OF_THE_POSTERIOR: Final = frozenset(
     }
 )  # fmt: skip
 """Functions that need draws of the posterior given the data that the tree holds."""
-
-
-class Parameters(NamedTuple):
-    """The draws of all parameters, chains one after another, in the user's units.
-
-    Parameters
-    ----------
-    weights : array of float64, shape (n_samples, n_components)
-    means : array of float64, shape (n_samples, n_components, n_features)
-    scales : array of float64, shape (n_samples, n_components, n_features)
-    correlations : array of float64, shape (n_samples, n_components, n_features, n_features)
-    covariances : array of float64, shape (n_samples, n_components, n_features, n_features)
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    scales: NDArray[np.float64]
-    correlations: NDArray[np.float64]
-    covariances: NDArray[np.float64]
-
-    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
-        """Return what the passes read; see `kernels.cholesky.standardise`."""
-        return standardise(*self[:4], center, unit)
-
-
-class TailedParameters(Parameters):
-    """The same of heavy-tailed components, and after them their degrees of freedom.
-
-    Parameters
-    ----------
-    *parts : arrays
-        Those of `Parameters`, whose covariances are scale matrices; and degrees of freedom, shape
-        (n_samples, n_components).
-    """
-
-    __slots__ = ()
-    _fields = (*Parameters._fields, names.DF)
-
-    def __new__(cls, *parts: Array) -> Self:
-        """Make the tuple, of one part more than its class has names for."""
-        return tuple.__new__(cls, parts)
-
-    @property
-    def df(self) -> Array:
-        """Degrees of freedom."""
-        return self[-1]
-
-    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
-        """Return what the passes read, degrees of freedom below the Cholesky factors."""
-        log_weights, means, cholesky = super().standardised(center, unit)
-        return log_weights, means, with_df(cholesky, self.df)
-
-
-def parameters_of(*parts: Array) -> Parameters:
-    """Return the parameters that some arrays are, of heavy-tailed components if they are six."""
-    return (TailedParameters if len(parts) > len(Parameters._fields) else Parameters)(*parts)
-
-
-def stacked(several: Sequence[Parameters]) -> Parameters:
-    """Return the draws of several as one."""
-    return parameters_of(*map(np.concatenate, zip(*several, strict=True)))
 
 
 def build(
@@ -159,6 +108,9 @@ def build(
         **data.feature_coords,
         names.FEATURE2: xr.Variable(names.FEATURE2, feature.values, feature.attrs),
     }
+    if names.LOADINGS in posterior:
+        n_factors = posterior[names.LOADINGS].shape[-1]
+        coords[names.FACTOR] = xr.Variable(names.FACTOR, np.arange(n_factors))
     groups: dict[str, Mapping[str, Any]] = {
         names.POSTERIOR: posterior,
         names.SAMPLE_STATS: sample_stats,
@@ -351,7 +303,7 @@ def specification(tree: xr.DataTree) -> GaussianMixture:
     return GaussianMixture.from_dict(json.loads(tree.attrs[names.SPECIFICATION]))
 
 
-def parameters(tree: xr.DataTree) -> Parameters:
+def parameters(tree: xr.DataTree) -> Parameters | FactorParameters:
     """Return the draws of all parameters with chain and draw stacked.
 
     Parameters
@@ -361,17 +313,23 @@ def parameters(tree: xr.DataTree) -> Parameters:
 
     Returns
     -------
-    Parameters of arrays
+    Parameters or FactorParameters of arrays
         C-contiguous float64. They share memory with the tree where they can: not to be changed.
+        Of factor analysers, where they say it in fewer numbers, without covariance matrices.
     """
     posterior = tree[names.POSTERIOR].dataset
     arrays = {}
-    dues = schema.PARAMETERS | (schema.TAILS if names.DF in posterior else {})
-    for name, due in dues.items():
+    factored = names.LOADINGS in posterior
+    dues = schema.FACTOR_PARAMETERS if factored else schema.PARAMETERS
+    for name, due in (dues | (schema.TAILS if names.DF in posterior else {})).items():
         values = posterior[name].transpose(*due.dims).values
         stacked = values.reshape(-1, *values.shape[len(schema.SAMPLE) :])
         arrays[name] = np.ascontiguousarray(stacked, dtype=due.dtype)
-    return parameters_of(*arrays.values())
+    if not factored:
+        return parameters_of(*arrays.values())
+    found = FactorParameters(**arrays)
+    n_features, n_factors = found.loadings.shape[2:]
+    return found if n_factors + 1 < n_features else with_covariances(found)
 
 
 def features(tree: xr.DataTree) -> list[Any]:

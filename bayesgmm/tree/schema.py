@@ -25,6 +25,11 @@ SAMPLE: Final = (names.CHAIN, names.DRAW)
 PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.PARAMETER_DIMS.items()}
 TAILS: Final = {names.DF: Due((*SAMPLE, names.COMPONENT))}
 """What `PARAMETERS` are followed by where tails are heavy."""
+FACTOR_PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.FACTOR_DIMS.items()}
+"""The same of factor analysers, whose covariance matrices are not stored."""
+_OF_FACTORS: Final = {
+    name: names.FACTOR_DIMS[name] for name in (names.NOISE_SCALES, names.LOADINGS)
+}
 _STATISTICS: Final = {
     names.COUNTS: Due((names.COMPONENT,)),
     **{name: Due(names.PARAMETER_DIMS[name]) for name in (names.MEANS, names.COVARIANCES)},
@@ -70,8 +75,11 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 
 OPTIONAL: Final[dict[str, dict[str, Due]]] = {
-    names.POSTERIOR: TAILS,
-    names.MODES: {names.DF: Due((names.MODE, names.COMPONENT))},
+    names.POSTERIOR: TAILS | {name: Due((*SAMPLE, *dims)) for name, dims in _OF_FACTORS.items()},
+    names.MODES: {
+        names.DF: Due((names.MODE, names.COMPONENT)),
+        **{name: Due((names.MODE, *dims)) for name, dims in _OF_FACTORS.items()},
+    },
     names.CONSTANT_DATA: {
         names.SAMPLE_WEIGHT: Due((names.OBS,)),
         names.ALLOWED: Due((names.OBS, names.COMPONENT)),
@@ -135,7 +143,8 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
         if name not in tree.attrs:
             yield f"without the attribute {name!r}"
     posterior = tree[names.POSTERIOR].to_dataset()
-    if not posterior.indexes[names.FEATURE].equals(posterior.indexes[names.FEATURE2]):
+    square = names.LOADINGS not in posterior
+    if square and not posterior.indexes[names.FEATURE].equals(posterior.indexes[names.FEATURE2]):
         yield f"whose labels of {names.FEATURE!r} and {names.FEATURE2!r} differ"
     try:
         fields = json.loads(tree.attrs[names.SPECIFICATION])
@@ -162,6 +171,9 @@ def _faults_of_group(tree: xr.DataTree, group: str) -> Iterator[str]:
         name: due for name, due in OPTIONAL.get(group, {}).items() if name in dataset.data_vars
     }
     dues = SCHEMA[group] | there
+    if names.LOADINGS in there:
+        unstored = (names.CORRELATIONS, names.COVARIANCES)
+        dues = {name: due for name, due in dues.items() if name not in unstored}
     for name, due in dues.items():
         if name not in dataset.data_vars:
             yield f"without the variable {name!r} in the group {group!r}"

@@ -1,0 +1,141 @@
+"""The draws of all parameters, with their covariance matrices or, of factor analysers, without."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm import names
+from bayesgmm.kernels.cholesky import standardise
+from bayesgmm.kernels.factor_loadings import LARGEST_DENSE
+from bayesgmm.kernels.tails import with_df
+
+type Array = NDArray[np.float64]
+
+
+class FactorParameters(NamedTuple):
+    """The draws of factor analysers, chains one after another, in the user's units.
+
+    Parameters
+    ----------
+    weights : array, shape (n_samples, n_components)
+    means, noise_scales : arrays, shape (n_samples, n_components, n_features)
+    loadings : array, shape (n_samples, n_components, n_features, n_factors)
+    scales : array, shape (n_samples, n_components, n_features)
+        Standard deviations of the features, of factors and noise.
+    """
+
+    weights: Array
+    means: Array
+    noise_scales: Array
+    loadings: Array
+    scales: Array
+
+    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
+        """Return what the passes read; see `kernels.cholesky.standardise`."""
+        return standardise(*self[:4], center, unit)
+
+
+def scales_of(noise_scales: Array, loadings: Array) -> Array:
+    """Return standard deviations, shape (..., D), by factors and noise."""
+    return np.asarray(np.sqrt(np.square(noise_scales) + np.square(loadings).sum(axis=-1)))
+
+
+class Parameters(NamedTuple):
+    """The draws of all parameters, chains one after another, in the user's units.
+
+    Parameters
+    ----------
+    weights : array of float64, shape (n_samples, n_components)
+    means : array of float64, shape (n_samples, n_components, n_features)
+    scales : array of float64, shape (n_samples, n_components, n_features)
+    correlations : array of float64, shape (n_samples, n_components, n_features, n_features)
+    covariances : array of float64, shape (n_samples, n_components, n_features, n_features)
+    """
+
+    weights: Array
+    means: Array
+    scales: Array
+    correlations: Array
+    covariances: Array
+
+    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
+        """Return what the passes read; see `kernels.cholesky.standardise`."""
+        return standardise(*self[:4], center, unit)
+
+
+class TailedParameters(Parameters):
+    """The same of heavy-tailed components, and after them their degrees of freedom.
+
+    Parameters
+    ----------
+    *parts : arrays
+        Those of `Parameters`, whose covariances are scale matrices; and degrees of freedom, shape
+        (n_samples, n_components).
+    """
+
+    __slots__ = ()
+    _fields = (*Parameters._fields, names.DF)
+
+    def __new__(cls, *parts: Array) -> Self:
+        """Make the tuple, of one part more than its class has names for."""
+        return tuple.__new__(cls, parts)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Array]) -> Self:
+        return tuple.__new__(cls, iterable)
+
+    @property
+    def df(self) -> Array:
+        """Degrees of freedom."""
+        return self[-1]
+
+    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
+        """Return what the passes read, degrees of freedom below the Cholesky factors."""
+        log_weights, means, cholesky = super().standardised(center, unit)
+        return log_weights, means, with_df(cholesky, self.df)
+
+
+def parameters_of(*parts: Array) -> Parameters:
+    """Return the parameters that some arrays are, of heavy-tailed components if they are six."""
+    return (TailedParameters if len(parts) > len(Parameters._fields) else Parameters)(*parts)
+
+
+def stacked[P: (Parameters, FactorParameters)](several: Sequence[P]) -> P:
+    """Return the draws of several as one."""
+    return several[0]._make(map(np.concatenate, zip(*several, strict=True)))
+
+
+def with_covariances(
+    found: Parameters | FactorParameters, positions: Sequence[int] | None = None
+) -> Parameters:
+    """Return parameters with correlation and covariance matrices, of all features or of some.
+
+    Raises
+    ------
+    ValueError
+        If the matrices of factor analysers would take more than 2 GiB.
+    """
+    some = slice(None) if positions is None else list(positions)
+    if isinstance(found, Parameters):
+        if positions is None:
+            return found
+        weights, means, scales, correlations, covariances, *df = found
+        blocks = (matrix[..., some, :][..., some] for matrix in (correlations, covariances))
+        return parameters_of(weights, means[..., some], scales[..., some], *blocks, *df)
+    loadings, scales = found.loadings[..., some, :], found.scales[..., some]
+    n_features = scales.shape[-1]
+    size = 8 * scales.size * n_features
+    if size > LARGEST_DENSE:
+        raise ValueError(
+            f"`tree` must leave its covariance matrices under 2 GiB here, where they are needed "
+            f"whole; got {n_features} features and {size / 2**30:.1f} GiB for all draws. Thin the "
+            f"draws, tree.isel(draw=slice(None, None, 10)), or take some features: "
+            f"bayesgmm.marginal."
+        )
+    scaled, diagonal = loadings / scales[..., None], np.arange(n_features)
+    correlations = scaled @ np.swapaxes(scaled, -1, -2)
+    correlations[..., diagonal, diagonal] = 1.0
+    covariances = correlations * scales[..., :, None] * scales[..., None, :]
+    return Parameters(found.weights, found.means[..., some], scales, correlations, covariances)
