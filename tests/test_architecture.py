@@ -45,7 +45,7 @@ FLOORS = (
         "0 1",
     ),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
-    floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
+    floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "

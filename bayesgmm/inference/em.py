@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from bayesgmm.blockwise import BlockProblem
 from bayesgmm.errors import FitError
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample, screened_rows, starting_labels
 from bayesgmm.kernels.cholesky import offsets, standardise
@@ -204,6 +205,15 @@ def _em(
     )
 
 
+def _em_of_all(
+    problem: Problem, strength: float, vector: Array, tolerance: float
+) -> tuple[int, Array, Array]:
+    """Run EM as `_em` does, on all rows."""
+    if isinstance(problem, BlockProblem):
+        return problem.run_em(problem.penalty(strength), vector, MAX_PASSES, tolerance)
+    return _em(problem, strength, Sample.whole(problem), vector, tolerance)
+
+
 def climb(
     problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
 ) -> Mode | None:
@@ -226,7 +236,7 @@ def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     """Climb from a mode to the very top, on all rows and on the exact target."""
     strength = 1.0 if target is Target.MAP else 0.0
     tolerance = LOOSE if target is Target.MAP else TIGHT
-    status, vector, trace = _em(problem, strength, Sample.whole(problem), mode.vector, tolerance)
+    status, vector, trace = _em_of_all(problem, strength, mode.vector, tolerance)
     objective = float(trace[-1]) - problem.log_volume
     if status == 2:
         objective = np.nan  # it collapsed on the way

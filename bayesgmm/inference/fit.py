@@ -11,6 +11,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import Data, check_enough_rows, prepare
 from bayesgmm.errors import ConvergenceWarning, check_choice
@@ -189,6 +190,15 @@ def fit(
         random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
+    if is_chunked(X):
+        said = {
+            "measurement_error": measurement_error, "sample_weight": sample_weight,
+            "labels": labels,
+        }  # fmt: skip
+        engine = engine if model is None else "pymc"
+        return _fit_blocks(
+            X, specification, options, method, engine, said=said, progressbar=progressbar
+        )
     if model is not None:
         sample_weight, labels = held_by(model, sample_weight, labels)
     data = prepare(X, measurement_error=measurement_error, sample_weight=sample_weight)
@@ -216,6 +226,13 @@ def fit(
             drawn = RUNNERS[method](problem, options, progress)
     engine = "fused" if model is None and engine != "pymc" else "pymc"
     return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
+
+
+def _fit_blocks(*arguments: Any, **keywords: Any) -> xr.DataTree:
+    """Fit rows in blocks, by what is only loaded for such."""
+    from bayesgmm.inference.blockfit import fit_blocks
+
+    return fit_blocks(*arguments, **keywords)
 
 
 def provenance(

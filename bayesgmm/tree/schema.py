@@ -112,9 +112,14 @@ def first_fault(tree: xr.DataTree) -> str | None:
 
 
 def required(tree: xr.DataTree) -> list[str]:
-    """Return the groups that a tree may not be without: a fit of batches does not keep rows."""
-    online = names.ONLINE in tree.children
-    return [group for group in REQUIRED if not (online and group == names.OBSERVED_DATA)]
+    """Return the groups that a tree may not be without."""
+    gone = rows_are_gone(tree)
+    return [group for group in REQUIRED if not (gone and group == names.OBSERVED_DATA)]
+
+
+def rows_are_gone(tree: xr.DataTree) -> bool:
+    """Tell whether a fit did not keep its rows: of batches, or of blocks."""
+    return names.ONLINE in tree.children or names.N_BLOCKS in tree.attrs
 
 
 def _faults(tree: xr.DataTree) -> Iterator[str]:
