@@ -75,8 +75,8 @@ def fit_blocks(
             recipe = replace(sample, data=rowless(sample.data), flat=np.empty(0))
             blocks = gather(table, recipe, seen.sums, scheduler, client)
             problem = BlockProblem.over(sample, blocks, table.n_rows, seen.cells)
-            largest = int(table.sizes.max()) if isinstance(blocks, Kept) else 1
-            with helpers(problem.layout, largest, options.chains if method == "nuts" else 1):
+            n_here = table.n_rows if isinstance(blocks, Kept) else 1
+            with helpers(problem.layout, n_here, options.chains if method == "nuts" else 1):
                 drawn = RUNNERS[method](problem, options, progress)
         except ChangedError as error:
             raise FitError(str(error), status="changed") from error

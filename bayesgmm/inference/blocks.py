@@ -1,7 +1,6 @@
 """Sums over blocks of rows: on a cluster, from a disk, or in memory."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any, Final
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from bayesgmm.blockwise import Mixture, densities, moments, pack_block
 from bayesgmm.chunked import Chunked, block_values
 from bayesgmm.inference.survey import checksum
-from bayesgmm.kernels.threads import n_cores, over_draws
+from bayesgmm.kernels.threads import over_draws
 from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
@@ -22,9 +21,11 @@ type Scheduler = Callable[..., Any] | None
 FAN_IN: Final = 16
 """Results that one task of a tree adds up."""
 KEPT: Final = 2**28
-"""Bytes of packed blocks up to which they are kept in this process, if there is no cluster."""
+"""Bytes of rows up to which they are kept in this process, if there is no cluster."""
+TOGETHER: Final = 2**25
+"""Bytes of blocks that are packed as one where they are read in every pass."""
 PER_THREAD: Final = 2
-"""Bundles of blocks for every thread of a cluster."""
+"""Packed blocks for every thread of a cluster, if there are as many."""
 
 
 class ChangedError(Exception):
@@ -62,52 +63,42 @@ def added(parts: Iterable[Array]) -> Array:
     return np.asarray(total)
 
 
-def pack_bundle(recipe: Problem, blocks: list[Any], sums: list[int], first: int) -> list[Array]:
-    """Return blocks packed, refused if they are not those that were surveyed."""
-    bundle = []
-    for number, (block, expected) in enumerate(zip(blocks, sums, strict=True), first):
-        values = block_values(block)
-        if checksum(values) != expected:
+def pack_blocks(recipe: Problem, blocks: list[Any], sums: list[int], first: int) -> Array:
+    """Return blocks packed as one, refused if they are not those that were surveyed."""
+    parts = [block_values(block) for block in blocks]
+    for number, (part, expected) in enumerate(zip(parts, sums, strict=True), first):
+        if checksum(part) != expected:
             raise ChangedError(
                 f"`X` must not change while it is fitted; got other numbers in block {number} "
                 f"than when it was first read. Fit a copy, or wait until it is written."
             )
-        bundle.append(pack_block(recipe, values))
-    return bundle
-
-
-def over_bundle(bundle: list[Array], task: Callable[..., Array], argument: Any) -> Array:
-    """Return the sum of what a task makes of each block of a bundle."""
-    return added(task(block, argument) for block in bundle)
+    return pack_block(recipe, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Blocks in the memory of this process.
+    """All blocks, packed as one in the memory of this process.
 
     Parameters
     ----------
-    bundle : list of array
+    block : array
     """
 
-    bundle: list[Array]
+    block: Array
 
     def densities(self, vectors: Array) -> Array:
-        """Return the sum over all blocks of what `blockwise.densities` makes of each."""
+        """Return what `blockwise.densities` makes of it, in as many threads as there are cores."""
         result = np.empty((len(vectors), 1 + vectors.shape[1]))
 
         def fill(part: slice) -> None:
-            result[part] = over_bundle(self.bundle, densities, vectors[part])
+            result[part] = densities(self.block, vectors[part])
 
         over_draws(fill, len(vectors))
         return result
 
     def moments(self, mixture: Mixture) -> Array:
-        """Return the sum over all blocks of what `blockwise.moments` makes of each."""
-        if len(self.bundle) == 1:
-            return moments(self.bundle[0], mixture)
-        with ThreadPoolExecutor(n_cores()) as pool:
-            return added(pool.map(lambda block: moments(block, mixture), self.bundle))
+        """Return what `blockwise.moments` makes of it."""
+        return moments(self.block, mixture)
 
 
 @dataclass(eq=False)
@@ -127,20 +118,20 @@ class Away:
 
     Parameters
     ----------
-    bundles : list of Delayed
-        Lists of packed blocks.
+    packed : list of Delayed
+        Arrays, each of some blocks.
     scheduler : callable or None
     """
 
-    bundles: list[Any]
+    packed: list[Any]
     scheduler: Scheduler
     _free: Condition = field(default_factory=Condition)
     _waiting: list[Turn] = field(default_factory=list)
     _passing: list[Turn] = field(default_factory=list)
 
     def _total(self, task: Callable[..., Array], argument: Any) -> Array:
-        run = dask.delayed(over_bundle, pure=False)
-        parts = [run(bundle, task, argument) for bundle in self.bundles]
+        run = dask.delayed(task, pure=False)
+        parts = [run(packed, argument) for packed in self.packed]
         return np.asarray(computed(tree_of(parts, added), self.scheduler))
 
     def moments(self, mixture: Mixture) -> Array:
@@ -195,17 +186,19 @@ def gather(
     scheduler : callable or None
     client : distributed.Client or None
     """
-    n_bundles = len(table.blocks)
+    n_blocks, size = len(table.blocks), 8 * table.n_rows * table.n_features
+    n_packed = -(-size // TOGETHER)
     if client is not None:
-        n_threads = sum(client.nthreads().values())
-        n_bundles = max(1, min(n_bundles, PER_THREAD * n_threads))
-    pack, held = dask.delayed(pack_bundle, pure=False), dask.delayed(recipe, traverse=False)
-    bundles = [
+        n_packed = PER_THREAD * sum(client.nthreads().values())
+    elif size <= KEPT:
+        n_packed = 1
+    pack, held = dask.delayed(pack_blocks, pure=False), dask.delayed(recipe, traverse=False)
+    packed = [
         pack(held, [table.blocks[i] for i in part], [sums[i] for i in part], int(part[0]))
-        for part in np.array_split(np.arange(len(table.blocks)), n_bundles)
+        for part in np.array_split(np.arange(n_blocks), min(n_packed, n_blocks))
     ]
     if client is not None:
-        return Away(list(client.persist(bundles)), scheduler)
-    if 8 * table.n_rows * table.n_features > KEPT:
-        return Away(bundles, scheduler)
-    return Kept([block for bundle in dask.compute(*bundles, scheduler=scheduler) for block in bundle])
+        return Away(list(client.persist(packed)), scheduler)
+    if size <= KEPT:
+        return Kept(computed(packed[0], scheduler))
+    return Away(packed, scheduler)
