@@ -7,12 +7,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.labels import read
+from bayesgmm.lazy import by_blocks
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features, parameters, require
@@ -97,6 +99,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
     array([[1., 0.]])
     """
+    if is_chunked(X_new):
+        return by_blocks(predict_proba, tree, X_new, {}, None)
     return _probability(tree, X_new, "predict_proba")
 
 
@@ -128,6 +132,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict(tree, [[2.0, 55.0], [4.5, 80.0]]).values
     array([0, 1])
     """
+    if is_chunked(X_new):
+        return by_blocks(predict, tree, X_new, {}, None)
     probability = _probability(tree, X_new, "predict")
     return probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
 
@@ -166,6 +172,8 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.score_samples(tree, [[2.0, 55.0], [3.0, 40.0]]).values.round(1)
     array([ -3.3, -16.5])
     """
+    if is_chunked(X_new):
+        return by_blocks(score_samples, tree, X_new, {}, None)
     data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
     every, n_draws = draws.rows(data.values, data.errors), len(draws.log_weights)

@@ -154,6 +154,7 @@ class Away:
             self._pass()
         if mine.failure is not None:
             raise mine.failure
+        return np.asarray(mine.result)
     
     def _pass(self) -> None:
         """Make the pass of all that take part in it."""
