@@ -218,7 +218,7 @@ def _open_zarr(path: Path, argument: str) -> Any:
     if isinstance(node, zarr.Array):
         array = dask.array.from_zarr(os.fspath(path))
         return array.rechunk({1: -1}) if array.ndim == 2 else array
-    dataset = xr.open_zarr(path, chunks={})
+    dataset = xr.open_zarr(path, chunks={}, consolidated=False)
     tables = [name for name, one in dataset.data_vars.items() if one.ndim == 2]
     if len(tables) != 1:
         raise ValueError(

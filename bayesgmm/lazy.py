@@ -53,8 +53,7 @@ def by_blocks[Result: (xr.DataArray, xr.Dataset)](
     light = dask.delayed(_light(tree), traverse=False)
     said = dask.delayed(_said, pure=False)
     parts = [
-        said(function, light, block, some)
-        for block, some in zip(table.blocks, each, strict=True)
+        said(function, light, block, some) for block, some in zip(table.blocks, each, strict=True)
     ]
     shown = function(_light(tree), table.labelled(_typical(tree)), **each[0])
     like = shown if isinstance(shown, xr.Dataset) else shown.to_dataset(name=names.X)

@@ -162,9 +162,7 @@ class GaussianMixture(Textbook):
         """Return the specification with numbers from the data's ranges, and a resolved prior."""
         location = resolved(self.means.location, 0.5 * low + 0.5 * high, "means.location")
         scale = resolved(self.means.scale, high - low, "means.scale")
-        return dataclasses.replace(
-            self, means=NormalMeans(location, scale), covariance=covariance
-        )
+        return dataclasses.replace(self, means=NormalMeans(location, scale), covariance=covariance)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as nested dictionaries of plain Python values."""

@@ -38,8 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells chunked columns component_prior data datasets dependence known_labels labels measurement "
-        "mixture moments notation overfitted packing partition_prior priors records "
+        "cells chunked columns component_prior data datasets dependence known_labels labels "
+        "measurement mixture moments notation overfitted packing partition_prior priors records "
         "sample_weights simulation",
         "xarray pandas dask zarr",
         "0 1",
@@ -72,7 +72,9 @@ ONLY_IN = {
     },
     "pytensor": {"model.py", "op.py", "inference/pymc_compiled.py"},
     "dask": {
-        "chunked.py", "lazy.py", *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
+        "chunked.py",
+        "lazy.py",
+        *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
     },
     "sklearn": {"estimator.py"},
     "zarr": {"chunked.py"},

@@ -35,7 +35,7 @@ from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
 
 SAMPLE_ROWS: Final = 50_000
-"""Rows, drawn at random, on which starts are compared and draws aligned; all, if these are fewer."""
+"""Rows, drawn at random, or all: starts are compared on them, and draws aligned."""
 
 
 def fit_blocks(

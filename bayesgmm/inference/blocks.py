@@ -155,7 +155,7 @@ class Away:
         if mine.failure is not None:
             raise mine.failure
         return np.asarray(mine.result)
-    
+
     def _pass(self) -> None:
         """Make the pass of all that take part in it."""
         turns = list(self._passing)

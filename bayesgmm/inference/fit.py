@@ -18,7 +18,7 @@ from bayesgmm.errors import ConvergenceWarning, check_choice
 from bayesgmm.inference import advi, laplace, nuts, telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import Target, find_modes, sharpen
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.suited import (
@@ -353,9 +353,12 @@ def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        best = found.best
+        if target is Target.MAP and best.converged:
+            best = sharpen(problem, best)
         return Draws(
-            parameters=found.best.parameters,
-            statistics={names.LP: np.array([[found.best.objective]])},
+            parameters=best.parameters,
+            statistics={names.LP: np.array([[best.objective]])},
             modes=found.modes,
             attrs={
                 "starts": N_STARTS,

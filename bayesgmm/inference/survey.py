@@ -1,17 +1,57 @@
 """The first look at rows in blocks: all that priors, origin and units depend on, and a sample."""
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.chunked import block_values
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.moments import column_ranges
 
 type Array = NDArray[np.float64]
 
 DISTINCT: Final = 2**16
 """Distinct values of a feature of which more are not looked at to see what it was rounded to."""
+
+
+class Values(NamedTuple):
+    """All distinct values of a feature that lie in an interval.
+
+    Parameters
+    ----------
+    values : array
+        In ascending order.
+    low, high : float
+        The interval; infinite where nothing was left out.
+    """
+
+    values: Array
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Array, low: float, high: float) -> Self:
+        """Return those in the middle, if there are too many."""
+        start = (values.size - DISTINCT) // 2
+        if start <= 0:
+            return cls(values, low, high)
+        some = values[start : start + DISTINCT].copy()
+        return cls(some, float(some[0]), float(some[-1]))
+
+    def and_of(self, other: Self) -> tuple[Self, bool]:
+        """Return the values of both, and whether they share one."""
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        if low > high:  # sorted rows
+            return max(self, other, key=lambda one: one.values.size), False
+        one, two = (part[(part >= low) & (part <= high)] for part in (self.values, other.values))
+        both = np.union1d(one, two)
+        return self.of(both, low, high), both.size < one.size + two.size
+
+    @property
+    def gap(self) -> float:
+        """Median distance between neighbours."""
+        return float(np.median(np.diff(self.values))) if self.values.size > 1 else 0.0
 
 
 class Survey(NamedTuple):
@@ -25,8 +65,8 @@ class Survey(NamedTuple):
         Their mean is shift + mean; their squared distances from it add up to square.
     repeats : array of bool, shape (D,)
         Whether a value was met twice.
-    distinct : tuple of arrays
-        Values of every feature in ascending order: all, or those in the middle of some blocks.
+    distinct : tuple of Values
+        Of every feature.
     infinite, empty : tuple of int
         How many infinite cells, the row and column of the first; how many rows without a number,
         and the first.
@@ -43,7 +83,7 @@ class Survey(NamedTuple):
     mean: Array
     square: Array
     repeats: NDArray[np.bool_]
-    distinct: tuple[Array, ...]
+    distinct: tuple[Values, ...]
     infinite: tuple[int, int, int]
     empty: tuple[int, int]
     sample: Array
@@ -57,8 +97,7 @@ class Survey(NamedTuple):
     @property
     def grain(self) -> Array:
         """Largest rounding error of every feature, as `priors.rounding` has it."""
-        gaps = [np.median(np.diff(one)) if one.size > 1 else 0.0 for one in self.distinct]
-        return np.where(self.repeats, 0.5 * np.asarray(gaps), 0.0)
+        return np.where(self.repeats, [0.5 * one.gap for one in self.distinct], 0.0)
 
     def center_and_unit(self, common_unit: bool) -> tuple[Array, Array]:
         """Return origin and unit, as `data.center_and_unit` does."""
@@ -93,18 +132,18 @@ def survey(block: Any, start: int, picked: NDArray[np.int64]) -> Survey:
     there, infinite = values == values, np.isinf(values)
     cells = there.sum(axis=0).astype(np.float64)
     seen = np.where(there & ~infinite, values, np.nan)
-    low, high = np.fmin.reduce(seen, axis=0), np.fmax.reduce(seen, axis=0)
-    low, high = np.where(np.isnan(low), np.inf, low), np.where(np.isnan(high), -np.inf, high)
-    shift = np.where(low <= high, 0.5 * low + 0.5 * high, 0.0)
+    low, high = column_ranges(seen)
+    shift = np.nan_to_num(0.5 * low + 0.5 * high)  # of a column without a cell it does not matter
     mean = np.nansum(seen - shift, axis=0) / np.maximum(cells, 1.0)
-    square = np.nansum(np.square(seen - shift - mean), axis=0)
+    with np.errstate(over="ignore"):  # refused when all have been seen
+        square = np.nansum(np.square(seen - shift - mean), axis=0)
     found = [np.unique(column[column == column]) for column in seen.T]
     empty = np.flatnonzero(~there.any(axis=1))
     row, column = divmod(int(infinite.argmax()), values.shape[1])
     return Survey(
         cells, low, high, shift, mean, square,
         repeats=np.array([one.size < n for one, n in zip(found, cells, strict=True)]),
-        distinct=tuple(map(_middle, found)),
+        distinct=tuple(Values.of(one, -np.inf, np.inf) for one in found),
         infinite=(int(infinite.sum()), start + row, column),
         empty=(empty.size, start + int(empty[0]) if empty.size else 0),
         sample=values[picked],
@@ -127,18 +166,16 @@ def _joined(one: Survey, other: Survey) -> Survey:
     known = one.cells > 0.0
     shift, mean = np.where(known, one.shift, other.shift), np.where(known, one.mean, other.mean)
     gap = np.where(known, (other.shift - one.shift) + (other.mean - one.mean), 0.0)
+    with np.errstate(over="ignore"):
+        square = one.square + other.square + share * one.cells * gap**2
     distinct, repeats = [], one.repeats | other.repeats
     for j, (a, b) in enumerate(zip(one.distinct, other.distinct, strict=True)):
-        if max(a.size, b.size) >= DISTINCT:
-            distinct.append(a if a.size >= b.size else b)
-            continue
-        both = np.union1d(a, b)
-        repeats[j] |= both.size < a.size + b.size
-        distinct.append(_middle(both))
+        both, repeated = a.and_of(b)
+        repeats[j] |= repeated
+        distinct.append(both)
     return Survey(
-        cells, np.minimum(one.low, other.low), np.maximum(one.high, other.high),
-        shift, mean + share * gap,
-        one.square + other.square + share * one.cells * gap**2,
+        cells, np.fmin(one.low, other.low), np.fmax(one.high, other.high),
+        shift, mean + share * gap, square,
         repeats, tuple(distinct),
         infinite=(one.infinite[0] + other.infinite[0], *_first(one.infinite, other.infinite)),
         empty=(one.empty[0] + other.empty[0], *_first(one.empty, other.empty)),
@@ -150,9 +187,3 @@ def _joined(one: Survey, other: Survey) -> Survey:
 def _first(one: tuple[int, ...], other: tuple[int, ...]) -> Any:
     """Return where the first of two counts has its first."""
     return one[1:] if one[0] else other[1:]
-
-
-def _middle(values: Array) -> Array:
-    """Return as many values from the middle as are kept: neighbours stay neighbours."""
-    start = max(0, (values.size - DISTINCT) // 2)
-    return values[start : start + DISTINCT].copy()
