@@ -353,17 +353,17 @@ def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        best = found.best
+        best, *others = found.modes
         if target is Target.MAP and best.converged:
             best = sharpen(problem, best)
         return Draws(
             parameters=best.parameters,
             statistics={names.LP: np.array([[best.objective]])},
-            modes=found.modes,
+            modes=(best, *others),
             attrs={
                 "starts": N_STARTS,
                 "degenerate_starts": found.degenerate,
-                "converged": int(found.best.converged),
+                "converged": int(best.converged),
                 "sampling_time": time.perf_counter() - began,
             },
         )
