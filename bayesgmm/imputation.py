@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.data import Data
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
@@ -15,6 +16,7 @@ from bayesgmm.kernels.marginal import fill_imputed
 from bayesgmm.kernels.patterns import Group, groups_of
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.lazy import by_blocks
 from bayesgmm.prediction import Mixtures, mixtures, rows_asked
 
 type Array = NDArray[np.float64]
@@ -122,6 +124,9 @@ def imputed(
     draws = check_integer(draws, "draws", 1, "Give the number of tables; 20 is usual.")
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
+    if is_chunked(X_new):
+        seeds = np.random.SeedSequence(random_seed)
+        return by_blocks(impute, tree, X_new, {"draws": draws}, seeds)
     data = rows_asked(tree, X_new, "impute")
     _refuse_large(draws, data.values)
     ci_prob = float(rcParams["stats.ci_prob"])

@@ -166,14 +166,16 @@ class GaussianMixture(Textbook):
                 f"`values` must be 2-D, rows by features; got shape {values.shape}. Write one "
                 f"feature as a column, `values[:, None]`."
             )
-        low, high = column_ranges(values)
+        covariance = self.covariance.resolve(values, sample_weight)
+        return self.resolve_to(*column_ranges(values), covariance)
+
+    def resolve_to(
+        self, low: NDArray[np.float64], high: NDArray[np.float64], covariance: LKJCovariance
+    ) -> Self:
+        """Return the specification with numbers from the data's ranges, and a resolved prior."""
         location = resolved(self.means.location, 0.5 * low + 0.5 * high, "means.location")
         scale = resolved(self.means.scale, high - low, "means.scale")
-        return dataclasses.replace(
-            self,
-            means=NormalMeans(location, scale),
-            covariance=self.covariance.resolve(values, sample_weight),
-        )
+        return dataclasses.replace(self, means=NormalMeans(location, scale), covariance=covariance)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as nested dictionaries of plain Python values."""

@@ -250,6 +250,7 @@ EXPECTED_LOSS: Final = "expected_loss"
 EFFECTIVE_ROWS: Final = "effective_rows"
 DERIVED: Final = "derived"
 GIVEN: Final = "given"
+N_BLOCKS: Final = "n_blocks"
 
 # Attributes of a partition, beside ``expected_loss`` and ``n_clusters``
 LOSS: Final = "loss"

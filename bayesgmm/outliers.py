@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from scipy.special import gammainccinv
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.crossvalidation import FEWEST_SAMPLES, leave_one_out
 from bayesgmm.data import refuse_missing
 from bayesgmm.errors import check_integer, check_share
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
+from bayesgmm.lazy import by_blocks
 from bayesgmm.prediction import Mixtures, mixtures, rows_asked
 from bayesgmm.summaries import FEWEST_DRAWS
 
@@ -110,9 +112,12 @@ def outlier_score(
     >>> bg.flag_outliers(scores, rate=0.01).values
     array([False,  True])
     """
-    data = rows_asked(tree, X_new, "outlier_score")
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
+    if is_chunked(X_new):  # every block is compared with the same points
+        seed = np.random.SeedSequence(random_seed).generate_state(1).item()
+        return by_blocks(outlier_score, tree, X_new, {"random_seed": seed}, None)
+    data = rows_asked(tree, X_new, "outlier_score")
     if X_new is None and names.DERIVED in tree.attrs:
         raise ValueError(
             f"`X_new` must be given where `tree` is a {tree.attrs[names.DERIVED]} of a fit; got "

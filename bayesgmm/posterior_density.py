@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.blockwise import BlockProblem
 from bayesgmm.kernels.batch import fill_log_posteriors
 from bayesgmm.kernels.relabel import partition_of
 from bayesgmm.kernels.threads import over_draws
@@ -25,7 +26,7 @@ BLOCK: Final = 2**16
 
 def whole(problem: Problem) -> Density:
     """Return the log posterior of all rows, in as many threads as there are cores."""
-    return _of(problem.flat)
+    return problem.log_posteriors if isinstance(problem, BlockProblem) else _of(problem.flat)
 
 
 def _of(flat: Array) -> Density:
@@ -100,7 +101,7 @@ def subset(
         The Hessian of the quadratic: large where the rows do not stand for all.
     """
     chosen, row_weights = _stratified(problem, anchor, n_rows, rng)
-    part = _of(problem.pack(np.ascontiguousarray(problem.rows[:, chosen]), row_weights))
+    part = _of(problem.pack(np.ascontiguousarray(problem.rows[:, chosen]), row_weights, prior=True))
     (value,), (gradient,) = whole(problem)(anchor[None])
     (value_of_part,), (gradient_of_part,) = part(anchor[None])
     level, slope = value - value_of_part, gradient - gradient_of_part
@@ -133,4 +134,6 @@ def _stratified(
         chosen.append(members[np.sort(rng.choice(members.size, taken, replace=False))])
         row_weights.append(np.full(taken, members.size / max(taken, 1)))
     every, times = np.concatenate(chosen), np.concatenate(row_weights)
-    return every, times * problem.row_weights[every] if problem.row_weights.size else times
+    if problem.row_weights.size:
+        return every, times * problem.row_weights[every]
+    return every, times * (problem.n_counted / labels.size)

@@ -7,10 +7,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.lazy import by_blocks
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import feature_dim, features, parameters, require
@@ -94,6 +96,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict_proba(tree, [[2.0, 55.0]]).values.round(3)
     array([[1., 0.]])
     """
+    if is_chunked(X_new):
+        return by_blocks(predict_proba, tree, X_new, {}, None)
     data, probability = probability_of(tree, X_new, "predict_proba")
     return data.laid_out(probability)
 
@@ -126,6 +130,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.predict(tree, [[2.0, 55.0], [4.5, 80.0]]).values
     array([0, 1])
     """
+    if is_chunked(X_new):
+        return by_blocks(predict, tree, X_new, {}, None)
     data, probability = probability_of(tree, X_new, "predict")
     found = probability.idxmax(names.COMPONENT).astype(np.int64).rename(names.LABELS)
     return data.laid_out(found)
@@ -165,6 +171,8 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     >>> bg.score_samples(tree, [[2.0, 55.0], [3.0, 40.0]]).values.round(1)
     array([ -3.3, -16.5])
     """
+    if is_chunked(X_new):
+        return by_blocks(score_samples, tree, X_new, {}, None)
     data = rows_asked(tree, X_new, "score_samples")
     draws = mixtures(tree)
     every, n_draws = draws.rows(data.values, data.errors), len(draws.log_weights)

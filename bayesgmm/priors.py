@@ -228,7 +228,10 @@ class LKJCovariance(Textbook):
         """Return the prior with numbers from the data, shape (n_obs, n_features)."""
         some = values[(values == values).argmax(axis=0), np.arange(values.shape[1])]
         spread = standard_deviation(values, some, sample_weight)
-        grain = rounding(values, sample_weight)
+        return self.resolve_to(spread, rounding(values, sample_weight))
+
+    def resolve_to(self, spread: NDArray[np.float64], grain: NDArray[np.float64]) -> Self:
+        """Return the prior with numbers from the data's standard deviations and rounding."""
         if not STRUCTURES[self.structure].common_scale:
             scale = resolved(self.scale, spread, "covariance.scale")
             floor = resolved(self.floor, np.minimum(grain, scale), "covariance.floor")

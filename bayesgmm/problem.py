@@ -91,8 +91,12 @@ class Problem:
         values, weights = data.counted
         resolved = specification.resolve(values, weights)
         common_unit = specification.structure.common_scale
-        center, unit = center_and_unit(values, common_unit, weights)
-        layout = layout_of(specification, data.n_features)
+        return cls.of_units(resolved, data, *center_and_unit(values, common_unit, weights))
+
+    @classmethod
+    def of_units(cls, resolved: GaussianMixture, data: Data, center: Array, unit: Array) -> Self:
+        """Standardise the data by a known origin and unit; costs O(N D)."""
+        layout = layout_of(resolved, data.n_features)
         floor = np.broadcast_to(np.asarray(resolved.covariance.floor), unit.shape) / unit
         floor = floor[: layout.scale_columns].copy()
         gauge = None
@@ -104,9 +108,9 @@ class Problem:
             gauge = Gauge.make(resolved.covariance, layout.n_components, rows, unit)
         bare = cls(resolved, data, center, unit, layout, floor, np.empty(0), gauge)
         if not data.complete:
-            return replace(bare, flat=bare.pack(bare.rows, bare.row_weights))
+            return replace(bare, flat=bare.pack(bare.rows, bare.row_weights, prior=True))
         room = np.broadcast_to(0.0, (bare.n_lines, data.n_obs))
-        problem = replace(bare, flat=bare.pack(room, bare.row_weights))
+        problem = replace(bare, flat=bare.pack(room, bare.row_weights, prior=True))
         rows = problem.rows
         for d in range(data.n_features):  # in place: there may be many rows
             np.subtract(data.values[:, d], center[d], out=rows[d])
@@ -120,7 +124,7 @@ class Problem:
         """Return the problem that a fit has solved."""
         return cls.make(specification(tree), fitted_data(tree))
 
-    def pack(self, rows: Array, row_weights: Array, *, priors: bool = True) -> Array:
+    def pack(self, rows: Array, row_weights: Array, *, prior: bool) -> Array:
         """Return what `kernels.target.log_target` reads, of some rows.
 
         Parameters
@@ -129,26 +133,31 @@ class Problem:
             As the property has them.
         row_weights : array, shape (n,) or (0,)
             How many rows each stands for; empty for one.
-        priors : bool
+        prior : bool
             False leaves out priors and Jacobians: the log-likelihood alone.
         """
-        prior, unit = self.specification, self.unit
-        concentration, sticks = packed(prior.weights, prior.known_number)
-        tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
+        resolved, unit = self.specification, self.unit
+        concentration, sticks = packed(resolved.weights, resolved.known_number)
+        tau = np.broadcast_to(np.asarray(resolved.covariance.scale), unit.shape) / unit
         parts = {
             "concentration": concentration,
             "sticks": sticks,
-            "location": (np.asarray(prior.means.location) - self.center) / unit,
-            "scale": np.asarray(prior.means.scale) / unit,
+            "location": (np.asarray(resolved.means.location) - self.center) / unit,
+            "scale": np.asarray(resolved.means.scale) / unit,
             "tau": tau[: self.layout.scale_columns],
             "floor": self.floor,
             "unit": unit,
             "row_weights": row_weights,
-            "prior": priors,
+            "prior": prior,
         }
         if self.gauge is not None:
             return pack_factor_problem(self.layout, rows, **parts, **self.gauge._asdict())
-        return pack_problem(self.layout, rows, **parts, eta=prior.covariance.eta, df=self.df)
+        return pack_problem(self.layout, rows, **parts, eta=resolved.covariance.eta, df=self.df)
+
+    @property
+    def kept(self) -> Data:
+        """What a fit keeps of the data."""
+        return self.data
 
     @property
     def n_parameters(self) -> int:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.kernels.clarity import shared, vacancies
+from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import of_number
@@ -44,24 +46,39 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
     weights = posterior[names.WEIGHTS].transpose(names.COMPONENT, *sample).values
     labels = ["log posterior"]
     labels += [f"weight of rank {rank}" for rank in range(1, len(weights) + 1)]
+    kept = names.OBSERVED_DATA in tree.children
+    where, density = (_at_rows if kept else _at_means)(tree, lp)
+    more, allocated = _allocations(tree, lp.shape) if kept else ([], np.empty((0, *lp.shape)))
+    weights = np.sort(weights, axis=0)[::-1]
+    scalars = of_number(posterior)
+    return (
+        labels + where + more + [name.replace("n_", "number of ") for name in scalars],
+        np.concatenate([lp[None], weights, density, allocated, *scalars.values()]),
+    )
+
+
+def _at_rows(tree: xr.DataTree, lp: Array) -> tuple[list[str], Array]:
+    """Return the log density at some rows under every draw, (n, chains, draws), and its names."""
     rows = tree[names.OBSERVED_DATA].dataset[names.OBS].values
     counts = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT, np.ones(rows.size))
     counted = np.flatnonzero(np.asarray(counts))
     held = counted[np.unique(np.linspace(0, counted.size - 1, HELD_POINTS).astype(int))]
-    labels += [f"log density at row {label!r}" for label in rows[held].tolist()]
+    labels = [f"log density at row {label!r}" for label in rows[held].tolist()]
     if names.LOG_LIKELIHOOD in tree.children:
         stored = tree[names.LOG_LIKELIHOOD].dataset[names.X].isel({names.OBS: held})
-        density = stored.transpose(names.OBS, *sample).values
-    else:
-        blocks = log_likelihood_blocks(tree.isel({names.OBS: held}))
-        density = np.concatenate([block.T for _, block in blocks]).reshape(-1, *lp.shape)
-    more, allocated = _allocations(tree, lp.shape)
-    weights = np.sort(weights, axis=0)[::-1]
-    scalars = of_number(posterior)
-    return (
-        labels + more + [name.replace("n_", "number of ") for name in scalars],
-        np.concatenate([lp[None], weights, density, allocated, *scalars.values()]),
-    )
+        return labels, stored.transpose(names.OBS, names.CHAIN, names.DRAW).values
+    blocks = log_likelihood_blocks(tree.isel({names.OBS: held}))
+    return labels, np.concatenate([block.T for _, block in blocks]).reshape(-1, *lp.shape)
+
+
+def _at_means(tree: xr.DataTree, lp: Array) -> tuple[list[str], Array]:
+    """Return the same at the means of the draw of highest density, where no rows are kept."""
+    draws = mixtures(tree)
+    points = np.ascontiguousarray(draws.means[lp.argmax()].T)
+    density = np.empty((lp.size, points.shape[1]))
+    fill_draws(points, *draws[:3], density, NO_CUBE, NO_LABELS, NO_CUBE)
+    labels = [f"log density at mean {k}" for k in range(points.shape[1])]
+    return labels, np.ascontiguousarray(density.T).reshape(-1, *lp.shape)
 
 
 def _allocations(tree: xr.DataTree, shape: tuple[int, ...]) -> tuple[list[str], Array]:
@@ -150,7 +167,9 @@ def at_floor(tree: xr.DataTree) -> tuple[float, Any]:
     near = NEAR_FLOOR * np.broadcast_to(floor, scales.sizes[names.FEATURE])
     narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
     weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
-    n_rows = tree[names.OBSERVED_DATA].sizes[names.OBS] if weights is None else float(weights.sum())
+    n_rows = tree.attrs.get(names.N_ROWS) if weights is None else float(weights.sum())
+    if n_rows is None:
+        n_rows = tree[names.OBSERVED_DATA].sizes[names.OBS]
     narrow &= posterior[names.WEIGHTS] * n_rows >= 1.0  # what has no row sits on none
     shares = narrow.any(names.COMPONENT).mean((names.CHAIN, names.DRAW))
     return float(shares.max()), shares[names.FEATURE].values.tolist()[int(shares.values.argmax())]

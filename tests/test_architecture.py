@@ -38,21 +38,21 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells columns component_prior cubes data datasets dependence known_labels labels "
+        "cells chunked columns component_prior cubes data datasets dependence known_labels labels "
         "measurement mixture moments notation overfitted packing partition_prior priors records "
         "sample_weights simulation table_files tables",
-        "xarray pandas pyarrow",
+        "xarray pandas pyarrow dask zarr",
         "0 1",
     ),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
-    floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
-    floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
+    floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
+    floor("inference", "dask nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence functionals identifiability imputation information "
-        "invariants marginals modality model_probabilities modes moment_matching outliers "
+        "invariants lazy marginals modality model_probabilities modes moment_matching outliers "
         "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
-        "arviz_base arviz_stats xarray pandas scipy",
+        "arviz_base arviz_stats dask xarray pandas scipy",
         "0 1 2 4",
     ),
     floor(
@@ -71,12 +71,19 @@ ONLY_IN = {
         *(f"inference/pymc_{x}.py" for x in ("advi", "compiled", "engine")),
     },
     "pytensor": {"model.py", "op.py", "inference/pymc_compiled.py"},
+    "dask": {
+        "chunked.py",
+        "lazy.py",
+        *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
+    },
     "sklearn": {"estimator.py"},
+    "zarr": {"chunked.py"},
 }
 """Packages that named files may import, whatever their floor allows, and no other may."""
 
 HEAVY = (
     "pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "sklearn", "zarr",
+    "dask",
 )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def test_log_likelihood_is_that_of_a_sum_row_by_row(errors: str) -> None:
     problem = Problem.make(bg.GaussianMixture(K), with_labels(data, rows["labels"], K))
     vectors = rng.normal(size=(2, problem.n_parameters))
     values = [problem.log_posterior(vector) for vector in vectors]
-    nothing = problem.pack(problem.rows, np.zeros(N))
+    nothing = problem.pack(problem.rows, np.zeros(N), prior=True)
     prior = [log_posterior(vector, nothing, np.empty_like(vector)) for vector in vectors]
     expected = [oracle(rows, problem.constrain(vector[None])) for vector in vectors]
     found = [value - p for (value, _), p in zip(values, prior, strict=True)]

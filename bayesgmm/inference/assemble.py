@@ -142,15 +142,15 @@ def assemble(
         posterior[names.LOADINGS] = turned_to_agree(loadings, noise).reshape(
             *shape, *loadings.shape[1:]
         )
-    size = 8 * len(permutation) * problem.data.n_obs
+    size = 8 * len(permutation) * problem.kept.n_obs
     log_likelihood = None
     extra: dict[str, str | int | float] = {}
-    if size * sharing <= LARGEST_LOG_LIKELIHOOD:
+    if 0 < size * sharing <= LARGEST_LOG_LIKELIHOOD:
         log_likelihood = _log_likelihood(problem, mixtures).reshape(*shape, -1)
-    else:
+    elif size:
         extra["log_likelihood_bytes"] = size
     return build(
-        data=problem.data,
+        data=problem.kept,
         specification=problem.specification,
         posterior=posterior
         | {

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.blockwise import BlockProblem
 from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
@@ -120,6 +121,9 @@ class Chain:
         self._seed = seed
         self._progress: Any = None
         self._failure: RuntimeError | None = None
+        if isinstance(problem, BlockProblem):  # a sum over blocks, which takes longer than Python
+            self._sampler = self._from_python(problem, start)
+            return
         try:
             self._sampler = self._from_pointers(problem, start)
         except (AttributeError, TypeError) as error:

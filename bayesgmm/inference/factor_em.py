@@ -226,7 +226,7 @@ def polish_factors(problem: Problem, vector: Array, *, priors: bool) -> tuple[Ar
     """Return the top of the log posterior, or likelihood, near a vector; its height; if reached."""
     flat = problem.flat
     if not priors:
-        flat = problem.pack(problem.rows, problem.row_weights, priors=False)
+        flat = problem.pack(problem.rows, problem.row_weights, prior=False)
     sizes = rough_sizes(problem, vector)
     _, noise, loadings, _ = offsets(problem.layout)
     lowest = np.full(vector.size, -np.inf)

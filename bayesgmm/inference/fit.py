@@ -11,13 +11,14 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import Data, check_enough_rows, prepare
 from bayesgmm.errors import ConvergenceWarning, check_choice
 from bayesgmm.inference import advi, laplace, nuts, telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import Target, find_modes, sharpen
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.suited import (
@@ -195,6 +196,15 @@ def fit(
         random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
+    if is_chunked(X):
+        said = {
+            "measurement_error": measurement_error, "sample_weight": sample_weight,
+            "labels": labels,
+        }  # fmt: skip
+        engine = engine if model is None else "pymc"
+        return _fit_blocks(
+            X, specification, options, method, engine, said=said, progressbar=progressbar
+        )
     if model is not None:
         sample_weight, labels = held_by(model, sample_weight, labels)
     data = prepare(
@@ -227,6 +237,13 @@ def fit(
             drawn = RUNNERS[method](problem, options, progress)
     engine = "fused" if model is None and engine != "pymc" else "pymc"
     return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
+
+
+def _fit_blocks(*arguments: Any, **keywords: Any) -> xr.DataTree:
+    """Fit rows in blocks, by what is only loaded for such."""
+    from bayesgmm.inference.blockfit import fit_blocks
+
+    return fit_blocks(*arguments, **keywords)
 
 
 def provenance(
@@ -347,14 +364,17 @@ def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        best, *others = found.modes
+        if target is Target.MAP and best.converged:
+            best = sharpen(problem, best)
         return Draws(
-            parameters=found.best.parameters,
-            statistics={names.LP: np.array([[found.best.objective]])},
-            modes=found.modes,
+            parameters=best.parameters,
+            statistics={names.LP: np.array([[best.objective]])},
+            modes=(best, *others),
             attrs={
                 "starts": N_STARTS,
                 "degenerate_starts": found.degenerate,
-                "converged": int(found.best.converged),
+                "converged": int(best.converged),
                 "sampling_time": time.perf_counter() - began,
             },
         )

@@ -290,8 +290,9 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
-        if missing[0] == names.OBSERVED_DATA and missing[0] not in schema.required(tree):
-            remedy = "Batches are not kept: pass rows, if it takes `X_new`, or fit some of them."
+        if missing[0] == names.OBSERVED_DATA and schema.rows_are_gone(tree):
+            what = "Batches" if names.ONLINE in tree.children else "Rows"
+            remedy = f"{what} are not kept: pass rows, if it takes `X_new`, or fit some of them."
         raise ValueError(
             f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "
             f"{there}. {remedy}"

@@ -124,12 +124,16 @@ def first_fault(tree: xr.DataTree) -> str | None:
 
 
 def required(tree: xr.DataTree) -> list[str]:
-    """Return the groups that a tree may not be without: a fit of batches does not keep rows.
+    """Return the groups that a tree may not be without."""
+    gone = rows_are_gone(tree)
+    return [group for group in REQUIRED if not (gone and group == names.OBSERVED_DATA)]
 
-    Nor does what follows from one.
-    """
-    rowless = names.ONLINE in tree.children or names.DERIVED in tree.attrs
-    return [group for group in REQUIRED if not (rowless and group == names.OBSERVED_DATA)]
+
+def rows_are_gone(tree: xr.DataTree) -> bool:
+    """Tell whether a fit did not keep its rows, of batches or of blocks, or follows from one."""
+    return names.ONLINE in tree.children or not {names.DERIVED, names.N_BLOCKS}.isdisjoint(
+        tree.attrs
+    )
 
 
 def _faults(tree: xr.DataTree) -> Iterator[str]:

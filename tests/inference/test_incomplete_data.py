@@ -50,9 +50,9 @@ def test_the_posterior_is_prior_times_naive_likelihood(
     one = Mixture(np.log(drawn.weights[0]), drawn.means[0], factors)
     for row_weights in (np.empty(0), rng.uniform(0.5, 2.0, 80)):
         likelihood = naive_moments(Seen(cells, errors), one, row_weights)[0].value
-        flat = problem.pack(problem.rows, row_weights)
+        flat = problem.pack(problem.rows, row_weights, prior=True)
         value, gradient = evaluated(flat, vector)
-        prior, _ = evaluated(problem.pack(problem.rows, np.zeros(80)), vector)
+        prior, _ = evaluated(problem.pack(problem.rows, np.zeros(80), prior=True), vector)
         np.testing.assert_allclose(value - prior, likelihood, rtol=1e-10)
         h = 1e-5
         slopes = [

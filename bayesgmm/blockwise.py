@@ -1,0 +1,226 @@
+"""A problem whose rows stay in blocks, wherever these are: what is known of them are sums."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesgmm import names
+from bayesgmm.data import Data
+from bayesgmm.kernels.batch import fill_log_posteriors
+from bayesgmm.kernels.cholesky import (
+    Layout,
+    fill_cholesky,
+    fill_log_weights,
+    offsets,
+    unconstrain,
+)
+from bayesgmm.kernels.estep import fill_whiteners
+from bayesgmm.kernels.incomplete import expected_moments
+from bayesgmm.kernels.mstep import Penalty, em_map, m_step
+from bayesgmm.kernels.patterns import NO_GROUPS
+from bayesgmm.kernels.posterior import N_ROWS
+from bayesgmm.problem import Problem
+from bayesgmm.records import rows_of
+
+type Array = NDArray[np.float64]
+
+NO_WEIGHTS = np.empty(0)
+NOTHING = np.zeros(1)
+"""Weights of a row that counts for none: a pass takes one row at least."""
+
+
+def rowless(data: Data) -> Data:
+    """Return data without rows: the labels of the features."""
+    obs = xr.Variable(names.OBS, np.arange(0))
+    coords = {names.OBS: obs, **data.feature_coords}
+    return Data(np.empty((0, data.n_features)), coords, data.attrs)
+
+
+class Blocks(Protocol):
+    """Packed blocks of rows, of which sums are asked for."""
+
+    def densities(self, vectors: Array) -> Array:
+        """Return the sum over all blocks of what `densities` makes of each."""
+
+    def moments(self, mixture: "Mixture") -> Array:
+        """Return the sum over all blocks of what `moments` makes of each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The parameters of one mixture of standardised data, as the pass reads them.
+
+    Parameters
+    ----------
+    log_weights, means, cholesky, whiteners, log_determinants : arrays
+        Shapes (K,), (K, D), (K, D, D), (K, D, D), (K,).
+    start : int
+        Where the rows begin in a packed block.
+    """
+
+    log_weights: Array
+    means: Array
+    cholesky: Array
+    whiteners: Array
+    log_determinants: Array
+    start: int
+
+    @classmethod
+    def of_vector(cls, layout: Layout, vector: Array, start: int) -> Self:
+        """Return the mixture that a vector of EM stands for."""
+        k, d = layout.n_components, layout.n_features
+        first, last, _, _ = offsets(layout)
+        log_weights, log_determinants = np.empty((2, k))
+        scales, (cholesky, whiteners) = np.empty((k, d)), np.empty((2, k, d, d))
+        fill_log_weights(vector, log_weights)
+        fill_cholesky(layout, np.zeros(layout.scale_columns), vector, scales, cholesky)
+        fill_whiteners(cholesky, whiteners, log_determinants)
+        means = vector[first:last].reshape(k, d).copy()
+        return cls(log_weights, means, cholesky, whiteners, log_determinants, start)
+
+
+def pack_block(recipe: Problem, values: Array) -> Array:
+    """Return a block as `kernels.posterior.log_posterior` reads it, without the priors.
+
+    Parameters
+    ----------
+    recipe : Problem
+        Of any rows.
+    values : array, shape (n, D)
+        In the data's units, NaN where missing.
+    """
+    k, center, unit = recipe.layout.n_components, recipe.center, recipe.unit
+    return recipe.pack(rows_of(values, None, None, k, center, unit), NO_WEIGHTS, prior=False)
+
+
+def densities(block: Array, vectors: Array) -> Array:
+    """Return the log-likelihood of a block under many vectors, and gradients: (S, 1 + P)."""
+    values, gradients = np.empty(len(vectors)), np.empty(vectors.shape)
+    fill_log_posteriors(vectors, block, values, gradients)
+    return np.column_stack([values, gradients])
+
+
+def moments(block: Array, mixture: Mixture) -> Array:
+    """Return the E-step of a block: log-likelihood, counts, first and second moments, in a row."""
+    k, d = mixture.means.shape
+    end = mixture.start + d * int(block[N_ROWS])
+    rows = block[mixture.start : end].reshape(d, -1)
+    counts, first, second = np.empty(k), np.empty((k, d)), np.empty((k, d, d))
+    value = expected_moments(
+        rows, NO_WEIGHTS, block[end:], mixture.log_weights, mixture.means, mixture.cholesky,
+        mixture.whiteners, mixture.log_determinants, counts, first, second,
+    )  # fmt: skip
+    return np.concatenate([[value], counts, first.ravel(), second.ravel()])
+
+
+@dataclass(frozen=True, eq=False)
+class BlockProblem(Problem):
+    """A resolved specification, a sample of the rows, and all of them as blocks.
+
+    What is a `Problem`'s is the sample's, where starts are looked for and draws aligned; the log
+    posterior, EM and the numbers of rows are those of all.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    n_rows : int
+        In all blocks.
+    cells : array, shape (D,)
+        How many of them are seen of every feature.
+    """
+
+    blocks: Blocks
+    n_rows: int
+    cells: Array
+
+    @classmethod
+    def over(cls, sample: Problem, blocks: Blocks, n_rows: int, cells: Array) -> Self:
+        """Return the problem of all rows of which some are a sample."""
+        fields = {name: getattr(sample, name) for name in Problem.__dataclass_fields__}
+        return cls(**fields, blocks=blocks, n_rows=n_rows, cells=cells)
+
+    @cached_property
+    def prior(self) -> Array:
+        """The problem of a row that counts for none: priors and Jacobians alone."""
+        return self.pack(np.zeros((self.layout.n_features, 1)), NOTHING, prior=True)
+
+    @property
+    def kept(self) -> Data:
+        """What a fit keeps of the data: the labels of the features."""
+        return rowless(self.data)
+
+    @property
+    def n_counted(self) -> float:
+        """Number of rows."""
+        return float(self.n_rows)
+
+    @property
+    def log_volume(self) -> float:
+        """What the log density of all rows is less than that of the standardised."""
+        return float(self.cells @ np.log(self.unit))
+
+    def log_posteriors(self, vectors: Array) -> tuple[Array, Array]:
+        """Return the log posterior densities, shape (S,), of vectors, and gradients, (S, P)."""
+        total = densities(self.prior, vectors) + self.blocks.densities(vectors)
+        return total[:, 0].copy(), np.ascontiguousarray(total[:, 1:])
+
+    def log_posterior(self, vector: Array) -> tuple[float, Array]:
+        """Return the log posterior density at an unconstrained vector, and its gradient."""
+        (value,), (gradient,) = self.log_posteriors(np.ascontiguousarray(vector)[None])
+        return float(value), gradient
+
+    def run_em(
+        self, penalty: Penalty, vector: Array, max_passes: int, tolerance: float
+    ) -> tuple[int, Array, Array]:
+        """Climb by EM on all rows, step by step as `kernels.mstep.run_em` does."""
+        trace: list[float] = []
+        older = old = vector
+        step = np.zeros_like(vector)
+        began, phase = -np.inf, 0  # of a cycle: its start, one step on, the extrapolated point
+        for _ in range(max_passes):
+            value, following = self._em_step(penalty, vector)
+            if phase == 2 and not (following is not None and value >= trace[-1]):
+                vector, phase = old, 0
+                continue
+            trace.append(value)
+            if following is None:
+                return 2, vector, np.array(trace)
+            if phase == 0:
+                if value - began <= tolerance:
+                    return 0, vector, np.array(trace)
+                began, older, vector, phase = value, vector, following, 1
+            elif phase == 1:
+                old = following
+                step = vector - older
+                bend = following - vector - step
+                length = math.sqrt(float(step @ step) / max(float(bend @ bend), 1e-300))
+                vector, phase = following, 0
+                if length > 1.0:
+                    vector = older + 2.0 * length * step + length * length * bend
+                    phase = 2
+            else:
+                vector, phase = following, 0
+        return 1, old if phase == 2 else vector, np.array(trace)
+
+    def _em_step(self, penalty: Penalty, vector: Array) -> tuple[float, Array | None]:
+        """Return EM's objective at a vector, and where the M-step leads, if anywhere."""
+        layout = self.layout
+        k, d = layout.n_components, layout.n_features
+        start = self.prior.size - NOTHING.size - d  # blocks have no weights, but the same header
+        mixture = Mixture.of_vector(layout, vector, start)
+        total = self.blocks.moments(mixture)
+        counts, first = total[1 : k + 1].copy(), total[k + 1 : k + 1 + k * d].reshape(k, d).copy()
+        second = total[k + 1 + k * d :].reshape(k, d, d).copy()
+        row = np.zeros((d, 1))  # of which, as it counts for none, the objective is the penalty
+        value = em_map(layout, penalty, row, NOTHING, NO_GROUPS, vector)[0]
+        log_weights, means, cholesky = mixture.log_weights, mixture.means, mixture.cholesky
+        found = m_step(layout, penalty, counts, first, second, log_weights, means, cholesky)
+        if not found:
+            return float(total[0] + value), None
+        floor = np.zeros(layout.scale_columns)
+        return float(total[0] + value), unconstrain(layout, floor, log_weights, means, cholesky)

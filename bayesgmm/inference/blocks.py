@@ -1,0 +1,205 @@
+"""Sums over blocks of rows: on a cluster, from a disk, or in memory."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from threading import Condition
+from typing import Any, Final
+
+import dask
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesgmm.blockwise import Mixture, densities, moments, pack_block
+from bayesgmm.chunked import Chunked, block_values
+from bayesgmm.inference.survey import checksum
+from bayesgmm.kernels.threads import over_draws
+from bayesgmm.problem import Problem
+
+type Array = NDArray[np.float64]
+type Scheduler = Callable[..., Any] | None
+
+FAN_IN: Final = 16
+"""Results that one task of a tree adds up."""
+KEPT: Final = 2**28
+"""Bytes of rows up to which they are kept in this process, if there is no cluster."""
+TOGETHER: Final = 2**25
+"""Bytes of blocks that are packed as one where they are read in every pass."""
+PER_THREAD: Final = 2
+"""Packed blocks for every thread of a cluster, if there are as many."""
+
+
+class ChangedError(Exception):
+    """Rows are not what they were when they were first read."""
+
+
+def active() -> tuple[Scheduler, Any]:
+    """Return the scheduler that Dask would use now, None for its threads, and its cluster's client.
+
+    The answer holds for other threads, too, which might have none.
+    """
+    scheduler = dask.base.get_scheduler()
+    client = getattr(scheduler, "__self__", None)
+    return scheduler, client if hasattr(client, "scheduler_info") else None
+
+
+def computed(task: Any, scheduler: Scheduler) -> Any:
+    """Return what a task gives."""
+    return dask.compute(task, scheduler=scheduler)[0]
+
+
+def tree_of(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
+    """Return the task that adds up others, in their order, some at a time."""
+    while len(parts) > 1:
+        groups = [parts[at : at + FAN_IN] for at in range(0, len(parts), FAN_IN)]
+        parts = [dask.delayed(add, pure=False)(group) for group in groups]
+    return parts[0]
+
+
+def added(parts: Iterable[Array]) -> Array:
+    """Return the sum of arrays, in their order."""
+    total: Any = 0.0
+    for part in parts:
+        total = total + part
+    return np.asarray(total)
+
+
+def pack_blocks(recipe: Problem, blocks: list[Any], sums: list[int], first: int) -> Array:
+    """Return blocks packed as one, refused if they are not those that were surveyed."""
+    parts = [block_values(block) for block in blocks]
+    for number, (part, expected) in enumerate(zip(parts, sums, strict=True), first):
+        if checksum(part) != expected:
+            raise ChangedError(
+                f"`X` must not change while it is fitted; got other numbers in block {number} "
+                f"than when it was first read. Fit a copy, or wait until it is written."
+            )
+    return pack_block(recipe, parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """All blocks, packed as one in the memory of this process.
+
+    Parameters
+    ----------
+    block : array
+    """
+
+    block: Array
+
+    def densities(self, vectors: Array) -> Array:
+        """Return what `blockwise.densities` makes of it, in as many threads as there are cores."""
+        result = np.empty((len(vectors), 1 + vectors.shape[1]))
+
+        def fill(part: slice) -> None:
+            result[part] = densities(self.block, vectors[part])
+
+        over_draws(fill, len(vectors))
+        return result
+
+    def moments(self, mixture: Mixture) -> Array:
+        """Return what `blockwise.moments` makes of it."""
+        return moments(self.block, mixture)
+
+
+@dataclass(eq=False)
+class Turn:
+    """Vectors that wait for a pass, and what it gave."""
+
+    vectors: Array
+    result: Array | None = None
+    failure: BaseException | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Away:
+    """Blocks in the memory of workers, or read in every pass.
+
+    Where several ask at a time, as chains do, those that wait share the next pass.
+
+    Parameters
+    ----------
+    packed : list of Delayed
+        Arrays, each of some blocks.
+    scheduler : callable or None
+    """
+
+    packed: list[Any]
+    scheduler: Scheduler
+    _free: Condition = field(default_factory=Condition)
+    _waiting: list[Turn] = field(default_factory=list)
+    _passing: list[Turn] = field(default_factory=list)
+
+    def _total(self, task: Callable[..., Array], argument: Any) -> Array:
+        run = dask.delayed(task, pure=False)
+        parts = [run(packed, argument) for packed in self.packed]
+        return np.asarray(computed(tree_of(parts, added), self.scheduler))
+
+    def moments(self, mixture: Mixture) -> Array:
+        """Return the sum over all blocks of what `blockwise.moments` makes of each."""
+        return self._total(moments, mixture)
+
+    def densities(self, vectors: Array) -> Array:
+        """Return the sum over all blocks of what `blockwise.densities` makes of each."""
+        mine = Turn(vectors)
+        with self._free:
+            self._waiting.append(mine)
+            self._free.wait_for(lambda: not self._passing or mine not in self._waiting)
+            leads = mine in self._waiting
+            if leads:
+                self._passing.extend(self._waiting)
+                self._waiting.clear()
+            else:
+                self._free.wait_for(lambda: mine not in self._passing)
+        if leads:
+            self._pass()
+        if mine.failure is not None:
+            raise mine.failure
+        return np.asarray(mine.result)
+
+    def _pass(self) -> None:
+        """Make the pass of all that take part in it."""
+        turns = list(self._passing)
+        try:
+            total = self._total(densities, np.concatenate([turn.vectors for turn in turns]))
+            for turn in turns:
+                turn.result, total = np.split(total, [len(turn.vectors)])
+        except BaseException as failure:
+            for turn in turns:
+                turn.failure = failure
+        finally:
+            with self._free:
+                self._passing.clear()
+                self._free.notify_all()
+
+
+def gather(
+    table: Chunked, recipe: Problem, sums: tuple[int, ...], scheduler: Scheduler, client: Any
+) -> Kept | Away:
+    """Return the blocks of a table packed, where they can stay.
+
+    Parameters
+    ----------
+    table : Chunked
+    recipe : Problem
+        With the origin, the unit and the layout.
+    sums : tuple of int
+        Checksums of the blocks.
+    scheduler : callable or None
+    client : distributed.Client or None
+    """
+    n_blocks, size = len(table.blocks), 8 * table.n_rows * table.n_features
+    n_packed = -(-size // TOGETHER)
+    if client is not None:
+        n_packed = PER_THREAD * sum(client.nthreads().values())
+    elif size <= KEPT:
+        n_packed = 1
+    pack, held = dask.delayed(pack_blocks, pure=False), dask.delayed(recipe, traverse=False)
+    packed = [
+        pack(held, [table.blocks[i] for i in part], [sums[i] for i in part], int(part[0]))
+        for part in np.array_split(np.arange(n_blocks), min(n_packed, n_blocks))
+    ]
+    if client is not None:
+        return Away(list(client.persist(packed)), scheduler)
+    if size <= KEPT:
+        return Kept(computed(packed[0], scheduler))
+    return Away(packed, scheduler)
