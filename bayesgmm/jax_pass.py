@@ -15,7 +15,6 @@ in blocks.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -113,28 +112,12 @@ def _refuse_single_precision(*arrays: Any) -> None:
             )
 
 
-def _in_blocks(work: Callable[..., tuple[Any, Any]], columns: Any, n_rows: int, size: int) -> Any:
-    """Return the first results of blocks of columns added up, the second ones end to end."""
-
-    def of_block(start: Any, length: int) -> Any:
-        take = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=length, axis=-1)
-        return work(*jax.tree.map(take, columns))
-
-    def step(total: Any, start: Any) -> Any:
-        more, of_rows = of_block(start, size)
-        return jax.tree.map(jnp.add, total, more), of_rows
-
-    whole = n_rows // size * size
-    total = jax.tree.map(
-        lambda shape: jnp.zeros(shape.shape), jax.eval_shape(lambda: of_block(0, size)[0])
-    )
-    total, of_rows = jax.lax.scan(step, total, jnp.arange(0, whole, size))
-    of_rows = jax.tree.map(jnp.ravel, of_rows)
-    if whole < n_rows:
-        more, others = of_block(whole, n_rows - whole)
-        total = jax.tree.map(jnp.add, total, more)
-        of_rows = jax.tree.map(lambda *both: jnp.concatenate(both), of_rows, others)
-    return total, of_rows
+def _block(columns: Any, begin: Any, size: int) -> tuple[Any, Any]:
+    """Return some columns from one on, or the last ones if they end before, and which are new."""
+    n_rows = jax.tree.leaves(columns)[0].shape[-1]
+    first = jnp.minimum(begin, n_rows - size)
+    take = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size, axis=-1)
+    return jax.tree.map(take, columns), jnp.arange(size) >= begin - first
 
 
 def _constants(log_weights: Any, cholesky: Any) -> tuple[Any, Any]:
@@ -163,21 +146,27 @@ def _value_and_slopes(
     """Return a weighted sum of the log densities, and its derivatives by the parameters."""
     whiteners, constants = _constants(log_weights, cholesky)
 
-    def work(block: Any, weights: Any) -> Any:
+    def add(total: Any, begin: Any) -> Any:
+        (block, weights), new = _block((rows, row_slopes), begin, size)
+        weights = new if weights is None else weights * new
         y, joint, densities = _whitened(block, constants, means, whiteners)
-        shares = jnp.exp(joint - densities)
-        if weights is not None:
-            shares *= weights
-            densities *= weights
+        shares = jnp.exp(joint - densities) * weights
         parts = shares[:, None] * y
-        second = jnp.einsum("kin,kjn->kij", parts, y)
-        return (densities.sum(), shares.sum(axis=1), parts.sum(axis=2), second), None
+        more = (
+            (densities * weights).sum(),
+            shares.sum(axis=1),
+            parts.sum(axis=2),
+            jnp.einsum("kin,kjn->kij", parts, y),
+        )
+        return jax.tree.map(jnp.add, total, more), None
 
-    total, _ = _in_blocks(work, (rows, row_slopes), rows.shape[1], size)
+    k, d = means.shape
+    nothing = (jnp.zeros(()), jnp.zeros(k), jnp.zeros((k, d)), jnp.zeros((k, d, d)))
+    total, _ = jax.lax.scan(add, nothing, jnp.arange(0, rows.shape[1], size))
     value, counts, first, second = total
     by_means = jnp.einsum("kmi,km->ki", whiteners, first)
     by_cholesky = jnp.tril(jnp.einsum("kmi,kmj->kij", whiteners, second))
-    by_cholesky -= counts[:, None, None] * whiteners * jnp.eye(means.shape[1])
+    by_cholesky -= counts[:, None, None] * whiteners * jnp.eye(d)
     return value, (counts, by_means, by_cholesky)
 
 
@@ -206,11 +195,15 @@ _log_likelihood.defvjp(_forward, _backward)
 def _log_densities(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Any:
     whiteners, constants = _constants(log_weights, cholesky)
 
-    def work(block: Any) -> Any:
-        return None, _whitened(block, constants, means, whiteners)[2]
+    n_rows = rows.shape[1]
+    size = block_size(n_rows, *means.shape, 1)
 
-    size = block_size(rows.shape[1], *means.shape, 1)
-    return _in_blocks(work, (rows,), rows.shape[1], size)[1]
+    def of_block(begin: Any) -> Any:
+        return _whitened(_block(rows, begin, size)[0], constants, means, whiteners)[2]
+
+    found = jax.lax.map(of_block, jnp.arange(0, n_rows, size))
+    new = n_rows - size * (len(found) - 1)
+    return jnp.concatenate([found[:-1].ravel(), found[-1, size - new :]])
 
 
 def _densities_forward(*given: Any) -> Any:
