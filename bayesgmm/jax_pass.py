@@ -31,8 +31,9 @@ LEAST: Final = 256
 """Rows of a block, at least."""
 
 
-def block_size(n_rows: int, n_components: int, n_features: int, together: int) -> int:
+def block_size(rows: Any, means: Any, together: int) -> int:
     """Return how many rows to work on at a time, if some passes go on together."""
+    n_rows, (n_components, n_features) = rows.shape[1], means.shape
     room = BLOCK.get(jax.default_backend(), LARGE_BLOCK)
     fitting = room // (together * n_components * (n_features + 1))
     return min(n_rows, max(LEAST, 2 ** (max(fitting, 1).bit_length() - 1)))
@@ -63,7 +64,8 @@ def log_likelihood(
     -----
     Value and gradient are one pass, O(N K D^2). Reverse mode alone.
     """
-    size = block_size(rows.shape[1], *means.shape, together)
+    _refuse_unfit(rows, log_weights, means, cholesky)
+    size = block_size(rows, means, together)
     return _log_likelihood(rows, row_weights, log_weights, means, cholesky, size)
 
 
@@ -72,14 +74,14 @@ def log_densities(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Any
 
     Arguments are those of `log_likelihood`. The gradient is a second pass.
     """
-    _refuse_single_precision(rows, log_weights, means, cholesky)
+    _refuse_unfit(rows, log_weights, means, cholesky)
     return _log_densities(rows, log_weights, means, cholesky)
 
 
 def slopes(rows: Any, log_weights: Any, means: Any, cholesky: Any, row_slopes: Any) -> Any:
     """Return the derivatives of ``sum(row_slopes * log_densities(...))`` by the parameters."""
-    _refuse_single_precision(rows, log_weights, means, cholesky, row_slopes)
-    size = block_size(rows.shape[1], *means.shape, 1)
+    _refuse_unfit(rows, log_weights, means, cholesky)
+    size = block_size(rows, means, 1)
     return _value_and_slopes(rows, row_slopes, log_weights, means, cholesky, size)[1]
 
 
@@ -102,10 +104,19 @@ def correlation_factors(log_b: Any, log_q: Any, n_features: int) -> Any:
     return partials * jnp.exp(before)
 
 
-def _refuse_single_precision(*arrays: Any) -> None:
-    """Refuse numbers with seven digits: of log densities of many rows none would be left."""
-    for array in arrays:
-        if array.dtype != jnp.float64:
+def _refuse_unfit(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> None:
+    """Refuse shapes that do not belong together, and numbers of seven digits."""
+    k, d = means.shape
+    fit = rows.shape[0] in (d, d + k) and rows.shape[1] > 0
+    if not fit or log_weights.shape != (k,) or cholesky.shape != (k, d, d):
+        raise ValueError(
+            f"`rows`, log_weights, means and cholesky must have shapes (D, N) or (D + K, N), (K,), "
+            f"(K, D) and (K, D, D) with the same D and K, and N at least 1; got {rows.shape}, "
+            f"{log_weights.shape}, {means.shape} and {cholesky.shape}. Transpose rows that lie in "
+            f"rows."
+        )
+    for array in (rows, log_weights, means, cholesky):
+        if array.dtype != jnp.float64:  # of the sum over many rows no digit would be left
             raise TypeError(
                 f"`rows` and parameters must be float64; got {array.dtype}. Enable it: "
                 f"`jax.config.update('jax_enable_x64', True)`, or `with jax.enable_x64(True):`."
@@ -196,7 +207,7 @@ def _log_densities(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> An
     whiteners, constants = _constants(log_weights, cholesky)
 
     n_rows = rows.shape[1]
-    size = block_size(n_rows, *means.shape, 1)
+    size = block_size(rows, means, 1)
 
     def of_block(begin: Any) -> Any:
         return _whitened(_block(rows, begin, size)[0], constants, means, whiteners)[2]
@@ -217,7 +228,8 @@ def _densities_forward(*given: Any) -> Any:
 
 
 def _densities_backward(given: Any, row_slopes: Any) -> Any:
-    return None, *slopes(*given, row_slopes)
+    rows, log_weights, means, cholesky = given
+    return None, *slopes(rows, log_weights, means, cholesky, row_slopes)
 
 
 _log_densities.defvjp(_densities_forward, _densities_backward, symbolic_zeros=True)

@@ -44,7 +44,7 @@ FLOORS = (
         "xarray pandas",
         "0 1",
     ),
-    floor("model op", "pymc pytensor numba xarray", "0 1 2"),
+    floor("model op jax_pass", "pymc pytensor numba xarray", "0 1 2"),
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
@@ -72,11 +72,14 @@ ONLY_IN = {
     },
     "pytensor": {"model.py", "op.py", "inference/pymc_compiled.py"},
     "sklearn": {"estimator.py"},
+    "jax": {"jax_pass.py", "op.py", *(f"inference/jax_{x}.py" for x in ("nuts", "posterior"))},
+    "blackjax": {"inference/jax_nuts.py"},
 }
 """Packages that named files may import, whatever their floor allows, and no other may."""
 
 HEAVY = (
     "pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "sklearn", "zarr",
+    "jax",
 )  # fmt: skip
 
 

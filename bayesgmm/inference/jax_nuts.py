@@ -9,7 +9,9 @@ Double precision is enabled here and nowhere else: JAX as the user has configure
 """
 
 import time
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -17,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.inference.assemble import Options
+from bayesgmm.errors import ConvergenceWarning
+from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.em import distinct
-from bayesgmm.inference.nuts import NutsResult, Run, Start, interrupted_too_early
+from bayesgmm.inference.nuts import NutsResult, Run, Start, interrupted_too_early, to_draws
 from bayesgmm.inference.progress import Progress
 from bayesgmm.problem import Problem
 
@@ -45,7 +48,7 @@ AT_A_TIME: Final = 50
 """Draws between two looks at the clock, and at whether the user has had enough."""
 
 
-def sample(problem: Problem, options: Options, progress: Progress) -> NutsResult:
+def sample(problem: Problem, options: Options, progress: Progress) -> Draws:
     """Sample the posterior, all chains side by side.
 
     Parameters
@@ -57,13 +60,18 @@ def sample(problem: Problem, options: Options, progress: Progress) -> NutsResult
 
     Returns
     -------
-    NutsResult
+    Draws
 
     Raises
     ------
     FitError
         If no chain can start (status ``"sampler"``), or sampling was interrupted before two draws
         after tuning (``"interrupted"``).
+
+    Warns
+    -----
+    ConvergenceWarning
+        If sampling was interrupted: the draws made so far are returned.
 
     Notes
     -----
@@ -77,34 +85,37 @@ def sample(problem: Problem, options: Options, progress: Progress) -> NutsResult
         progress.update(f"Finding the mode that chain {number} starts from")
         starts.append(run.prepare())
     prepared = time.perf_counter()
-    parts: list[tuple[Any, Any]] = []
-    interrupted = False
+    tune, parts, interrupted = run.settings.tune, [], False
     try:
         with jax.enable_x64(True):
-            parts.extend(_in_parts(run, starts, progress))
+            for part in _in_parts(run, starts, progress):
+                parts.append(part)
     except KeyboardInterrupt:
         interrupted = True
-    if len(parts) * AT_A_TIME < run.settings.tune + 2:
-        raise interrupted_too_early(max(len(parts) * AT_A_TIME - run.settings.tune, 0))
-    kept = slice(run.settings.tune, run.settings.tune + options.draws)
+    made = min(len(parts) * AT_A_TIME - tune, options.draws)
+    if made < 2:
+        raise interrupted_too_early(max(made, 0))
+    if interrupted:
+        warnings.warn(
+            f"Sampling was interrupted: {made} of {options.draws} draws per chain are returned.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     vectors, statistics = jax.tree.map(
-        lambda *arrays: np.concatenate(arrays, axis=1)[:, kept], *parts
+        lambda *arrays: np.concatenate(arrays, axis=1)[:, tune : tune + made], *parts
     )
-    return NutsResult(
+    result = NutsResult(
         vectors=vectors,
         statistics=statistics,
         modes=tuple(distinct(tuple(run.modes))),
         integrators=("leapfrog",),
-        tune=run.settings.tune,
+        tune=tune,
         seconds_tuned=prepared - began,
         seconds_sampled=time.perf_counter() - prepared,
         interrupted=interrupted,
     )
-
-
-def device() -> str:
-    """Return the name of the device that JAX computes on."""
-    return str(jax.devices()[0].device_kind)
+    drawn = to_draws(problem, options, result)
+    return replace(drawn, attrs={**drawn.attrs, names.DEVICE: jax.devices()[0].device_kind})
 
 
 class Tuning(NamedTuple):
@@ -211,7 +222,9 @@ def _advance(
     """Return states and tunings of all chains after some draws; and vectors and statistics."""
     kernel = blackjax.nuts.build_kernel()
 
-    def of_chain(state: Any, tuning: Tuning, key: Any, stage: Any, around: Any) -> Any:
+    def of_chain(before: Any, key: Any, stage: Any, around: Any) -> Any:
+        state, tuning = before
+
         def density(z: Any) -> Any:
             return log_posterior(_place(z, *around), numbers, kind)
 
@@ -230,10 +243,12 @@ def _advance(
         return (state, tuning), (_place(state.position, *around), statistics)
 
     def once(before: Any, given: Any) -> Any:
-        each = jax.vmap(of_chain, in_axes=(0, 0, 0, None, 0))
-        return each(*before, *given, around)
+        keys, stage = given
+        return jax.vmap(of_chain, in_axes=(0, 0, None, 0))(before, keys, stage, around)
 
-    keys = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(seed, number), AT_A_TIME))
-    given = jnp.swapaxes(keys(seeds), 0, 1), stages
+    def split(seed: Any) -> Any:
+        return jax.random.split(jax.random.fold_in(seed, number), AT_A_TIME)
+
+    given = jax.vmap(split, out_axes=1)(seeds), stages
     (states, tunings), made = jax.lax.scan(once, (states, tunings), given)
     return states, tunings, made

@@ -18,7 +18,7 @@ from bayesgmm.tree import schema, storage
 
 type Array = NDArray[np.float64]
 
-_LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
+_LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc", "jax", "blackjax")
 """Whose versions are noted, if they are loaded when the tree is built."""
 
 
