@@ -3,20 +3,23 @@
 The pass over the data, by the kernels that everything else is made of, so that PyMC's graph
 evaluates the same code as the fused log posterior; and the Cholesky factors of correlation
 matrices, in one node instead of twenty. Under Numba they are called natively, without a step
-through Python; elsewhere `perform` calls them.
+through Python; under JAX they are `jax_pass`; elsewhere `perform` calls them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pytensor.tensor as pt
+from pytensor.compile.mode import optdb
 from pytensor.gradient import grad_not_implemented
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
+from pytensor.graph.rewriting.basic import graph_rewriter
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
 from bayesgmm.kernels import factors, linked
@@ -261,3 +264,34 @@ def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
 def _funcify_factor_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
     return numba_njit(factors.linked_factor_slopes), _version()
+
+
+@graph_rewriter
+def know_jax(fgraph: Any) -> None:
+    """Tell PyTensor how JAX computes the Ops; rewrites nothing.
+
+    PyTensor asks for what it would have to know only after it has imported JAX, which takes a
+    second that graphs of other modes do without. Rewrites are what of a mode runs before.
+    """
+    import jax
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    from bayesgmm import jax_pass
+
+    jax_funcify.register(MixtureLogDensity, lambda op, **_: jax_pass.log_densities)
+    jax_funcify.register(MixtureSlopes, lambda op, **_: jax_pass.slopes)
+
+    @jax_funcify.register(CorrelationFactors)
+    def _factors(op: CorrelationFactors, **_: Any) -> Callable[..., Any]:
+        return partial(jax_pass.correlation_factors, n_features=op.n_features)
+
+    @jax_funcify.register(CorrelationSlopes)
+    def _factor_slopes(op: Op, **_: Any) -> Callable[..., Any]:
+        def factor_slopes(log_b: Any, log_q: Any, slopes: Any) -> Any:
+            of = partial(jax_pass.correlation_factors, n_features=slopes.shape[-1])
+            return jax.vjp(of, log_b, log_q)[1](slopes)
+
+        return factor_slopes
+
+
+optdb.register("bayesgmm_know_jax", know_jax, "jax", position=0)

@@ -44,7 +44,7 @@ FLOORS = (
         "xarray pandas pyarrow dask zarr",
         "0 1",
     ),
-    floor("model op", "pymc pytensor numba xarray", "0 1 2"),
+    floor("model op jax_pass", "pymc pytensor numba xarray", "0 1 2"),
     floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "dask nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
@@ -78,12 +78,14 @@ ONLY_IN = {
     },
     "sklearn": {"estimator.py"},
     "zarr": {"chunked.py"},
+    "jax": {"jax_pass.py", "op.py", *(f"inference/jax_{x}.py" for x in ("nuts", "posterior"))},
+    "blackjax": {"inference/jax_nuts.py"},
 }
 """Packages that named files may import, whatever their floor allows, and no other may."""
 
 HEAVY = (
     "pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "sklearn", "zarr",
-    "dask",
+    "dask", "jax",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from bayesgmm.inference.suited import (
     held_by,
     refuse_incomplete,
     refuse_unallocated,
+    refuse_unknown_to_jax,
     refuse_what_is_shared,
 )
 from bayesgmm.known_labels import with_labels
@@ -36,9 +37,11 @@ from bayesgmm.sample_weights import effective_rows
 if TYPE_CHECKING:
     import pymc
 
-ENGINES: Final = ("auto", "fused", "pymc")
+ENGINES: Final = ("auto", "fused", "pymc", "jax")
 OF_MODELS: Final = ("nuts", "fullrank_advi", "advi", "laplace")
 """Methods that PyMC's engine has."""
+OF_JAX: Final = ("nuts",)
+"""And JAX's."""
 LEARNING: Final = (("nuts", "auto"), ("nuts", "fused"))
 """Methods and engines that allocate rows where components may be empty."""
 N_STARTS: Final = 20
@@ -102,8 +105,9 @@ def fit(
         ignored. The last two give one draw.
     engine : str, default "auto"
         ``"fused"``: our own density, compiled once per machine. ``"pymc"``: PyMC's program of
-        the model, compiled once per number of components and features. ``"auto"``: fused, unless
-        a PyMC model is given.
+        the model, compiled once per number of components and features. ``"jax"``: our density in
+        JAX, on the device that it prefers, compiled once per process and shape of the data; for
+        ``method="nuts"``. ``"auto"``: fused, unless a PyMC model is given.
     draws : int, default 1000
         Per chain, after tuning.
     tune : int, optional
@@ -130,6 +134,8 @@ def fit(
     ------
     TypeError, ValueError
         If an argument is refused, before any computing.
+    ImportError
+        If ``engine="jax"`` lacks a package.
     FitError
         If the fit cannot be trusted to be one: every start degenerate, sampler failed,
         interrupted too early.
@@ -196,6 +202,10 @@ def fit(
         random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
+    if engine == "jax":
+        from bayesgmm.inference import jax_nuts
+
+        refuse_unknown_to_jax(specification)
     if is_chunked(X):
         said = {
             "measurement_error": measurement_error, "sample_weight": sample_weight,
@@ -221,8 +231,8 @@ def fit(
         refuse_unallocated(what, data, labels)
     if isinstance(number, PriorOnComponents):
         return _allocated(specification, telescoping.METHOD, data, options, progressbar)
-    if not data.complete and (model is not None or engine == "pymc"):
-        refuse_incomplete()
+    if not data.complete and (model is not None or engine in ("pymc", "jax")):
+        refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
     check_enough_rows(data, number)
     if overfitted:
         refuse_what_is_shared(specification)
@@ -232,10 +242,11 @@ def fit(
     n_masters = options.chains if method == "nuts" else 1
     with at_work(progressbar) as progress, crew(problem, n_masters):
         if model is not None or engine == "pymc":
-            drawn = _of_model(method)(problem, model, options, progress)
+            engine, drawn = "pymc", _of_model(method)(problem, model, options, progress)
+        elif engine == "jax":
+            drawn = jax_nuts.sample(problem, options, progress)
         else:
-            drawn = RUNNERS[method](problem, options, progress)
-    engine = "fused" if model is None and engine != "pymc" else "pymc"
+            engine, drawn = "fused", RUNNERS[method](problem, options, progress)
     return assemble(problem, drawn, provenance(problem, options, method, engine, began), sharing=1)
 
 
@@ -275,16 +286,17 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     if type(spec).__module__.partition(".")[0] == "pymc":
         from bayesgmm.inference.pymc_engine import specification_of
 
-        if method not in OF_MODELS or engine == "fused":
+        if method not in OF_MODELS or engine in ("fused", "jax"):
             raise ValueError(
                 f"`spec` must be a GaussianMixture or an integer for method {method!r} with "
                 f"engine {engine!r}; got a PyMC model. Use method='nuts' and engine='auto'."
             )
         return specification_of(spec), spec
-    if engine == "pymc" and method not in OF_MODELS:
+    known = {"pymc": OF_MODELS, "jax": OF_JAX}.get(engine, METHODS)
+    if method not in known:
         raise ValueError(
-            f"`engine` must be 'auto' or 'fused' for method {method!r}; got 'pymc'. PyMC's engine "
-            f"is there to draw from models that were changed."
+            f"`engine` must be 'auto' or 'fused' for method {method!r}; got {engine!r}, which is "
+            f"there for {', '.join(map(repr, known))}."
         )
     if isinstance(spec, GaussianMixture):
         if isinstance(spec.n_components, PriorOnComponents) and (method, engine) not in LEARNING:

@@ -206,11 +206,7 @@ class Run:
         results = [chain.result() for chain in self.chains]
         length = min(len(vectors) for vectors, _ in results)
         if length < 2:
-            raise FitError(
-                f"Sampling was interrupted while chains were tuning; got {length} draws after it. "
-                f"Let it run longer, or ask for fewer `draws`.",
-                status="interrupted",
-            )
+            raise interrupted_too_early(length)
         return NutsResult(
             vectors=np.stack([vectors[:length] for vectors, _ in results]),
             statistics={
@@ -264,6 +260,15 @@ def to_the_end(run: Run, progress: Progress) -> NutsResult:
     except BaseException:
         run.abort()
         raise
+
+
+def interrupted_too_early(n_draws: int) -> FitError:
+    """Return what is raised where there are too few draws to return."""
+    return FitError(
+        f"Sampling was interrupted while chains were tuning; got {n_draws} draws after it. "
+        f"Let it run longer, or ask for fewer `draws`.",
+        status="interrupted",
+    )
 
 
 @contextmanager

@@ -1,15 +1,26 @@
 """What was said of rows, and what a specification asks for, that a way of fitting does not suit."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bayesgmm import names
 from bayesgmm.data import Data
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.overfitted import SparseDirichlet, StickBreaking
+from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
 
 if TYPE_CHECKING:
     import pymc
+
+KNOWN_TO_JAX: Final[dict[str, tuple[type, ...]]] = {
+    "n_components": (int,),
+    "weights": (Dirichlet, SparseDirichlet, StickBreaking),
+    "means": (NormalMeans,),
+    "covariance": (LKJCovariance,),
+}
+"""Parts of a specification, and what of them `jax_posterior` computes."""
 
 
 def held_by(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, Any]:
@@ -24,13 +35,25 @@ def held_by(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, 
     return getattr(model, names.SAMPLE_WEIGHT, None), getattr(model, names.ALLOWED, None)
 
 
-def refuse_incomplete() -> None:
+def refuse_incomplete(engine: str) -> None:
     """Refuse missing cells and measurement errors where they cannot be integrated out."""
     raise ValueError(
-        "`engine` must be 'auto' or 'fused', and `spec` no PyMC model, for data with missing cells "
-        "(NaN) or `measurement_error`; got PyMC's engine, which would need a parameter for each. "
-        "Use engine='auto'."
+        f"`engine` must be 'auto' or 'fused', and `spec` no PyMC model, for data with missing "
+        f"cells (NaN) or `measurement_error`; got {engine} engine, which does not integrate them "
+        f"out. Use engine='auto'."
     )
+
+
+def refuse_unknown_to_jax(specification: GaussianMixture) -> None:
+    """Refuse what a specification may hold besides what the density in JAX has."""
+    for part in fields(specification):
+        value, known = getattr(specification, part.name), KNOWN_TO_JAX.get(part.name)
+        if type(value) in known if known else value == part.default:
+            continue
+        listed = " or ".join(kind.__name__ for kind in known) if known else f"{part.default!r}"
+        raise ValueError(
+            f"`{part.name}` must be {listed} for engine 'jax'; got {value!r}. Use engine='auto'."
+        )
 
 
 def refuse_unallocated(prior: Any, data: Data, labels: Any) -> None:

@@ -31,7 +31,7 @@ __all__ = [
     "with_covariances",
 ]  # fmt: skip
 
-_LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc")
+_LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc", "jax", "blackjax")
 """Whose versions are noted, if they are loaded when the tree is built."""
 
 
