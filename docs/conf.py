@@ -1,6 +1,13 @@
 """How the site is built. Warnings are errors; nothing is fetched from the network."""
 
+import sys
+from pathlib import Path
+
 import bayesgmm
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from gallery import table  # noqa: E402
 
 project = "bayesgmm"
 author = "The bayesgmm developers"
@@ -8,7 +15,7 @@ copyright = "2026, The bayesgmm developers"
 version = release = bayesgmm.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "myst_nb", "numpydoc"]
-exclude_patterns = ["_build", "jupyter_execute"]
+exclude_patterns = ["_build", "jupyter_execute", "notebooks/executed"]
 html_theme = "furo"
 html_title = "bayesgmm"
 
@@ -17,7 +24,12 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"]
+# `docs/notebooks` links to the folder of notebooks; docs/notebooks.md lists them.
+myst_substitutions = {
+    "notebooks_to_learn": table(HERE / "notebooks", "01", "09"),
+    "notebooks_of_uses": table(HERE / "notebooks", "10", "99"),
+}
 
 autodoc_typehints = "none"  # numpydoc's sections give the types
 numpydoc_show_class_members = False
