@@ -201,8 +201,9 @@ def test_two_dimensions_are_rows_and_features_whichever_is_named() -> None:
     assert bg.fit(X.T, 2, feature_dim="band", **FIT)["observed_data"].sizes["obs"] == 5
 
 
+@pytest.mark.filterwarnings("ignore:2 of 2 fits are not to be trusted:UserWarning")
 def test_refits_and_plots_take_cubes(tree: xr.DataTree) -> None:
-    drawn = fit(with_holes(), method="nuts", draws=250, chains=2)
+    drawn = fit(with_holes(), method="nuts", draws=30, chains=2)
     assert bg.loo(drawn).elpd_i.sizes == {"obs": 57}
     assert bg.unstack(drawn, bg.loo(drawn).pareto_k).dims == ("time", "y", "x")
     assert bg.kfold(drawn, folds=2, random_seed=1, progressbar=False).elpd_i.sizes == {"obs": 57}
