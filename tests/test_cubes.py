@@ -195,6 +195,21 @@ def test_a_fit_of_a_table_predicts_cubes_of_its_features() -> None:
     assert bg.predict(table).dims == ("time", "y", "x")
 
 
+def test_classes_of_cells_are_maps() -> None:
+    truth = (bg.predict(fit(cube())) > 0).drop_vars("sensor", errors="ignore").astype(int)
+    given: dict[str, Any] = {"method": "map", "random_seed": 1, "progressbar": False}
+    fitted = bg.MixtureClassifier(1).fit(cube(), truth.T, feature_dim="band", **given)
+    rows = bg.MixtureClassifier(1).fit(
+        pd.DataFrame(CELLS, columns=["red", "green"]), truth.values.ravel(), **given
+    )
+    for one in (fitted, rows):
+        found = one.predict(cube())
+        assert found.dims == ("time", "y", "x")
+        assert (found == truth).mean() > 0.95
+        assert one.predict(with_holes()).isnull().values.sum() == 3
+    np.testing.assert_array_equal(fitted.shares, rows.shares)
+
+
 def test_two_dimensions_are_rows_and_features_whichever_is_named() -> None:
     X = cube()[0, 0]
     assert prepare(X.T, feature_dim="band").features.tolist() == ["red", "green"]
