@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bayesgmm.component_prior import PriorOnComponents
     from bayesgmm.conditionals import conditional
     from bayesgmm.convergence import check
-    from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning
+    from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning, UnitsWarning
     from bayesgmm.evidence import log_evidence
     from bayesgmm.factor_prior import FactorCovariance
     from bayesgmm.factor_scores import project
@@ -166,6 +166,7 @@ __all__ = [
     "FitError",
     "ConvergenceWarning",
     "IdentifiabilityWarning",
+    "UnitsWarning",
 ]
 
 _HOMES = {
@@ -234,7 +235,12 @@ _HOMES = {
     "bayesgmm.plots.choice": ("plot_select",),
     "bayesgmm.plots.path": ("plot_em_path",),
     "bayesgmm.plots.calibration": ("plot_calibration",),
-    "bayesgmm.errors": ("FitError", "ConvergenceWarning", "IdentifiabilityWarning"),
+    "bayesgmm.errors": (
+        "FitError",
+        "ConvergenceWarning",
+        "IdentifiabilityWarning",
+        "UnitsWarning",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from bayesgmm import names
+from bayesgmm.cubes import along_rows
 from bayesgmm.data import prepare
 from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.fit import fit
@@ -95,6 +96,7 @@ class MixtureClassifier:
         y: Any,
         *,
         sample_weight: Any = None,
+        feature_dim: str | None = None,
         random_seed: int | None = None,
         progressbar: bool = True,
         **options: Any,
@@ -108,6 +110,8 @@ class MixtureClassifier:
             The class of every row: strings or integers.
         sample_weight : array or Series, shape (n_obs,), optional
             How many rows each stands for.
+        feature_dim : str, optional
+            Of a DataArray, as in `bayesgmm.fit`; `y` is then a map.
         random_seed : int, optional
             The same seed gives the same draws.
         progressbar : bool, default True
@@ -131,8 +135,8 @@ class MixtureClassifier:
         One fit for every class, after one another, the chains of each beside one another:
         O(N_c K_c D^2) operations a pass.
         """
-        data = prepare(X, sample_weight=sample_weight)
-        classes, which = _classes(y, data.obs)
+        data = prepare(X, sample_weight=sample_weight, feature_dim=feature_dim)
+        classes, which = _classes(along_rows(y, data.coords, "y"), data.obs)
         specs = self._by_class(classes)
         if random_seed is not None:
             check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bayesgmm.errors import IdentifiabilityWarning
 from bayesgmm.labels import listed
-from bayesgmm.moments import standard_deviation
+from bayesgmm.moments import column_ranges, standard_deviation
 
 ROUNDING: Final = 1e-12
 """What computing alone may leave of a difference that is zero, in standard deviations."""
@@ -126,7 +126,7 @@ def basis(values: NDArray[np.float64], spacing: float) -> Basis:
     Parameters
     ----------
     values : array of float, shape (n_obs, n_features)
-        The data, finite, at least two rows.
+        The data, at least two rows; NaN where missing, in no column everywhere.
     spacing : float
         Relative spacing of their numbers as they were stored.
 
@@ -138,7 +138,8 @@ def basis(values: NDArray[np.float64], spacing: float) -> Basis:
     Notes
     -----
     Costs O(N D^2 + D^3) for every column that is left out, and once more. With as few rows as
-    columns or fewer only copies are found: see `bayesgmm.data.prepare`.
+    columns or fewer only copies are found: see `bayesgmm.data.prepare`. With missing cells it is
+    the complete rows that are looked at, if every column varies in them.
 
     Examples
     --------
@@ -146,11 +147,17 @@ def basis(values: NDArray[np.float64], spacing: float) -> Basis:
     >>> basis(values, 2.2e-16).kept
     [0]
     """
-    n_obs, n_features = values.shape
-    scale = np.abs(values).max(axis=0)
+    scale = np.fmax.reduce(np.abs(values), axis=0)
     scale[scale == 0.0] = 1.0
     scaled = values / scale  # squares neither underflow nor overflow
-    kept = np.flatnonzero(scaled.min(axis=0) < scaled.max(axis=0)).tolist()
+    low, high = column_ranges(scaled)
+    kept = np.flatnonzero(low < high).tolist()
+    whole = ~np.isnan(scaled).any(axis=1)
+    if not whole.all():
+        scaled = scaled[whole]
+        if len(scaled) < 2 or (scaled[:, kept] == scaled[0, kept]).all(axis=0).any():
+            scaled = low[None]  # too few rows to tell
+    n_obs, n_features = scaled.shape
     origin, determined = scaled[0], []
     while len(kept) > 1 and n_obs > 2:
         columns = scaled[:, kept]
@@ -179,7 +186,7 @@ def basis_of(table: pd.DataFrame) -> Basis:
     Parameters
     ----------
     table : DataFrame
-        Finite floats, at least two rows.
+        Floats, at least two rows; NaN where missing.
 
     Returns
     -------
@@ -188,7 +195,7 @@ def basis_of(table: pd.DataFrame) -> Basis:
     Raises
     ------
     ValueError
-        If every column is constant.
+        If every column is constant, or one has nothing but missing cells.
 
     Warns
     -----
@@ -196,6 +203,12 @@ def basis_of(table: pd.DataFrame) -> Basis:
         Naming the columns that are left out.
     """
     values = table.to_numpy()
+    empty = np.flatnonzero(np.isnan(values).all(axis=0))
+    if empty.size:
+        raise ValueError(
+            f"`X` must have a number in every column; got nothing but missing cells (NaN) in "
+            f"{listed(table.columns[empty])}. Drop what is empty."
+        )
     found = basis(values.astype(np.float64), float(np.finfo(values.dtype).eps))
     if not found.kept:
         raise ValueError(

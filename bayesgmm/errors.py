@@ -34,6 +34,10 @@ class IdentifiabilityWarning(UserWarning):
     """A quantity that is reported is not identified by model and data."""
 
 
+class UnitsWarning(UserWarning):
+    """Features share a scale, and are measured in units too different for that."""
+
+
 def check_integer(value: Any, name: str, minimum: int, remedy: str) -> int:
     """Return `value` as an int, refusing anything that is not an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, Integral):

@@ -16,11 +16,12 @@ from bayesgmm.inference.fit import fit
 from bayesgmm.information import POINTS
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import STRUCTURES, Dirichlet, LKJCovariance, NormalMeans
+from bayesgmm.sample_weights import read_weights
 
 try:
     from sklearn import base
     from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
         f"`bayesgmm.estimator` must have scikit-learn 1.6 or later; got {error}. "
@@ -29,7 +30,8 @@ except ImportError as error:
 
 type Array = NDArray[np.float64]
 
-FLOATS: Final = (np.float64, np.float32)
+CELLS: Final = {"dtype": (np.float64, np.float32), "ensure_all_finite": "allow-nan"}
+"""What cells may be: missing ones are integrated out."""
 SEEDS: Final = 2**31 - 1
 
 
@@ -90,7 +92,6 @@ class GaussianMixtureEstimator(
     See Also
     --------
     bayesgmm.fit : The same from any labelled data, with all options.
-    bayesgmm.select : Fits of several numbers of components, side by side.
 
     Notes
     -----
@@ -134,15 +135,17 @@ class GaussianMixtureEstimator(
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the mixture.
 
         Parameters
         ----------
         X : array or DataFrame, shape (n_obs, n_features)
-            The data.
+            The data, NaN where missing.
         y : ignored
             There for pipelines.
+        sample_weight : array, shape (n_obs,), optional
+            How many rows each stands for, in the order of `X`: see `bayesgmm.fit`.
 
         Returns
         -------
@@ -157,11 +160,17 @@ class GaussianMixtureEstimator(
             If the fit cannot be trusted to be one.
         """
         specification = self._specification()
-        table = self._table(X, validate_data(self, X, dtype=FLOATS, ensure_min_samples=2))
-        self._basis = basis_of(table)
+        table = self._table(X, validate_data(self, X, ensure_min_samples=2, **CELLS))
+        weights = None
+        if sample_weight is not None:
+            weights = read_weights(
+                _check_sample_weight(sample_weight, table), np.arange(len(table))
+            )
+        self._basis = basis_of(table if weights is None else table[weights > 0.0])
         self.posterior_ = fit(
             table.iloc[:, self._basis.kept],
             specification,
+            sample_weight=weights,
             method=self.method,
             draws=self.draws,
             chains=self.chains,
@@ -175,22 +184,22 @@ class GaussianMixtureEstimator(
         self.covariances_: Array = factors @ posterior[names.COVARIANCES].values @ factors.T
         return self
 
-    def fit_predict(self, X: ArrayLike, y: Any = None) -> NDArray[np.int64]:
-        """Fit the mixture and return the most probable component of each row.
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
+        """Fit the mixture, and return the most probable component of each row.
 
         Parameters
         ----------
-        X : array or DataFrame, shape (n_obs, n_features)
-            The data.
-        y : ignored
-            There for pipelines.
+        X, y, sample_weight
+            As in `fit`.
 
         Returns
         -------
         array of int, shape (n_obs,)
             As `predict` gives them.
         """
-        return self.fit(X).predict(X)
+        return self.fit(X, sample_weight=sample_weight).predict(X)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the most probable component of each row.
@@ -198,7 +207,7 @@ class GaussianMixtureEstimator(
         Parameters
         ----------
         X : array or DataFrame, shape (n_obs, n_features)
-            Rows, fitted or new.
+            Rows, fitted or new, NaN where missing.
 
         Returns
         -------
@@ -214,7 +223,7 @@ class GaussianMixtureEstimator(
         Parameters
         ----------
         X : array or DataFrame, shape (n_obs, n_features)
-            Rows, fitted or new.
+            Rows, fitted or new, NaN where missing.
 
         Returns
         -------
@@ -227,15 +236,9 @@ class GaussianMixtureEstimator(
     def transform(self, X: ArrayLike) -> Array:
         """Return what `predict_proba` does, as features for the next step of a pipeline.
 
-        Parameters
-        ----------
-        X : array or DataFrame, shape (n_obs, n_features)
-            Rows, fitted or new.
-
         Returns
         -------
-        array, shape (n_obs, n_components)
-            Or a DataFrame, after ``set_output(transform="pandas")``.
+        array, or a DataFrame after ``set_output(transform="pandas")``
         """
         return self.predict_proba(X)
 
@@ -245,7 +248,7 @@ class GaussianMixtureEstimator(
         Parameters
         ----------
         X : array or DataFrame, shape (n_obs, n_features)
-            Rows, fitted or new.
+            Rows, fitted or new, NaN where missing.
 
         Returns
         -------
@@ -261,7 +264,7 @@ class GaussianMixtureEstimator(
         Parameters
         ----------
         X : array or DataFrame, shape (n_obs, n_features)
-            Rows, fitted or new.
+            Rows, fitted or new, NaN where missing.
         y : ignored
             There for pipelines.
 
@@ -314,12 +317,7 @@ class GaussianMixtureEstimator(
         Returns
         -------
         float
-            p log N - 2 l, of p parameters, N rows and their log-likelihood l.
-
-        Raises
-        ------
-        ValueError
-            If the fit is not a point: `method` is neither ``"map"`` nor ``"ml"``.
+            p log N - 2 l, of p parameters, N rows and their log-likelihood l; of points, as `aic`.
         """
         aic, n_parameters = self.aic(X), self.posterior_.attrs["n_parameters"]
         return float(aic + n_parameters * (np.log(np.shape(X)[0]) - 2.0))
@@ -359,6 +357,12 @@ class GaussianMixtureEstimator(
             return bool(tree.attrs[names.CONVERGED])
         return check(tree).ok
 
+    def __sklearn_tags__(self) -> Any:
+        """Say that cells may be missing."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     @property
     def _n_features_out(self) -> int:
         """Number of columns that `transform` makes."""
@@ -392,5 +396,5 @@ class GaussianMixtureEstimator(
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
         """Return rows that a fit is asked about, in the features that it kept."""
         check_is_fitted(self)
-        rows: NDArray[Any] = validate_data(self, X, dtype=FLOATS, reset=False)
+        rows: NDArray[Any] = validate_data(self, X, reset=False, **CELLS)
         return rows[:, self._basis.kept]

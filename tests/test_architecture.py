@@ -40,7 +40,7 @@ FLOORS = (
     floor(
         "cells chunked columns component_prior cubes data datasets dependence known_labels labels "
         "measurement mixture moments notation overfitted packing partition_prior priors records "
-        "sample_weights simulation table_files tables",
+        "sample_weights simulation table_files tables units",
         "xarray pandas pyarrow dask zarr",
         "0 1",
     ),

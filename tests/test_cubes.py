@@ -195,14 +195,30 @@ def test_a_fit_of_a_table_predicts_cubes_of_its_features() -> None:
     assert bg.predict(table).dims == ("time", "y", "x")
 
 
+def test_classes_of_cells_are_maps() -> None:
+    truth = (bg.predict(fit(cube())) > 0).drop_vars("sensor", errors="ignore").astype(int)
+    given: dict[str, Any] = {"method": "map", "random_seed": 1, "progressbar": False}
+    fitted = bg.MixtureClassifier(1).fit(cube(), truth.T, feature_dim="band", **given)
+    rows = bg.MixtureClassifier(1).fit(
+        pd.DataFrame(CELLS, columns=["red", "green"]), truth.values.ravel(), **given
+    )
+    for one in (fitted, rows):
+        found = one.predict(cube())
+        assert found.dims == ("time", "y", "x")
+        assert (found == truth).mean() > 0.95
+        assert one.predict(with_holes()).isnull().values.sum() == 3
+    np.testing.assert_array_equal(fitted.shares, rows.shares)
+
+
 def test_two_dimensions_are_rows_and_features_whichever_is_named() -> None:
     X = cube()[0, 0]
     assert prepare(X.T, feature_dim="band").features.tolist() == ["red", "green"]
     assert bg.fit(X.T, 2, feature_dim="band", **FIT)["observed_data"].sizes["obs"] == 5
 
 
+@pytest.mark.filterwarnings("ignore:2 of 2 fits are not to be trusted:UserWarning")
 def test_refits_and_plots_take_cubes(tree: xr.DataTree) -> None:
-    drawn = fit(with_holes(), method="nuts", draws=250, chains=2)
+    drawn = fit(with_holes(), method="nuts", draws=30, chains=2)
     assert bg.loo(drawn).elpd_i.sizes == {"obs": 57}
     assert bg.unstack(drawn, bg.loo(drawn).pareto_k).dims == ("time", "y", "x")
     assert bg.kfold(drawn, folds=2, random_seed=1, progressbar=False).elpd_i.sizes == {"obs": 57}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import xarray as xr
 from sklearn.base import clone
@@ -44,18 +45,22 @@ def by_nuts(faithful: pd.DataFrame) -> GaussianMixtureEstimator:
     return model.fit(faithful)
 
 
-# one of the checks has columns that others determine
-dependent_columns_are_welcome = pytest.mark.filterwarnings(
-    "ignore:`X` has columns:bayesgmm.IdentifiabilityWarning"
-)
+def what_checks_pass_is_welcome(test: Callable[..., None]) -> Callable[..., None]:
+    """Let through warnings of columns that others determine, and of 9 rows of 30 features."""
+    for warning in ("`X` has columns:bayesgmm.Identifiability", "The best of:bayesgmm.Convergence"):
+        test = pytest.mark.filterwarnings(f"ignore:{warning}Warning")(test)
+    return test
+
+
 every_method = pytest.mark.parametrize("name", ["by_map", "by_nuts"])
 
 
-@dependent_columns_are_welcome
+@what_checks_pass_is_welcome
 @parametrize_with_checks(
     [
         GaussianMixtureEstimator(),
-        GaussianMixtureEstimator(2, covariance="diag", method="nuts", draws=4, chains=1),
+        GaussianMixtureEstimator(2, covariance="diag"),
+        GaussianMixtureEstimator(covariance="diag", method="nuts", draws=4, chains=1),
     ]
 )
 def test_scikit_learns_checks(
@@ -65,7 +70,7 @@ def test_scikit_learns_checks(
     check(estimator)
 
 
-@dependent_columns_are_welcome
+@what_checks_pass_is_welcome
 def test_no_check_is_skipped_or_expected_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     done = check_estimator(GaussianMixtureEstimator(), on_fail="raise")  # a skip warns
@@ -279,7 +284,7 @@ def test_options_are_passed_on(faithful: pd.DataFrame, monkeypatch: pytest.Monke
     model = GaussianMixtureEstimator(method="laplace", draws=30, chains=3, random_state=4)
     model.set_params(verbose=True).fit(faithful)
     wanted = {"method": "laplace", "draws": 30, "chains": 3, "random_seed": 4, "progressbar": True}
-    assert seen == wanted
+    assert seen == wanted | {"sample_weight": None}
 
 
 def test_columns_that_others_determine_are_left_out(rng: np.random.Generator) -> None:
@@ -360,3 +365,63 @@ def test_scikit_learn_is_asked_for_where_it_is_missing(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ImportError, match=r'pip install "bayesgmm\[sklearn\]"'):
         import_module("bayesgmm.estimator")
+
+
+def test_weights_are_those_of_fit(faithful: pd.DataFrame) -> None:
+    weights = np.arange(272) % 3
+    model = GaussianMixtureEstimator(2, random_state=1).fit(faithful, sample_weight=weights)
+    tree = bg.fit(faithful, 2, sample_weight=weights, method="map", random_seed=1)
+    xr.testing.assert_identical(model.posterior_["posterior"].ds, tree["posterior"].ds)
+    repeated = GaussianMixtureEstimator(2, random_state=1)
+    repeated.fit(np.repeat(faithful.to_numpy(), weights, axis=0))
+    np.testing.assert_allclose(model.means_, repeated.means_, rtol=1e-4)
+    labels = model.fit_predict(
+        faithful, sample_weight=pd.Series(weights, index=faithful.index[::-1])
+    )
+    np.testing.assert_array_equal(labels, bg.predict(tree))  # weights are in the order of rows
+    with pytest.raises(ValueError, match=r"`sample_weight` must be finite and at least 0; got -1"):
+        model.fit(faithful, sample_weight=weights - 1.0)
+
+
+def test_columns_that_only_rows_of_weight_zero_vary_in_are_left_out() -> None:
+    X = np.column_stack([np.arange(9.0), np.r_[np.ones(8), 5.0]])
+    with pytest.warns(bg.IdentifiabilityWarning, match=r"columns that are constant .*: 'x1'"):
+        model = GaussianMixtureEstimator().fit(X, sample_weight=np.r_[np.ones(8), 0.0])
+    np.testing.assert_allclose(model.means_, [[3.5, 1.0]], atol=1.0)
+
+
+@pytest.mark.parametrize("kind", ["array", "pandas", "polars"])
+def test_missing_cells_are_those_of_fit(kind: str, faithful: pd.DataFrame) -> None:
+    holes = faithful.astype(float).mask(np.random.default_rng(1).random((272, 2)) < 0.1)
+    holes = holes.dropna(how="all")
+    tree = bg.fit(holes, 2, method="map", random_seed=1, progressbar=False)
+    X = {"array": holes.to_numpy(), "pandas": holes, "polars": pl.from_pandas(holes)}[kind]
+    model = GaussianMixtureEstimator(2, random_state=1).fit(X)
+    np.testing.assert_array_equal(model.means_, tree["posterior"]["means"].values[0, 0])
+    np.testing.assert_array_equal(model.predict_proba(X), bg.predict_proba(tree))
+    np.testing.assert_array_equal(model.score_samples(X), bg.score_samples(tree))
+    shares = model.set_output(transform="pandas").transform(X)
+    assert isinstance(shares, pd.DataFrame)
+    assert shares.shape == (len(holes), 2)
+    if kind == "pandas":
+        with pytest.raises(ValueError, match="infinity"):
+            model.predict(holes.fillna(np.inf))
+    nothing = holes.copy()
+    nothing["waiting"] = np.nan
+    with pytest.raises(ValueError, match=r"nothing but missing cells \(NaN\) in 'waiting'"):
+        model.fit(nothing)
+
+
+def test_set_output_gives_polars(by_map: GaussianMixtureEstimator, faithful: pd.DataFrame) -> None:
+    shares = clone(by_map).set_output(transform="polars").fit_transform(faithful)
+    assert isinstance(shares, pl.DataFrame)
+
+
+def test_dependent_columns_are_found_in_complete_rows() -> None:
+    X = np.random.default_rng(2).normal(size=(40, 2))
+    X = np.column_stack([X, 2.0 * X[:, 0] + 1.0, np.full(40, 3.0)])
+    X[0, 0] = X[1, 2] = X[2, 3] = np.nan
+    with pytest.warns(bg.IdentifiabilityWarning, match="'x2', 'x3'"):
+        model = GaussianMixtureEstimator(random_state=1).fit(X)
+    mean = model.means_[0]
+    np.testing.assert_allclose(mean[2:], [2.0 * mean[0] + 1.0, 3.0], rtol=1e-9)

@@ -142,7 +142,9 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 A function may have other keywords, with a default, after the positional ones.
 """
 
-OTHERS = ("datasets", "FitError", "ConvergenceWarning", "IdentifiabilityWarning")
+OTHERS = (
+    "datasets", "FitError", "ConvergenceWarning", "IdentifiabilityWarning", "UnitsWarning"
+)  # fmt: skip
 
 DATASETS = (
     "load_airquality",
@@ -166,7 +168,13 @@ DOCUMENTED = {
     "RT01": "says what it returns",
     "EX01": "shows an example",
 }
-WITHOUT_EXAMPLE = {"build_model", "FitError", "ConvergenceWarning", "IdentifiabilityWarning"}
+WITHOUT_EXAMPLE = {
+    "build_model",
+    "FitError",
+    "ConvergenceWarning",
+    "IdentifiabilityWarning",
+    "UnitsWarning",
+}
 """PyMC takes longer to import than an example may; the rest is raised, not called."""
 
 documented_names = [*SPECIFICATIONS, *FUNCTIONS, *OTHERS[1:]]

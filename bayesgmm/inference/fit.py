@@ -33,6 +33,7 @@ from bayesgmm.mixture import GaussianMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import effective_rows
+from bayesgmm.units import hint_at_units
 
 if TYPE_CHECKING:
     import pymc
@@ -145,6 +146,9 @@ def fit(
     ConvergenceWarning
         If a fit was interrupted, the draws made so far are returned; or if an optimiser did not
         converge.
+    UnitsWarning
+        If features share a scale, by their structure or a number in a prior, but their standard
+        deviations differ by a factor of 1e6 or more.
 
     Notes
     -----
@@ -223,6 +227,7 @@ def fit(
         sample_weight=sample_weight,
         feature_dim=feature_dim,
     )
+    hint_at_units(specification, data)
     number, weights = specification.n_components, specification.weights
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING

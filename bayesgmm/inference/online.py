@@ -263,7 +263,7 @@ def _tables(batches: Any) -> Iterator[Any]:
             f"type {type(batches).__name__}. Pass a list, or a generator that reads files."
         )
     if shape is None:
-        return iter(batches)
+        return (opened(batch, f"batches[{number}]") for number, batch in enumerate(batches))
     if len(shape) != 2 or 0 in shape:
         raise ValueError(
             f"`batches` must have rows and columns if it is one table; got shape {tuple(shape)}. "
@@ -300,7 +300,6 @@ def _rows(number: int, batch: Any, ground: Ground) -> Array:
 def _table(number: int, batch: Any, labels: ArrayLike) -> Data:
     """Return a batch, refused if it is no table with columns of these labels."""
     argument = f"batches[{number}]"
-    batch = opened(batch, argument)
     if getattr(batch, "ndim", 2) != 2:
         raise ValueError(
             f"`{argument}` must be 2-D, rows by features; got shape {batch.shape}. Pass a single "

@@ -24,6 +24,7 @@ from bayesgmm.selection.folder import Folder, asked_for
 from bayesgmm.selection.scores import Score, score
 from bayesgmm.selection.table import made
 from bayesgmm.tree import Parameters
+from bayesgmm.units import hint_at_units
 
 __all__ = ["Selection", "select"]
 
@@ -184,6 +185,8 @@ def select(
         sample_weight=sample_weight,
         feature_dim=feature_dim,
     )
+    for template in templates:
+        hint_at_units(template, data)
     specifications = _specifications(numbers, templates, data)
     if kept is not None:
         kept.begin(asked_for(data, specifications, method, options))
