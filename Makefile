@@ -5,7 +5,7 @@
 #   make PYTHON=/path/to/python    choose the interpreter yourself
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench docs lock clean
+.PHONY: help env demo test lint bench docs notebooks lock clean
 
 SHELL := /bin/sh
 VENV := .venv
@@ -13,6 +13,7 @@ RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet
 JOBS ?= 2
 TESTS ?= bayesgmm tests
+NOTEBOOKS ?= notebooks/*.ipynb
 CANDIDATES := $(if $(PYTHON),'$(PYTHON)',python3 python3.14 python3.13 python3.12)
 WANTED := import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 14))
 VERSION := import platform; print(platform.python_version())
@@ -22,6 +23,7 @@ help:
 	@echo 'make test   lint, types, docstrings, tests and doctests (ARGS="-k em" goes to pytest)'
 	@echo 'make lint   ruff, mypy and numpydoc alone'
 	@echo 'make docs   the site, in docs/_build/html'
+	@echo 'make notebooks  run them all (NOTEBOOKS=notebooks/03*.ipynb: some), copies in notebooks/executed'
 	@echo 'make bench  speed against its peers, for docs/performance.md (ARGS=--help says more)'
 	@echo 'make lock   resolve the locked environment anew'
 	@echo 'make env    the environment alone, in .venv'
@@ -82,6 +84,10 @@ docs: env
 	@echo 'Building docs/_build/html'
 	@$(RUN) sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
+notebooks: env
+	@mkdir -p notebooks/executed
+	@$(RUN) jupyter execute --output='executed/{notebook_name}' $(NOTEBOOKS)
+
 # One resolution for every platform and Python from 3.12 on, with a hash for every file.
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.12 --generate-hashes \
   --no-emit-index-url --upgrade --quiet --custom-compile-command 'make lock'
@@ -93,6 +99,6 @@ lock: env
 	@$(LOCK) --extra bench --constraint requirements.lock -o requirements-bench.lock
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/jupyter_execute dist build
+	rm -rf $(VENV) demo docs/_build docs/jupyter_execute notebooks/executed dist build
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

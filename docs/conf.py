@@ -5,7 +5,9 @@ from pathlib import Path
 
 import bayesgmm
 
-sys.path.insert(0, str(Path(__file__).parent))  # checks.py, listing.py
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # checks.py, gallery.py
+from gallery import table  # noqa: E402
 
 project = "bayesgmm"
 author = "The bayesgmm developers"
@@ -19,9 +21,8 @@ extensions = [
     "myst_nb",
     "numpydoc",
     "checks",
-    "listing",
 ]
-exclude_patterns = ["_build", "jupyter_execute"]
+exclude_patterns = ["_build", "jupyter_execute", "notebooks/executed"]
 nitpicky = True
 html_theme = "furo"
 html_title = "bayesgmm"
@@ -33,7 +34,12 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"]
+# `docs/notebooks` links to the folder of notebooks; docs/notebooks.md lists them.
+myst_substitutions = {
+    "notebooks_to_learn": table(HERE / "notebooks", "01", "09"),
+    "notebooks_of_uses": table(HERE / "notebooks", "10", "99"),
+}
 myst_heading_anchors = 3
 
 bibtex_bibfiles = ["references.bib"]
