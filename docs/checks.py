@@ -39,7 +39,8 @@ def run_example(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Run the examples of a docstring that is about to be documented."""
-    known = dict(vars(sys.modules[obj.__module__])) if hasattr(obj, "__module__") else {}
+    home = sys.modules.get(getattr(obj, "__module__", ""), bayesgmm)
+    known = dict(vars(home))
     example = doctest.DocTestParser().get_doctest("\n".join(lines), known, name, None, None)
     told: list[str] = []
     doctest.DocTestRunner(verbose=False).run(example, out=told.append)

@@ -26,6 +26,8 @@ exclude_patterns = ["_build", "jupyter_execute", "notebooks/executed"]
 nitpicky = True
 html_theme = "furo"
 html_title = "bayesgmm"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 # The pages' code is run at every build, so that it cannot rot.
 nb_execution_mode = "force"

@@ -1,26 +1,15 @@
 """What the pages of the site promise: messages that exist, and checks that fail a build."""
 
 import ast
-import importlib.util
 import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GAP = "\0"
-
-
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 def written(node: ast.AST) -> str | None:
@@ -156,9 +145,3 @@ def test_a_build_fails_for_gaps_and_broken_examples(tmp_path: Path) -> None:
     assert "the term 'used' is used on no page" not in said
     assert "the public name bayesgmm.fit has no entry" in said
     assert "unknown document: 'nowhere'" in said
-
-
-def test_notebooks_are_listed_with_their_questions() -> None:
-    listed = {name: question for name, _, question in module("listing").entries()}
-    assert list(listed) == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-    assert all("?" in question for question in listed.values())
