@@ -1,5 +1,6 @@
 """The distribution function of a feature, and its quantiles."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -189,6 +190,11 @@ def _feature(tree: Any, feature: Any, function: str) -> tuple[Any, int]:
 
 def _places(given: Any, argument: str) -> Array:
     """Return one number or several as an array, refusing anything else."""
+    if isinstance(given, Mapping):  # as density takes it
+        raise TypeError(
+            f"`{argument}` must be a number or a 1-D array of numbers; got {dict(given)!r:.60}. "
+            f"Pass its values alone, and what it is keyed by as `feature`."
+        )
     values = np.asarray(given)
     if values.ndim > 1 or values.size == 0 or values.dtype.kind not in "iuf":
         raise ValueError(

@@ -69,6 +69,13 @@ def test_a_single_feature_needs_no_name(tree: xr.DataTree) -> None:
         bg.cdf(tree, 1.0)
 
 
+def test_places_by_feature_as_density_takes_them_are_refused_with_the_remedy(
+    tree: xr.DataTree,
+) -> None:
+    with pytest.raises(TypeError, match=r"`x` must be .* got {'b': \[1\.0\]}. Pass its values"):
+        bg.cdf(tree, {"b": [1.0]}, feature="b")
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
