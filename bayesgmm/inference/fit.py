@@ -69,7 +69,8 @@ def fit(
     X : array, DataFrame, Series or DataArray
         Rows by features, shape (n_obs, n_features); one dimension is one feature. Labels and
         units are kept. Cells that are NaN, `pandas.NA` or masked are missing: they are integrated
-        out, exactly.
+        out, exactly. Or rows in blocks, which stay where they are: a Dask array or DataFrame, a
+        DataArray of Dask's chunks, or the path of a Zarr store or of a folder of Parquet files.
     spec : GaussianMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
@@ -120,7 +121,8 @@ def fit(
     xarray.DataTree
         In ArviZ's schema: ``posterior`` (aligned, see `align`), ``sample_stats``,
         ``log_likelihood``, ``observed_data``, ``constant_data``, ``alignment``, ``modes``, for
-        ADVI ``optimization``; attributes say how it was made.
+        ADVI ``optimization``; attributes say how it was made. Of rows in blocks neither these nor
+        what is known of each are kept: no ``observed_data``, no ``log_likelihood``.
 
     Raises
     ------
@@ -128,7 +130,9 @@ def fit(
         If an argument is refused, before any computing.
     FitError
         If the fit cannot be trusted to be one: every start degenerate, sampler failed,
-        interrupted too early.
+        interrupted too early; rows in blocks that change meanwhile.
+    ImportError
+        If workers of the active cluster have not this version of the package.
 
     Warns
     -----
@@ -147,7 +151,11 @@ def fit(
     is may depend on cells that are seen, but not on the number that it would have held (see
     `impute`).
 
-    Memory is twice that of the data, and the draws. The log-likelihood takes 8 bytes for every row
+    Rows in blocks are summed over by the Dask client that is active, or by threads: every pass
+    is one map over the blocks and one reduction, in which only the vector of parameters goes out,
+    and its density and gradient come back. Memory is that of some blocks.
+
+    Memory is twice that of other data, and the draws. The log-likelihood takes 8 bytes for every row
     and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what it
     would take, and `loo` computes it in blocks of rows.
 
