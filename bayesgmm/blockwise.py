@@ -25,7 +25,6 @@ from bayesgmm.kernels.mstep import Penalty, em_map, m_step
 from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.posterior import N_ROWS
 from bayesgmm.problem import Problem
-from bayesgmm.records import rows_of
 
 type Array = NDArray[np.float64]
 
@@ -94,8 +93,11 @@ def pack_block(recipe: Problem, values: Array) -> Array:
     values : array, shape (n, D)
         In the data's units, NaN where missing.
     """
-    k, center, unit = recipe.layout.n_components, recipe.center, recipe.unit
-    return recipe.pack(rows_of(values, None, None, k, center, unit), NO_WEIGHTS, prior=False)
+    rows = np.empty((recipe.layout.n_features, len(values)))
+    for d, line in enumerate(rows):  # in place: there may be many rows
+        np.subtract(values[:, d], recipe.center[d], out=line)
+        line /= recipe.unit[d]
+    return recipe.pack(rows, NO_WEIGHTS, prior=False)
 
 
 def densities(block: Array, vectors: Array) -> Array:

@@ -223,8 +223,8 @@ def _open_zarr(path: Path, argument: str) -> Any:
     if len(tables) != 1:
         raise ValueError(
             f"`{argument}` must be the path of a Zarr array, or of a group with one table; got "
-            f"{os.fspath(path)!r}, a group with {listed(sorted(map(str, tables))) or 'none'}. Name the array: "
-            f"{os.fspath(path / 'name')!r}."
+            f"{os.fspath(path)!r}, a group with {listed(sorted(map(str, tables))) or 'none'}. Name "
+            f"the array: {os.fspath(path / 'name')!r}."
         )
     table = _rows_first(dataset[tables[0]])
     return table.chunk({table.dims[1]: -1})

@@ -17,6 +17,7 @@ SECTIONS = (
     "whitening",
     "sessions",
     "large",
+    "blocks",
     "clustering",
     "components",
 )

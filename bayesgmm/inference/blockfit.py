@@ -3,13 +3,13 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, Final
 
 import dask
 import numpy as np
 import xarray as xr
 
-import bayesgmm
 from bayesgmm import names
 from bayesgmm.blockwise import BlockProblem, rowless
 from bayesgmm.chunked import Chunked
@@ -87,20 +87,20 @@ def fit_blocks(
 
 def refuse_strangers(client: Any) -> None:
     """Refuse a cluster that has not this version of the package on every worker."""
+    package = __name__.partition(".")[0]
 
-    def version() -> str | None:  # by value: what is not there cannot be imported
+    def version() -> str | None:  # travels by value: what is not there cannot be imported
         try:
-            import bayesgmm
+            return str(import_module(package).__version__)
         except ImportError:
             return None
-        return bayesgmm.__version__
 
-    ours = bayesgmm.__version__
+    ours = version()
     other = {worker: found for worker, found in client.run(version).items() if found != ours}
     if other:
         told = ", ".join(f"{found or 'none'} on {worker}" for worker, found in other.items())
         raise ImportError(
-            f"`X` must be fitted by a cluster that has bayesgmm {ours} on every worker, as here; "
+            f"`X` must be fitted by a cluster that has {package} {ours} on every worker, as here; "
             f"got {told}. Install it there, or close the client to fit here."
         )
 

@@ -12,7 +12,6 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse.linalg import LinearOperator, cg
 
 from bayesgmm.blockwise import BlockProblem
 from bayesgmm.errors import FitError
@@ -58,10 +57,6 @@ SCREENED_MODES = 3
 """The best modes of screened rows, which go on to all of them."""
 FLAT = 1e-5
 """Slope of the log posterior, in nats per rough standard deviation, at which it is at its top."""
-NEWTON_STEPS, MOST_PRODUCTS = 4, 50
-"""Newton's steps by which a mode is sharpened, and gradients that each may take."""
-NEWTON_STEP = 1e-4
-"""Step of the finite differences that they see the curvature by, in standard deviations."""
 SMALLEST_SCALE = 1e-8
 """Standardised scale below which a component has collapsed onto equal rows."""
 
@@ -332,7 +327,7 @@ def polish(problem: Problem, vector: Array) -> tuple[Array, float, bool]:
     be near 1 if it were known which component every row comes from; never ends lower than it
     began.
     """
-    moved, negative = _rounded(problem, vector)
+    moved, negative = rounded(problem, vector)
     options = {"maxcor": 20, "maxiter": 1000, "ftol": 1e-15, "gtol": FLAT}
     found = minimize(negative, np.zeros_like(vector), jac=True, method="L-BFGS-B", options=options)
     mode = moved(found.x)
@@ -341,45 +336,7 @@ def polish(problem: Problem, vector: Array) -> tuple[Array, float, bool]:
     return mode, value, slope < 1e-3 * max(1.0, problem.n_counted**0.5)
 
 
-def sharpen(problem: Problem, mode: Mode) -> Mode:
-    """Return a polished mode to as many digits as its gradient has.
-
-    `polish` stops where the density no longer tells points apart, as far from the top as the
-    square root of its rounding. Newton's steps look at the gradient alone; they are solved for by
-    conjugate gradients, a gradient each. Some ten or twenty for each of two or three steps.
-    """
-    moved, negative = _rounded(problem, mode.vector)
-    z = np.zeros_like(mode.vector)
-    slopes = negative(z)[1]
-    for _ in range(NEWTON_STEPS):
-        following = z + _newton_step(negative, z, slopes)
-        further = negative(following)[1]
-        if not np.abs(further).max() < np.abs(slopes).max():
-            break
-        z, slopes = following, further
-    vector = moved(z)
-    objective, _ = problem.log_posterior(vector)
-    parameters = problem.constrain(vector[None])
-    return replace(mode, vector=vector, parameters=parameters, objective=objective)
-
-
-def _newton_step(
-    negative: Callable[[Array], tuple[float, Array]], z: Array, slopes: Array
-) -> Array:
-    """Return the way from a point to where a quadratic is least that has its slopes and curvature.
-
-    Solved for to a hundredth; the curvature along a direction is a difference of slopes.
-    """
-
-    def curved(v: Array) -> Array:
-        size = NEWTON_STEP / max(float(np.abs(v).max()), 1e-300)
-        return np.asarray((negative(z + size * v)[1] - slopes) / size)
-
-    hessian = LinearOperator((z.size, z.size), matvec=curved, dtype=np.float64)
-    return np.asarray(cg(hessian, -slopes, rtol=1e-2, maxiter=MOST_PRODUCTS)[0])
-
-
-def _rounded(
+def rounded(
     problem: Problem, vector: Array
 ) -> tuple[Callable[[Array], Array], Callable[[Array], tuple[float, Array]]]:
     """Return coordinates around a vector in which curvatures are near 1, and minus the density."""

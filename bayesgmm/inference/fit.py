@@ -18,9 +18,10 @@ from bayesgmm.errors import ConvergenceWarning, check_choice
 from bayesgmm.inference import advi, laplace, nuts, telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.em import Target, find_modes, sharpen
+from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
+from bayesgmm.inference.sharpening import sharpen
 from bayesgmm.inference.suited import (
     held_by,
     refuse_incomplete,
@@ -74,7 +75,9 @@ def fit(
         Rows by features, shape (n_obs, n_features); one dimension is one feature. Of NumPy,
         pandas, polars, pyarrow, xarray with any dimensions, or the path of a file
         ([inputs](inputs.md)). Labels and units are kept. Cells that are NaN, `pandas.NA` or masked
-        are missing: they are integrated out, exactly.
+        are missing: they are integrated out, exactly. Or rows in blocks, which stay where they
+        are: a Dask array or DataFrame, a DataArray of Dask's chunks, or the path of a Zarr store
+        or of a folder of Parquet files ([rows in blocks](dask.md)).
     spec : GaussianMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
@@ -129,7 +132,8 @@ def fit(
     xarray.DataTree
         In ArviZ's schema: ``posterior`` (aligned, see `align`), ``sample_stats``,
         ``log_likelihood``, ``observed_data``, ``constant_data``, ``alignment``, ``modes``, for
-        ADVI ``optimization``; attributes say how it was made.
+        ADVI ``optimization``; attributes say how it was made. Of rows in blocks neither these nor
+        what is known of each are kept: no ``observed_data``, no ``log_likelihood``.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def fit(
         If ``engine="jax"`` lacks a package.
     FitError
         If the fit cannot be trusted to be one: every start degenerate, sampler failed,
-        interrupted too early.
+        interrupted too early; rows in blocks that change meanwhile.
 
     Warns
     -----
@@ -162,7 +166,11 @@ def fit(
     is may depend on cells that are seen, but not on the number that it would have held (see
     `impute`).
 
-    Memory is twice that of the data, and the draws. The log-likelihood takes 8 bytes for every row
+    Rows in blocks are summed over by the Dask client that is active, or by threads: every pass
+    is one map over the blocks and one reduction, in which only the vector of parameters goes out,
+    and its density and gradient come back. Memory is that of some blocks.
+
+    Memory is twice that of other data, and the draws. The log-likelihood takes 8 bytes for every row
     and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what it
     would take, and `loo` computes it in blocks of rows.
 

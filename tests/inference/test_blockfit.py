@@ -161,7 +161,10 @@ def test_numbers_of_other_types_are_taken(X: Array, dtype: str) -> None:
     assert_same(fit(chunked(X, 3)), fit(X), 1e-8)
 
 
-def test_a_store_that_changes_is_told(X: Array, tmp_path: Path, unkept: None) -> None:
+@pytest.mark.usefixtures("unkept")
+def test_a_store_that_changes_is_told(
+    X: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = zarr.create_array(tmp_path / "rows.zarr", shape=X.shape, chunks=(100, 2), dtype="f8")
     store[:] = X
     reads = Away.moments
@@ -170,11 +173,8 @@ def test_a_store_that_changes_is_told(X: Array, tmp_path: Path, unkept: None) ->
         store[150, 1] = 61.0
         return reads(self, mixture)
 
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(bg.FitError, match=r"^`X` must not change while .* in block 1 than") as told,
-    ):
-        patch.setattr(Away, "moments", meanwhile)
+    monkeypatch.setattr(Away, "moments", meanwhile)
+    with pytest.raises(bg.FitError, match=r"^`X` must not change while .* in block 1 than") as told:
         fit(tmp_path / "rows.zarr")
     assert told.value.status == "changed"
 
@@ -203,7 +203,7 @@ def with_inf(X: Array) -> Array:
         (lambda X: chunked(1e200 * X, 3), {}, r"whose range is at most 1e\+100; got 1.6e\+200 to"),
         (lambda X: chunked(X[:, [0, 0]], 3), {}, r"^`X` must have columns none of which others de"),
         (lambda X: chunked(X[:2], 1), {"spec": 3}, r"^`X` must have at least as many rows as ther"),
-        (lambda X: chunked(X, 3), {"labels": np.zeros(272)}, r"^`labels` must be left out where `X"),
+        (lambda X: chunked(X, 3), {"labels": [0] * 272}, r"^`labels` must be left out where `X"),
         (lambda X: chunked(X, 3), {"engine": "pymc"}, r"^`engine` must be 'auto' or 'fused'"),
         (
             lambda X: chunked(X, 3),
