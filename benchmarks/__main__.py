@@ -10,6 +10,7 @@ from benchmarks.runs import ROOT, Result, Store, run
 SECTIONS = (
     "ceilings",
     "gradient",
+    "accelerators",
     "options",
     "em",
     "estimator",

@@ -12,7 +12,7 @@ from benchmarks.runs import Result
 
 PACKAGES = (
     "numpy", "numba", "pymc", "pytensor", "nutpie", "arviz-stats", "scikit-learn", "numpyro",
-    "jax", "pystan",
+    "jax", "blackjax", "pystan",
 )  # fmt: skip
 
 

@@ -46,14 +46,17 @@ def close(got: Any, due: Any, rtol: float = 1e-10) -> None:
     np.testing.assert_allclose(got, due, rtol=rtol, atol=rtol * np.abs(due).max())
 
 
-@pytest.mark.parametrize(("n_dim", "n_components"), [(1, 1), (3, 2)])
-@pytest.mark.parametrize("size", [23, 8], ids=["one block", "blocks that overlap"])
+@pytest.mark.parametrize(
+    ("n_dim", "n_components", "size"),
+    [(1, 1, 23), (3, 2, 8)],
+    ids=["one block", "blocks that overlap"],
+)
 def test_densities_and_slopes_are_those_of_the_kernels(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
-    size: int,
     n_dim: int,
     n_components: int,
+    size: int,
 ) -> None:
     monkeypatch.setattr(jax_pass, "block_size", lambda *_: size)
     rows, *parameters = arguments(rng, n_dim, n_components)

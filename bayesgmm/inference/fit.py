@@ -140,7 +140,8 @@ def fit(
     TypeError, ValueError
         If an argument is refused, before any computing.
     ImportError
-        If ``engine="jax"`` lacks a package.
+        If ``engine="jax"`` lacks a package, or workers of the active cluster have not this
+        version of bayesgmm.
     FitError
         If the fit cannot be trusted to be one: every start degenerate, sampler failed,
         interrupted too early; rows in blocks that change meanwhile.
