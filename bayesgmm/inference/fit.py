@@ -22,6 +22,7 @@ from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.suited import (
     held_by,
+    refuse_errors_of_tails,
     refuse_incomplete,
     refuse_unallocated,
     refuse_what_is_shared,
@@ -60,7 +61,7 @@ def fit(
     random_seed: int | None = None,
     progressbar: bool = True,
 ) -> xr.DataTree:
-    """Fit a Gaussian mixture to data.
+    """Fit a mixture, Gaussian or of Student's t, to data.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def fit(
         Rows by features, shape (n_obs, n_features); one dimension is one feature. Labels and
         units are kept. Cells that are NaN, `pandas.NA` or masked are missing: they are integrated
         out, exactly.
-    spec : GaussianMixture, int or pymc.Model
+    spec : GaussianMixture, StudentTMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
     measurement_error : array, DataFrame or DataArray, optional
@@ -202,6 +203,7 @@ def fit(
         return _allocated(specification, telescoping.METHOD, data, options, progressbar)
     if not data.complete and (model is not None or engine == "pymc"):
         refuse_incomplete()
+    refuse_errors_of_tails(specification, data)
     check_enough_rows(data, number)
     if overfitted:
         refuse_what_is_shared(specification)
