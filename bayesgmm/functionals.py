@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_share
-from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.pairs import fill_pairs
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import CHUNK_BYTES, LARGEST_RESULT, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require
+from bayesgmm.tree import features, parameters, parameters_of, require
 
 type Array = NDArray[np.float64]
 
@@ -256,12 +255,12 @@ def _on_places(
     """Return mean and band at some places (D, G), shape (3, G), or all draws, shape (S, G)."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
-    weights, means, scales, correlations, _ = parameters(tree)
-    chosen = standardise(
+    weights, means, scales, correlations, covariances, *tails = parameters(tree)
+    chosen = parameters_of(
         weights, means[..., positions], scales[..., positions],
-        correlations[..., positions, :][..., positions], center, unit,
+        correlations[..., positions, :][..., positions], covariances, *tails,
     )  # fmt: skip
-    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in chosen)
+    log_weights, means, cholesky = map(np.ascontiguousarray, chosen.standardised(center, unit))
     rows = (places - center[:, None]) / unit[:, None]
     n_draws, n_places = len(weights), places.shape[1]
     result = np.empty((3, n_places))

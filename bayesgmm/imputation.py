@@ -200,6 +200,10 @@ def _complete(
     shares = np.zeros((n_draws, n_components, rows.shape[1]))
     uniform = rng.random((repeats, n_draws, rows.shape[1]))
     normal = rng.normal(size=(*uniform.shape, n_dim + group.errors.shape[1]))
+    chi_square = np.empty((repeats, *[0] * 3))
+    if draws.cholesky.shape[2] > n_dim:
+        df = draws.cholesky[:, :, n_dim, :1] + len(group.seen)
+        chi_square = rng.chisquare(df, size=(repeats, *shares.shape))
     drawn = np.empty((*uniform.shape, n_dim))
 
     def fill(part: slice) -> None:
@@ -211,7 +215,7 @@ def _complete(
         for r in range(repeats):
             fill_imputed(
                 cells, group.seen, group.errors, means, cholesky, shares[part],
-                uniform[r, part], normal[r, part], drawn[r, part],
+                uniform[r, part], normal[r, part], chi_square[r, part], drawn[r, part],
             )  # fmt: skip
 
     over_draws(fill, n_draws)

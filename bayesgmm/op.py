@@ -248,13 +248,7 @@ def _funcify_factors(op: CorrelationFactors, **kwargs: Any) -> tuple[Callable[..
     n_features, linked_factors = op.n_features, numba_njit(factors.linked_correlation_factors)
 
     @numba_njit
-    def with_df(cholesky: Any, df: Any) -> Any:
-    """Return Cholesky factors, shape (K, D, D), with degrees of freedom (K,) in a line below."""
-    line = df[:, None, None] * pt.eye(1, cholesky.shape[-1])
-    return pt.concatenate([cholesky, line], axis=1)
-
-
-def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
+    def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
         return linked_factors(log_b, log_q, n_features)
 
     return correlation_factors, _version()

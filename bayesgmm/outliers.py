@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import gammainccinv
+from scipy.special import betaincinv, gammainccinv
 
 from bayesgmm import names
 from bayesgmm.chunked import is_chunked
@@ -29,6 +29,8 @@ BODY: Final = 8
 """Shells of equal mass around a component; each beyond them has an eighth of what is outside."""
 REPEATS: Final = 16
 """Independent estimates, whose spread is the Monte Carlo error."""
+NEAREST: Final = 1e-250
+"""Of df / (df + squared distance) of a t: what is farther out counts as there."""
 RAYS: Final = (8, 128)
 """Of each of them, at least and at most."""
 WORK: Final = 2**33
@@ -318,11 +320,24 @@ def _points(draws: Mixtures, bounds: Array, n_rays: int, rng: np.random.Generato
     directions = rng.normal(size=(n_rays, n_dim))
     directions[1::2] = -directions[: n_rays - 1 : 2]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    rays = np.einsum("rij,rj->ri", draws.cholesky[draw, component], directions)
+    factors = draws.cholesky[draw, component]
+    rays = np.einsum("rij,rj->ri", factors[:, :n_dim], directions)
     n_shells = len(bounds) - 1
     places = rng.permuted(np.tile(np.arange(n_rays), (n_shells, 1)), axis=1)
     within = (places + rng.random((n_shells, n_rays))) / n_rays
     outside = bounds[:-1, None] + (bounds[1:] - bounds[:-1])[:, None] * within
-    radii = np.sqrt(2.0 * gammainccinv(0.5 * n_dim, outside))
+    df = factors[:, n_dim, 0] if factors.shape[1] > n_dim else None
+    radii = np.sqrt(_squared_radii(outside, n_dim, df))
     starts = draws.means[draw, component]
     return np.asarray(starts.T[:, None, :] + radii * rays.T[:, None, :])
+
+
+def _squared_radii(outside: Array, n_dim: int, df: Array | None) -> Array:
+    """Return the squared distances beyond which given shares of standard components lie.
+
+    Of a Normal they are chi-squared; of a t, df / (df + distance) is Beta(df / 2, n_dim / 2).
+    """
+    if df is None:
+        return np.asarray(2.0 * gammainccinv(0.5 * n_dim, outside))
+    near = np.maximum(betaincinv(0.5 * df, 0.5 * n_dim, outside), NEAREST)
+    return np.asarray(df * (1.0 / near - 1.0))

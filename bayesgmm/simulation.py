@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.priors import LKJCovariance
 
 type Array = NDArray[np.float64]
@@ -27,7 +28,7 @@ def simulate(
 
     Parameters
     ----------
-    spec : GaussianMixture
+    spec : GaussianMixture or StudentTMixture
         Every hyperparameter a number: as `spec.resolve(X)` returns it, or as the user gave them.
     n_obs : int
         Rows of each mixture, at least 1.
@@ -46,7 +47,7 @@ def simulate(
         ``X`` (obs, feature); ``labels`` (obs), the component that each row came from; and the
         truth, named and labelled as in the posterior of a fit: ``weights`` (component), ``means``
         and ``scales`` (component, feature), ``correlations`` and ``covariances`` (component,
-        feature, feature2). Where the number of components has a prior ``n_components``,
+        feature, feature2); of Student's t ``df`` (component) too. Where the number of components has a prior ``n_components``,
         ``n_clusters`` (components with rows) and ``concentration`` too; ``component`` is as long
         as the largest draw, and others are filled up with components of weight 0. With `draws`
         all begin with the dimensions ``chain``, of length 1, and ``draw``; one data set of them
@@ -91,7 +92,9 @@ def simulate(
     if names.N_COMPONENTS in drawn:
         drawn[names.N_CLUSTERS] = np.array([len(set(row)) for row in drawn[names.LABELS].tolist()])
     sample = () if draws is None else (names.CHAIN, names.DRAW)
-    dims = {**names.PARAMETER_DIMS, names.X: (names.OBS, names.FEATURE), names.LABELS: (names.OBS,)}
+    dims = {
+        **names.PARAMETER_DIMS, names.DF: (names.COMPONENT,), names.X: (names.OBS, names.FEATURE), names.LABELS: (names.OBS,),
+    }  # fmt: skip
     variables = {
         name: (
             (*sample, *dims.get(name, ())),
@@ -172,6 +175,8 @@ def _mixtures(
         factors = np.broadcast_to(partial, (*shape, n_dim))
     correlations = factors @ factors.mT
     correlations[..., np.arange(n_dim), np.arange(n_dim)] = 1.0
+    if isinstance(spec, StudentTMixture):
+        drawn[names.DF] = _df(spec, n_draws, rng)
     return drawn | {
         names.WEIGHTS: weights,
         names.MEANS: means,
@@ -179,6 +184,15 @@ def _mixtures(
         names.CORRELATIONS: correlations,
         names.COVARIANCES: correlations * scales[..., :, None] * scales[..., None, :],
     }, factors
+
+
+def _df(spec: StudentTMixture, n_draws: int, rng: np.random.Generator) -> Array:
+    """Return degrees of freedom, shape (S, K), known or drawn from their prior."""
+    prior, shape = spec.df, (n_draws, spec.known_number)
+    if not isinstance(prior, GammaDegrees):
+        return np.broadcast_to(np.asarray(prior, dtype=float), shape).copy()
+    drawn = rng.gamma(prior.shape, 1.0 / prior.rate, (n_draws, 1 if prior.shared else shape[1]))
+    return np.broadcast_to(drawn, shape).copy()
 
 
 def _half_normal(prior: LKJCovariance, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -219,5 +233,8 @@ def _rows(
     for s in range(n_draws):
         k = labels[s] = rng.choice(n_components, n_obs, p=weights[s])
         noise = np.einsum("nij,nj->ni", factors[s, k], rng.standard_normal((n_obs, n_dim)))
+        if names.DF in mixtures:
+            df = mixtures[names.DF][s, k]
+            noise /= np.sqrt(rng.chisquare(df) / df)[:, None]
         X[s] = means[s, k] + mixtures[names.SCALES][s, k] * noise
     return X, labels

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.kernels.diagnostics import diagnose
+from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.mixture import StudentTMixture
 from bayesgmm.tree import require, specification
 
 type Array = NDArray[np.float64]
@@ -31,7 +33,9 @@ def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
     -------
     DataFrame
         One row per parameter, ``weights[0]``, ``means[0, height]``, ``scales[...]``,
-        ``correlations[0, height, weight]`` (below the diagonal); what components or features
+        ``correlations[0, height, weight]`` (below the diagonal), of Student's t ``df[0]`` if they are
+        learnt; what
+        components or features
         share stands once, as ``scales[all, height]``. Where the number of components has a prior:
         first ``n_components``, ``n_clusters`` and ``concentration``, then as many components as
         the median draw has clusters, those of the largest mean weights; where a draw has none of
@@ -206,7 +210,8 @@ def _told_of(posterior: xr.Dataset) -> xr.Dataset:
 def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
     """Return names and draws, shape (Q, chains, draws), of the parameters, each once."""
     posterior = _told_of(tree[names.POSTERIOR].dataset)
-    structure = specification(tree).structure
+    spec = specification(tree)
+    structure = spec.structure
     sample = (names.CHAIN, names.DRAW)
     components = posterior[names.COMPONENT].values.tolist()
     features = posterior[names.FEATURE].values.tolist()
@@ -255,4 +260,8 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
             for j in range(i):
                 label = f"{which}, {features[j]}, {feature}"
                 add(names.CORRELATIONS, label, correlations[..., k, i, j])
+    if isinstance(spec, StudentTMixture) and isinstance(spec.df, GammaDegrees):
+        df = posterior[names.DF].transpose(*sample, names.COMPONENT).values
+        for k, component in enumerate(["all"] if spec.df.shared else components):
+            add(names.DF, f"{component}", df[..., k])
     return labels, np.stack(parts)

@@ -24,6 +24,7 @@ from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sharpening import sharpen
 from bayesgmm.inference.suited import (
     held_by,
+    refuse_errors_of_tails,
     refuse_incomplete,
     refuse_unallocated,
     refuse_unknown_to_jax,
@@ -67,7 +68,7 @@ def fit(
     random_seed: int | None = None,
     progressbar: bool = True,
 ) -> xr.DataTree:
-    """Fit a Gaussian mixture to data.
+    """Fit a mixture, Gaussian or of Student's t, to data.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def fit(
         are missing: they are integrated out, exactly. Or rows in blocks, which stay where they
         are: a Dask array or DataFrame, a DataArray of Dask's chunks, or the path of a Zarr store
         or of a folder of Parquet files ([rows in blocks](dask.md)).
-    spec : GaussianMixture, int or pymc.Model
+    spec : GaussianMixture, StudentTMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.
     measurement_error : array, DataFrame or DataArray, optional
@@ -247,6 +248,7 @@ def fit(
         return _allocated(specification, telescoping.METHOD, data, options, progressbar)
     if not data.complete and (model is not None or engine in ("pymc", "jax")):
         refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
+    refuse_errors_of_tails(specification, data)
     check_enough_rows(data, number)
     if overfitted:
         refuse_what_is_shared(specification)

@@ -39,7 +39,7 @@ from bayesgmm.inference.sufficient import (
 )
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.problem import Problem
 from bayesgmm.tables import opened, read
@@ -285,6 +285,11 @@ def _specified(spec: Any) -> GaussianMixture:
         raise ValueError(
             f"`spec` must have a number of components; got {spec.n_components!r}. Learn it from "
             f"some of the rows: bg.fit(X, spec)."
+        )
+    if isinstance(spec, StudentTMixture):
+        raise ValueError(
+            f"`spec` must be a GaussianMixture, whose batches sums stand for; got a "
+            f"{type(spec).__name__}. Fit some of the rows: bg.fit(X, spec)."
         )
     return spec
 

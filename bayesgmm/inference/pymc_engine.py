@@ -255,7 +255,15 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], problem: Problem) -> No
         names.FEATURE: problem.layout.n_features,
         names.FEATURE2: problem.layout.n_features,
     }
-    for name, dims in names.PARAMETER_DIMS.items():
+    dims_of = names.PARAMETER_DIMS
+    if isinstance(problem.specification, StudentTMixture):
+        dims_of = dims_of | {names.DF: (names.COMPONENT,)}
+    elif names.DF in shapes:
+        raise ValueError(
+            f"`spec` must be a PyMC model without a variable {names.DF!r}, the degrees of freedom "
+            f"of a StudentTMixture; got one of shape {shapes[names.DF]}. Give it another name."
+        )
+    for name, dims in dims_of.items():
         due = tuple(sizes[dim] for dim in dims)
         got = tuple(shapes.get(name, due))
         if got != due:

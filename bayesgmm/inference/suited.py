@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesgmm import names
 from bayesgmm.data import Data
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
 
@@ -76,8 +76,24 @@ def refuse_unallocated(prior: Any, data: Data, labels: Any) -> None:
         )
 
 
+def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
+    """Refuse measurement errors of a t: their sum has no density in closed form."""
+    if isinstance(specification, StudentTMixture) and data.errors is not None:
+        raise ValueError(
+            "`measurement_error` must be left out for a StudentTMixture, whose sum with Normal "
+            f"errors has no density in closed form; got errors of shape {data.errors.shape}. Fit a "
+            "GaussianMixture, or leave the errors to the tails."
+        )
+
+
 def refuse_what_is_shared(specification: GaussianMixture) -> None:
-    """Refuse a structure that components cannot be drawn one by one with."""
+    """Refuse tails and structures that components cannot be drawn one by one with."""
+    if isinstance(specification, StudentTMixture):
+        raise ValueError(
+            f"`weights` must be a Dirichlet for a StudentTMixture and method 'nuts'; got "
+            f"{specification.weights!r}, where rows are allocated to components, Normal ones. Use "
+            f"another method, or a GaussianMixture."
+        )
     structure = specification.structure
     if structure.shared_scales or structure.correlations == "shared":
         raise ValueError(

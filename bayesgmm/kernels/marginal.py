@@ -89,6 +89,7 @@ def fill_imputed(
     shares: Array,
     uniform: Array,
     normal: Array,
+    chi_square: Array,
     complete: Array,
 ) -> None:
     """Write draws of the complete rows, given what is seen of them.
@@ -99,20 +100,23 @@ def fill_imputed(
         What is seen.
     seen, errors : arrays, shapes (d,) and (d, W)
         As `Group` has them.
-    means, cholesky : arrays, shapes (S, K, D) and (S, K, D, D)
+    means, cholesky : arrays, shapes (S, K, D) and (S, K, D or D + 1, D)
     shares : array, shape (S, K, N)
         Responsibilities.
     uniform : array, shape (S, N)
         Numbers in [0, 1).
     normal : array, shape (S, N, D + W)
         Standard Normal numbers.
+    chi_square : array, shape (S, K, N) or (0, 0, 0)
+        Of heavy tails chi-squared numbers, of d more than their degrees of freedom.
     complete : array, shape (S, N, D)
         Overwritten: of a component that is drawn with the probability that it has, x = mu + L z
-        without its error, z drawn as (z, e) + Q' (y - Q (z, e)) from unconditional z and e.
+        without its error, z drawn as (z, e) + Q' (y - Q (z, e)) from unconditional z and e. Of a t
+        these are wider, by the root of (df + |y|^2) / chi_square.
     """
     n_draws, k_all, n_dim = means.shape
     n_seen, width = seen.size, n_dim + errors.shape[1]
-    triangles, flat = np.empty((k_all, n_seen, n_seen)), errors.reshape(-1)
+    triangles, flat = np.empty((k_all, n_seen + cholesky.shape[2] - n_dim, n_seen)), errors.reshape(-1)
     bases, y, z = np.empty((k_all, n_seen, width)), np.empty(n_seen), np.empty(n_dim)
     for s in range(n_draws):
         for k in range(k_all):
@@ -122,16 +126,21 @@ def fill_imputed(
             while k < k_all - 1 and uniform[s, i] >= below:
                 k += 1
                 below += shares[s, k, i]
-            for d in range(n_dim):
-                z[d] = normal[s, i, d]
+            square, wider = 0.0, 1.0
             for j in range(n_seen):
                 y[j] = cells[j, i] - means[s, k, seen[j]]
                 for m in range(j):
                     y[j] -= triangles[k, j, m] * y[m]
                 y[j] /= triangles[k, j, j]
+                square += y[j] * y[j]
+            if chi_square.size > 0:
+                wider = math.sqrt((cholesky[s, k, n_dim, 0] + square) / chi_square[s, k, i])
+            for d in range(n_dim):
+                z[d] = wider * normal[s, i, d]
+            for j in range(n_seen):
                 gap = y[j]
                 for m in range(width):
-                    gap -= bases[k, j, m] * normal[s, i, m]
+                    gap -= wider * bases[k, j, m] * normal[s, i, m]
                 for d in range(n_dim):
                     z[d] += bases[k, j, d] * gap
             for d in range(n_dim):

@@ -19,8 +19,31 @@ def spread(n_items: int, at_most: int) -> NDArray[np.int64]:
     return np.linspace(0, n_items - 1, min(n_items, at_most)).round().astype(np.int64)
 
 
-def ellipses(means: Array, covariances: Array, probability: float) -> Array:
-    """Return the outlines of the ellipses that hold a share of bivariate normals.
+def radii(probability: float, df: Array | None) -> Array:
+    """Return how far out the ellipse that holds a share of a bivariate component lies.
+
+    Parameters
+    ----------
+    probability : float
+        The share, in (0, 1).
+    df : array, or None
+        Degrees of freedom; None of normals.
+
+    Notes
+    -----
+    The squared Mahalanobis distance of a bivariate normal is exponential with mean 2, so the
+    ellipse lies at the distance sqrt(-2 log(1 - probability)). That of a t is beyond
+    df (q^(-2 / df) - 1) with probability q.
+    """
+    if df is None:
+        return np.sqrt(-2.0 * np.log1p(-probability))
+    return np.asarray(np.sqrt(df * np.expm1(-2.0 / df * math.log1p(-probability))))
+
+
+def ellipses(
+    means: Array, covariances: Array, probability: float, df: Array | None = None
+) -> Array:
+    """Return the outlines of the ellipses that hold a share of bivariate components.
 
     Parameters
     ----------
@@ -28,16 +51,13 @@ def ellipses(means: Array, covariances: Array, probability: float) -> Array:
     covariances : array, shape (..., 2, 2)
     probability : float
         The share, in (0, 1).
+    df : array, shape (...), optional
+        Degrees of freedom, if components are Student's t.
 
     Returns
     -------
     array, shape (..., 101, 2)
         Closed: the last point is the first.
-
-    Notes
-    -----
-    The squared Mahalanobis distance of a bivariate normal is exponential with mean 2, so the
-    ellipse lies at the distance sqrt(-2 log(1 - probability)).
 
     Examples
     --------
@@ -46,12 +66,13 @@ def ellipses(means: Array, covariances: Array, probability: float) -> Array:
     array([2.15, 4.29])
     """
     angle = np.linspace(0.0, 2.0 * math.pi, 101)
-    circle = math.sqrt(-2.0 * math.log1p(-probability)) * np.stack([np.cos(angle), np.sin(angle)])
+    reach = radii(probability, df)[..., None]
+    along, across = reach * np.cos(angle), reach * np.sin(angle)
     first = np.sqrt(covariances[..., 0, 0])
     slope = covariances[..., 1, 0] / first
     rest = np.sqrt(np.maximum(covariances[..., 1, 1] - slope**2, 0.0))
-    x = first[..., None] * circle[0]
-    y = slope[..., None] * circle[0] + rest[..., None] * circle[1]
+    x = first[..., None] * along
+    y = slope[..., None] * along + rest[..., None] * across
     return np.stack([x, y], axis=-1) + means[..., None, :]
 
 
@@ -73,13 +94,17 @@ def grid(low: float, high: float, means: Array, deviations: Array) -> Array:
     return np.unique(places[(places >= low) & (places <= high)])
 
 
-def densities(places: Array, weights: Array, means: Array, variances: Array) -> Array:
-    """Return the weighted normal densities of components along a line.
+def densities(
+    places: Array, weights: Array, means: Array, variances: Array, df: Array | None = None
+) -> Array:
+    """Return the weighted densities of components along a line.
 
     Parameters
     ----------
     places : array, shape (n_places,)
     weights, means, variances : array, shape (n_draws, n_components)
+    df : array, shape (n_draws, n_components), optional
+        Degrees of freedom, if components are Student's t, whose squared scales are the variances.
 
     Returns
     -------
@@ -92,9 +117,15 @@ def densities(places: Array, weights: Array, means: Array, variances: Array) -> 
     >>> densities(np.array([0.0, 1.0]), one, 0.0 * one, one).round(3)
     array([[[0.399, 0.242]]])
     """
-    distance = (places - means.T[..., None]) ** 2
+    distance = (places - means.T[..., None]) ** 2 / variances.T[..., None]
     height = weights / np.sqrt(2.0 * math.pi * variances)
-    return np.asarray(height.T[..., None] * np.exp(-0.5 * distance / variances.T[..., None]))
+    if df is None:
+        return np.asarray(height.T[..., None] * np.exp(-0.5 * distance))
+    log_gamma = np.vectorize(math.lgamma)
+    ratio = log_gamma(0.5 * df + 0.5) - log_gamma(0.5 * df) - 0.5 * np.log(0.5 * df)
+    power = (df.T[..., None] + 1.0) / -2.0
+    tails = np.exp(power * np.log1p(distance / df.T[..., None]))
+    return np.asarray((height * np.exp(ratio)).T[..., None] * tails)
 
 
 def levels(density: Array, cell: float, shares: list[float]) -> list[float]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import DARK, GREY, RASTER, colour, halo, line, marker, point_size
-from bayesgmm.plots.geometry import Array, densities, ellipses, grid, spread
+from bayesgmm.plots.geometry import Array, densities, ellipses, grid, radii, spread
 from bayesgmm.plots.scene import Scene
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ BINS: Final = (10, 60)
 def limits(scene: Scene, axis: int, probability: float) -> tuple[float, float]:
     """Return from where to where an axis goes: the data, and the components near them."""
     low, high = scene.ranges[:, axis]
-    reach = math.sqrt(-2.0 * math.log1p(-probability))
+    reach = radii(probability, scene.typical_df)
     means = scene.means[..., axis].mean(axis=0)
     deviations = np.sqrt(scene.covariances[..., axis, axis].mean(axis=0))
     beyond = BEYOND * (high - low)
@@ -62,10 +62,11 @@ def draw_plane(
     _, means, covariances = scene.along(axes)
     chosen = spread(scene.n_draws, draws)
     _draw_points(ax, scene, axes, size)
-    bold = ellipses(means.mean(axis=0), covariances.mean(axis=0), probability)
+    bold = ellipses(means.mean(axis=0), covariances.mean(axis=0), probability, scene.typical_df)
     for k in range(scene.n_components):
         if scene.n_draws > 1:
-            outlines = ellipses(means[chosen, k], covariances[chosen, k], probability)
+            df = None if scene.df is None else scene.df[chosen, k]
+            outlines = ellipses(means[chosen, k], covariances[chosen, k], probability, df)
             cloud = LineCollection(
                 list(outlines), colors=colour(k), linewidths=0.7, alpha=0.25, zorder=2
             )
@@ -144,8 +145,9 @@ def draw_density(
     places = grid(low - pad, high + pad, mean, deviation)
     chosen = spread(scene.n_draws, BAND_DRAWS)
     parts = densities(
-        places, scene.weights[chosen], means[chosen, :, 0], covariances[chosen, :, 0, 0]
-    )
+        places, scene.weights[chosen], means[chosen, :, 0], covariances[chosen, :, 0, 0],
+        None if scene.df is None else scene.df[chosen],
+    )  # fmt: skip
     if scene.n_components > 1:
         for k, part in enumerate(parts):
             _curve(ax, places, part, probability, color=colour(k), linestyle=line(k),

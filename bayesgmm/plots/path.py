@@ -164,6 +164,7 @@ def _scene(path: xr.Dataset, step: int, positions: list[int], max_points: int) -
         weights=one[names.WEIGHTS].values,
         means=one[names.MEANS].values[..., positions],
         covariances=covariances[..., positions, :][..., positions],
+        df=one[names.DF].values if names.DF in one else None,
     )
 
 

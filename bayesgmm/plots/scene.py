@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.imputation import imputed
 from bayesgmm.plots.geometry import Array
-from bayesgmm.tree import parameters
+from bayesgmm.tree import TailedParameters, parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,9 @@ class Scene:
     weights : array, shape (n_draws, n_components)
     means : array, shape (n_draws, n_components, n_axes)
     covariances : array, shape (n_draws, n_components, n_axes, n_axes)
+        Or scale matrices.
+    df : array, shape (n_draws, n_components), or None
+        Degrees of freedom, if components are Student's t.
     """
 
     points: Array
@@ -40,6 +43,12 @@ class Scene:
     weights: Array
     means: Array
     covariances: Array
+    df: Array | None = None
+
+    @property
+    def typical_df(self) -> Array | None:
+        """Degrees of freedom of every component, their geometric mean over draws."""
+        return None if self.df is None else np.exp(np.log(self.df).mean(axis=0))
 
     @property
     def n_components(self) -> int:
@@ -111,6 +120,7 @@ def view(
         weights=drawn.weights,
         means=(drawn.means - center) @ directions,
         covariances=directions.T @ drawn.covariances @ directions,
+        df=drawn.df if isinstance(drawn, TailedParameters) else None,
     )
 
 

@@ -145,7 +145,8 @@ def _draw_outlines(ax: "Axes", scene: Scene) -> Array:
     """Draw the ellipse of each component; return where the points go."""
     from matplotlib.collections import LineCollection
 
-    outlines = ellipses(scene.means.mean(axis=0), scene.covariances.mean(axis=0), CONTEXT)
+    middle = scene.means.mean(axis=0), scene.covariances.mean(axis=0)
+    outlines = ellipses(*middle, CONTEXT, scene.typical_df)
     ax.add_collection(
         LineCollection(list(outlines), colors=GREY, linewidths=1.0, zorder=0), autolim=False
     )
@@ -163,7 +164,9 @@ def draw_strip(ax: "Axes", scene: Scene) -> Array:
     mean, variance = scene.means[..., 0], scene.covariances[..., 0, 0]
     places = grid(low - pad, high + pad, mean.mean(axis=0), np.sqrt(variance.mean(axis=0)))
     chosen = spread(scene.n_draws, BAND_DRAWS)
-    parts = densities(places, scene.weights[chosen], mean[chosen], variance[chosen]).mean(axis=1)
+    df = None if scene.df is None else scene.df[chosen]
+    drawn = densities(places, scene.weights[chosen], mean[chosen], variance[chosen], df)
+    parts = drawn.mean(axis=1)
     if scene.n_components > 1:
         ax.plot(places, parts.T, color=GREY, linewidth=1.0, zorder=0)
     ax.plot(places, parts.sum(axis=0), color=DARK, linewidth=1.5, zorder=0)

@@ -43,6 +43,19 @@ _OF_THE_POSTERIOR: Final = frozenset(
 )  # fmt: skip
 """Functions that need draws of the posterior given the data that the tree holds."""
 
+_OF_HEAVY_TAILS: Final = frozenset(
+    {
+        "save", "align", "alignment_report", "summary", "check", "mode_audit", "predict_proba",
+        "predict", "score_samples", "sample_posterior_predictive", "marginal", "density",
+        "outlier_score", "sample_allocations", "similarity", "partition", "n_clusters",
+        "credible_ball", "impute", "representative_partitions", "confident_subset", "uncertainty", "loo",
+        "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components", "bic",
+        "aic", "icl", "plot_alignment", "plot_components", "plot_uncertainty", "plot_density",
+        "plot_similarity", "plot_partition", "plot_credible_ball",
+    }
+)  # fmt: skip
+"""Functions that know of Student-t components: all others are refused to take them for Normal."""
+
 
 def build(
     *,
@@ -287,6 +300,11 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
             f"`{argument}` must be a fit for `{function}`, which is about the posterior given the "
             f"data; got a {tree.attrs[names.DERIVED]} of one. Pass the fit itself."
         )
+    if function not in _OF_HEAVY_TAILS and tailed(tree):
+        raise ValueError(
+            f"`{argument}` must be a fit of Normal components for `{function}`, which is not there "
+            f"for Student's t; got a fit of a StudentTMixture. Fit a GaussianMixture."
+        )
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
@@ -297,6 +315,11 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
             f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "
             f"{there}. {remedy}"
         )
+
+
+def tailed(tree: xr.DataTree) -> bool:
+    """Tell whether the components of a fit are Student's t."""
+    return names.POSTERIOR in tree.children and names.DF in tree[names.POSTERIOR].data_vars
 
 
 def specification(tree: xr.DataTree) -> GaussianMixture:

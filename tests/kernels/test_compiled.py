@@ -143,7 +143,7 @@ cells = np.ascontiguousarray(partly.rows[group.seen][:, group.members])
 fill_imputed(
     cells, group.seen, group.errors, *draws[1:], np.ones((2, 2, group.members.size)),
     np.ones((2, group.members.size)), np.ones((2, group.members.size, 4 + group.errors.shape[1])),
-    np.empty((2, group.members.size, 4)),
+    np.empty((0, 0, 0)), np.empty((2, group.members.size, 4)),
 )
 labels = rng.integers(0, 3, (20, 12))
 for loss in ("vi", "omari", "nvi", "id", "nid"):

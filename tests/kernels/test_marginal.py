@@ -37,7 +37,7 @@ def test_draws_have_the_conditional_mean_and_covariance(
         fill_imputed(
             cells, seen, errors, np.stack([mixture.means] * n_draws),
             np.stack([mixture.cholesky] * n_draws), np.full((n_draws, 2, 1), 0.5),
-            np.full((n_draws, 1), uniform), normal, out,
+            np.full((n_draws, 1), uniform), normal, np.empty((0, 0, 0)), out,
         )  # fmt: skip
         covariance = mixture.cholesky[k] @ mixture.cholesky[k].T
         of_seen = covariance[np.ix_(seen, seen)] + errors @ errors.T
