@@ -29,7 +29,7 @@ from bayesgmm.inference.blocks import (
 from bayesgmm.inference.crew import helpers
 from bayesgmm.inference.fit import LEARNING, RUNNERS, at_work, provenance
 from bayesgmm.inference.survey import Survey, merged, survey
-from bayesgmm.mixture import GaussianMixture
+from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
@@ -115,19 +115,20 @@ def _refuse(
                 f"`{name}` must be left out where `X` is in blocks of rows; got an object of type "
                 f"{type(value).__name__}. Fit rows that are in memory."
             )
-    if engine == "pymc":
+    if engine in ("pymc", "jax"):
         raise ValueError(
-            "`engine` must be 'auto' or 'fused', and `spec` no PyMC model, where `X` is in blocks "
-            "of rows; got PyMC's engine. Use engine='auto'."
+            f"`engine` must be 'auto' or 'fused', and `spec` no PyMC model, where `X` is in blocks "
+            f"of rows; got {'JAX' if engine == 'jax' else 'PyMC'}'s engine. Use engine='auto'."
         )
     number, weights = specification.n_components, specification.weights
     allocated = isinstance(number, PriorOnComponents)
     if (method, engine) in LEARNING and isinstance(weights, SparseDirichlet | StickBreaking):
         allocated = True
-    if allocated or not isinstance(specification.covariance, LKJCovariance):
+    heavy = isinstance(specification, StudentTMixture)
+    if allocated or heavy or not isinstance(specification.covariance, LKJCovariance):
         raise ValueError(
             f"`spec` must be a GaussianMixture of a number of components with Dirichlet weights "
-            f"and an LKJCovariance where `X` is in blocks of rows; got {number!r} components, "
+            f"and an LKJCovariance where `X` is in blocks of rows; got a {type(specification).__name__} of {number!r} components, "
             f"{type(weights).__name__} and {type(specification.covariance).__name__}. Fit some of "
             f"the rows in memory."
         )

@@ -46,6 +46,11 @@ def refuse_incomplete(engine: str) -> None:
 
 def refuse_unknown_to_jax(specification: GaussianMixture) -> None:
     """Refuse what a specification may hold besides what the density in JAX has."""
+    if isinstance(specification, StudentTMixture):
+        raise ValueError(
+            "`spec` must be a GaussianMixture for engine 'jax'; got a StudentTMixture. "
+            "Use engine='auto'."
+        )
     for part in fields(specification):
         value, known = getattr(specification, part.name), KNOWN_TO_JAX.get(part.name)
         if type(value) in known if known else value == part.default:
