@@ -25,6 +25,6 @@ def _row(path: Path) -> str:
     """Return the line of a notebook."""
     opening = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
     title, question, time = [line for line in "".join(opening).splitlines() if line]
-    link = f"[{path.name[:2]} {title.removeprefix('# ')}](notebooks/{path.name})"
+    link = f"{{doc}}`{path.name[:2]} {title.removeprefix('# ')} <notebooks/{path.stem}>`"
     question = question.removeprefix("**Question.** ")
     return f"| {link} | {question} | {time.removeprefix('Running time: ')} |"
