@@ -46,7 +46,7 @@ def cells_of(path: Path) -> list[dict[str, Any]]:
 
 
 @every_notebook
-@pytest.mark.filterwarnings("ignore:Pareto k:UserWarning")
+@pytest.mark.filterwarnings("ignore:The Pareto shape k:UserWarning")
 @pytest.mark.filterwarnings("ignore:The log-likelihood of:UserWarning")
 @pytest.mark.filterwarnings("ignore::bayesgmm.IdentifiabilityWarning")
 def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
