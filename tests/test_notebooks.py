@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from runpy import run_path
 from typing import Any, Final
 
 import matplotlib
@@ -16,7 +17,8 @@ import pytest
 
 import bayesgmm as bg
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST: Final = {"draws": 150, "n_simulations": 20}
 """What the functions that take longest may be asked for, and how much of it they get here."""
 SHORTENED: Final = ("fit", "select", "calibrate")
@@ -44,7 +46,7 @@ def cells_of(path: Path) -> list[dict[str, Any]]:
 
 
 @every_notebook
-@pytest.mark.filterwarnings("ignore:Pareto k:UserWarning")
+@pytest.mark.filterwarnings("ignore:The Pareto shape k:UserWarning")
 @pytest.mark.filterwarnings("ignore:The log-likelihood of:UserWarning")
 @pytest.mark.filterwarnings("ignore::bayesgmm.IdentifiabilityWarning")
 def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +80,15 @@ def test_a_notebook_is_stored_without_what_it_printed(path: Path) -> None:
 
 def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
+
+
+def test_every_notebook_is_listed_in_the_docs_with_its_question() -> None:
+    gallery = run_path(str(ROOT / "docs" / "gallery.py"))
+    lines = gallery["table"](ROOT / "docs" / "notebooks", "00", "99").splitlines()[2:]
+    assert len(lines) == len(NOTEBOOKS)
+    for notebook, line in zip(NOTEBOOKS, lines, strict=True):
+        link, question, time = line.strip("| ").split(" | ")
+        first = "".join(cells_of(notebook)[0]["source"])
+        assert f"<notebooks/{notebook.stem}>" in link
+        assert f"\n**Question.** {question}\n" in first
+        assert f"\nRunning time: {time}" in first
