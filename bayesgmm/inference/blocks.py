@@ -120,10 +120,14 @@ class Away:
     ----------
     packed : list of Delayed
         Arrays, each of some blocks.
+    places : list of dict
+        Annotations that keep the tasks of each where it is, as long as it is there: without,
+        Dask sends blocks to where there is less to do.
     scheduler : callable or None
     """
 
     packed: list[Any]
+    places: list[dict[str, Any]]
     scheduler: Scheduler
     _free: Condition = field(default_factory=Condition)
     _waiting: list[Turn] = field(default_factory=list)
@@ -131,7 +135,10 @@ class Away:
 
     def _total(self, task: Callable[..., Array], argument: Any) -> Array:
         run = dask.delayed(task, pure=False)
-        parts = [run(packed, argument) for packed in self.packed]
+        parts = []
+        for packed, place in zip(self.packed, self.places, strict=True):
+            with dask.annotate(**place):
+                parts.append(run(packed, argument))
         return np.asarray(computed(tree_of(parts, added), self.scheduler))
 
     def moments(self, mixture: Mixture) -> Array:
@@ -199,7 +206,17 @@ def gather(
         for part in np.array_split(np.arange(n_blocks), min(n_packed, n_blocks))
     ]
     if client is not None:
-        return Away(list(client.persist(packed)), scheduler)
+        packed = list(client.persist(packed))
+        return Away(packed, _places(packed, client), scheduler)
     if size <= KEPT:
         return Kept(computed(packed[0], scheduler))
-    return Away(packed, scheduler)
+    return Away(packed, [{} for _ in packed], scheduler)
+
+
+def _places(packed: list[Any], client: Any) -> list[dict[str, Any]]:
+    """Wait until blocks are packed, and return annotations that name the workers that hold them."""
+    from distributed import wait
+
+    wait(packed)
+    found = client.who_has(packed)
+    return [{"workers": list(found[one.key]), "allow_other_workers": True} for one in packed]

@@ -307,9 +307,9 @@ def test_some_rows_do_for_many(method: str, monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[int] = []
     pack = Problem.pack
 
-    def spy(self: Problem, rows: Array, row_weights: Array) -> Array:
+    def spy(self: Problem, rows: Array, row_weights: Array, *, prior: bool) -> Array:
         seen.append(rows.shape[1])
-        return pack(self, rows, row_weights)
+        return pack(self, rows, row_weights, prior=prior)
 
     monkeypatch.setattr(Problem, "pack", spy)
     some = bg.fit(X, 3, method=method, **SHORT)

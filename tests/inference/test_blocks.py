@@ -77,7 +77,7 @@ def test_those_who_wait_share_a_pass(
         return densities(block, asked)
 
     monkeypatch.setattr(blocks, "densities", slowly)
-    away = Away([dask.delayed(everything)], None)
+    away = Away([dask.delayed(everything)], [{}], None)
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(away.densities, vectors[0])]
         assert begun.wait(30.0)
@@ -98,7 +98,7 @@ def test_all_who_take_part_in_a_pass_hear_of_its_failure(
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(blocks, "densities", failing)
-    away = Away([dask.delayed(problem.flat)], None)
+    away = Away([dask.delayed(problem.flat)], [{}], None)
     for _ in range(2):  # and the next have their turn
         with pytest.raises(OSError, match=r"^the disk is gone$"):
             away.densities(np.zeros((1, problem.n_parameters)))
