@@ -23,20 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 
 LOG_2PI: Final = math.log(2.0 * math.pi)
-BLOCK: Final = {"cpu": 2**16}
+BLOCK: Final = 2**16
 """Numbers that a block may occupy: on a processor as many as its second-level cache holds."""
 LARGE_BLOCK: Final = 2**24
-"""The same elsewhere: 128 MiB, enough work to fill an accelerator."""
+"""The same elsewhere: 128 MiB, to give an accelerator enough to do (not measured)."""
 LEAST: Final = 256
 """Rows of a block, at least."""
 
 
 def block_size(rows: Any, means: Any, together: int) -> int:
     """Return how many rows to work on at a time, if some passes go on together."""
-    n_rows, (n_components, n_features) = rows.shape[1], means.shape
-    room = BLOCK.get(jax.default_backend(), LARGE_BLOCK)
-    fitting = room // (together * n_components * (n_features + 1))
-    return min(n_rows, max(LEAST, 2 ** (max(fitting, 1).bit_length() - 1)))
+    n_rows: int = rows.shape[1]
+    n_components, n_features = means.shape
+    room = BLOCK if jax.default_backend() == "cpu" else LARGE_BLOCK
+    fitting: int = room // (together * n_components * (n_features + 1))
+    return min(n_rows, max(LEAST, 1 << max(fitting.bit_length() - 1, 0)))
 
 
 def log_likelihood(

@@ -1,9 +1,9 @@
 """NUTS in JAX: all chains of a fit in one program, on the device that JAX prefers.
 
 Chains begin where those of `nuts` do and sample the same coordinates, by BlackJAX's NUTS in place
-of nutpie's. BlackJAX's samplers are functions, so that data are arguments of the compiled program
-and no constants in it, and tuning is a program of its own; a loop of ours around them can say how
-far it has come, and be interrupted.
+of nutpie's. BlackJAX's samplers are functions: data are arguments of the compiled program and no
+constants in it, tuning and sampling are one program, compiled once for a shape of the data, and
+the loop around it is ours, to say how far it has come and to be interrupted.
 
 Double precision is enabled here and nowhere else: JAX as the user has configured it stays so.
 """

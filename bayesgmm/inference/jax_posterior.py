@@ -63,11 +63,9 @@ def unpack(flat: NDArray[np.float64], together: int) -> tuple[Kind, Numbers]:
     lengths = (k, d, d, layout.scale_columns, layout.scale_columns, d * (d - 1) // 2)
     n_weights, n_lines = int(flat[N_WEIGHTS]), d + int(flat[N_OFFSETS])
     ends = HEADER + np.cumsum([0, *lengths, n_weights, n_lines * n_rows])
-    constant = jnp.asarray(flat[CONSTANT])
-    *parts, row_weights, rows = (jnp.asarray(flat[begin:end]) for begin, end in pairwise(ends))
-    numbers = Numbers(
-        constant, *parts, row_weights if n_weights else None, rows.reshape(n_lines, n_rows)
-    )
+    *priors, weights, rows = (jnp.asarray(flat[begin:end]) for begin, end in pairwise(ends))
+    of_rows = weights if n_weights else None, rows.reshape(n_lines, n_rows)
+    numbers = Numbers._make((jnp.asarray(flat[CONSTANT]), *priors, *of_rows))
     return Kind(layout, bool(flat[STICKS]), together), numbers
 
 

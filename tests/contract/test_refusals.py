@@ -111,6 +111,9 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "PyMC's engine": (
         {"engine": "pymc", "method": "map"}, ValueError, r"`engine` must be .*'map'; got 'pymc'",
     ),
+    "JAX's engine": (
+        {"engine": "jax", "method": "ml"}, ValueError, r"`engine` must be .*'ml'; got 'jax'",
+    ),
     "draws": ({"draws": 3}, ValueError, r"`draws` must be at least 4; got 3"),
     "draws as float": ({"draws": 1e3}, TypeError, r"`draws` must be an integer; got 1000\.0"),
     "tune": ({"tune": 0}, ValueError, r"`tune` must be at least 20; got 0"),
