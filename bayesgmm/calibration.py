@@ -22,7 +22,7 @@ from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.selection import DRAWING
 from bayesgmm.simulation import simulate, with_numbers
-from bayesgmm.tree import Parameters, parameters
+from bayesgmm.tree import FactorParameters, Parameters, parameters, with_covariances
 from bayesgmm.uniformity import POINTS, Band, ecdf
 
 type Array = NDArray[np.float64]
@@ -185,8 +185,10 @@ class _Study:
             )  # fmt: skip
         except FitError as error:
             return _Outcome({}, 0, str(error))
-        true = Parameters(*(truth[name].values[None] for name in Parameters._fields))
-        values = invariants(self.specification, X, _joined(true, parameters(tree)))
+        kind = FactorParameters if names.LOADINGS in truth else Parameters
+        true = with_covariances(kind(*(truth[name].values[None] for name in kind._fields)))
+        drawn = with_covariances(parameters(tree))
+        values = invariants(self.specification, X, _joined(true, drawn))
         posterior = tree[names.POSTERIOR].dataset
         for name in (names.N_COMPONENTS, names.N_CLUSTERS, names.CONCENTRATION):
             if name in truth:

@@ -1,6 +1,6 @@
 """How factor analysers are handed to the kernels: coordinates of the loadings, and vectors."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +33,17 @@ class Gauge(NamedTuple):
 
     @classmethod
     def make(
-        cls, prior: FactorCovariance, n_components: int, rows: Array, unit: Array
-    ) -> "Gauge":
-        """Choose coordinates by rows, shape (D, n), some of the standardised data.
+        cls, prior: FactorCovariance, n_components: int, values: Array, center: Array, unit: Array
+    ) -> Self:
+        """Choose coordinates by the data, shape (N, D), of which the kernels see a standard form.
 
         They matter to how easily a sampler moves, not to what it finds. Loadings are wanted far
         from 0 in the first directions: those are what the principal axes of groups of rows, by
         k-means, turned to agree, add up to.
         """
         spread = np.asarray(prior.loading_scale) / unit
+        some = values[:: -(-len(values) // GAUGED_ROWS)]
+        rows = np.ascontiguousarray(((some - center) / unit).T)
         n_dim, q = unit.size, prior.n_factors
         uniforms = (np.arange(n_components) + 0.5) / n_components
         labels = kmeans_labels(rows, np.empty((0, rows.shape[1])), np.empty(0), uniforms, SWEEPS)

@@ -12,12 +12,13 @@ from bayesgmm import names
 from bayesgmm.errors import check_share
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.pairs import fill_pairs
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import CHUNK_BYTES, LARGEST_RESULT, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require
+from bayesgmm.tree import features, parameters, require, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -79,13 +80,14 @@ def overlap(tree: xr.DataTree) -> xr.Dataset:
     require(tree, names.CONSTANT_DATA, function="overlap")
     require_draws(tree, names.POSTERIOR, function="overlap")
     draws = mixtures(tree)
+    cholesky = dense(draws.cholesky)
     n_draws, n_components, n_dim = draws.means.shape
     directions = rays(n_dim)
     results = np.empty((4, n_draws, n_components, n_components))
 
     def fill(part: slice) -> None:
         fill_pairs(
-            draws.log_weights[part], draws.means[part], draws.cholesky[part], directions,
+            draws.log_weights[part], draws.means[part], cholesky[part], directions,
             *(result[part] for result in results),
         )  # fmt: skip
 
@@ -256,11 +258,8 @@ def _on_places(
     """Return mean and band at some places (D, G), shape (3, G), or all draws, shape (S, G)."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
-    weights, means, scales, correlations, _ = parameters(tree)
-    chosen = standardise(
-        weights, means[..., positions], scales[..., positions],
-        correlations[..., positions, :][..., positions], center, unit,
-    )  # fmt: skip
+    some = with_covariances(parameters(tree), positions)
+    weights, chosen = some.weights, standardise(*some[:4], center, unit)
     log_weights, means, cholesky = (np.ascontiguousarray(array) for array in chosen)
     rows = (places - center[:, None]) / unit[:, None]
     n_draws, n_places = len(weights), places.shape[1]

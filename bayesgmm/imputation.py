@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.marginal import fill_imputed
 from bayesgmm.kernels.patterns import Group, groups_of
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
@@ -189,7 +190,7 @@ def _complete(
     drawn = np.empty((*uniform.shape, n_dim))
 
     def fill(part: slice) -> None:
-        means, cholesky = draws.means[part], draws.cholesky[part]
+        means, cholesky = draws.means[part], dense(draws.cholesky[part])
         fill_draws(
             rows, draws.log_weights[part], means, cholesky,
             NO_ARRAY, shares[part], NO_LABELS, NO_CUBE,

@@ -12,6 +12,7 @@ from bayesgmm.crossvalidation import FEWEST_SAMPLES, leave_one_out
 from bayesgmm.data import refuse_missing
 from bayesgmm.errors import check_integer, check_share
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, mixtures, rows_asked
@@ -311,7 +312,7 @@ def _points(draws: Mixtures, bounds: Array, n_rays: int, rng: np.random.Generato
     directions = rng.normal(size=(n_rays, n_dim))
     directions[1::2] = -directions[: n_rays - 1 : 2]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    rays = np.einsum("rij,rj->ri", draws.cholesky[draw, component], directions)
+    rays = np.einsum("rij,rj->ri", dense(draws.cholesky[draw, component]), directions)
     n_shells = len(bounds) - 1
     places = rng.permuted(np.tile(np.arange(n_rays), (n_shells, 1)), axis=1)
     within = (places + rng.random((n_shells, n_rays))) / n_rays

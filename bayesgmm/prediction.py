@@ -11,6 +11,7 @@ from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import is_factored
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.labels import read
 from bayesgmm.records import log_volumes, rows_of
@@ -241,7 +242,7 @@ def sample_posterior_predictive(
             f"tree.isel(draw=slice(None, None, 10))."
         )
     rng = np.random.default_rng(random_seed)
-    cholesky = standardise(weights, means, scales, correlations, np.zeros(n_dim), np.ones(n_dim))[2]
+    factors = standardise(weights, means, scales, correlations, np.zeros(n_dim), np.ones(n_dim))[2]
     bounds = np.cumsum(weights, axis=1)
     uniform = rng.random((n_draws, n_new)) * bounds[:, -1:]
     labels = np.zeros((n_draws, n_new), dtype=np.int64)
@@ -250,9 +251,7 @@ def sample_posterior_predictive(
     rows = rng.normal(size=(n_draws, n_new, n_dim))
     for k in range(n_components):
         draw, row = np.nonzero(labels == k)
-        rows[draw, row] = means[draw, k] + np.einsum(
-            "nij,nj->ni", cholesky[draw, k], rows[draw, row]
-        )
+        rows[draw, row] = means[draw, k] + _noise(factors[:, k], draw, rows[draw, row], rng)
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
@@ -265,6 +264,18 @@ def sample_posterior_predictive(
         },
         coords=coords,
     )
+
+
+def _noise(
+    factors: Array, draw: NDArray[np.intp], z: Array, rng: np.random.Generator
+) -> Array:
+    """Return Normal numbers, (n, D), with the covariances of factors (S, D, m); z are standard."""
+    if not is_factored(factors):
+        return np.einsum("nij,nj->ni", factors[draw], z)
+    result = factors[draw, :, -1] * z
+    for j in range(factors.shape[-1] - 1):
+        result += factors[draw, :, j] * rng.normal(size=(len(z), 1))
+    return result
 
 
 def fitted_rows(tree: xr.DataTree, draws: Mixtures) -> Array:

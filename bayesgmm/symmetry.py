@@ -136,7 +136,7 @@ def _places(layout: Layout) -> Labels:
     parts = [np.append(np.arange(k - 1), length), np.arange(means, scales)]
     if layout.scale_rows == k:
         parts.append(np.arange(scales, correlations))
-    if layout.correlation_sets == k:
+    if layout.correlation_sets == k or layout.n_factors:
         parts.append(np.arange(correlations, length))
     return np.concatenate([part.reshape(k, -1) for part in parts], axis=1)
 

@@ -196,7 +196,10 @@ def _shared(problem: Problem, counts: Array, factors: Array) -> Array:
 
 
 def rough_sizes(problem: Problem, vector: Array) -> Array:
-    """Return about the posterior's standard deviations, shape (P,), if rows were labelled."""
+    """Return about the posterior's standard deviations, shape (P,), if rows were labelled.
+
+    And their scores known.
+    """
     layout = problem.layout
     k, d, q = layout.n_components, layout.n_features, layout.n_factors
     means, noise, loadings, length = offsets(layout)
@@ -205,8 +208,7 @@ def rough_sizes(problem: Problem, vector: Array) -> Array:
     rows = 1.0 + problem.n_counted * np.exp(log_weights)
     scales, sizes = factors[..., -1], np.ones(length)
     sizes[:means] = rows[:-1] ** -0.5
-    total = np.sqrt(np.square(factors).sum(axis=2))
-    sizes[means:noise] = (total / np.sqrt(rows)[:, None]).ravel()
+    sizes[means:noise] = (scales / np.sqrt(rows)[:, None]).ravel()
     of_each = rows if layout.scale_rows > 1 else np.full(1, rows.sum())
     n_noise = of_each * (d if layout.scale_columns == 1 else 1)
     free = scales[: layout.scale_rows, : layout.scale_columns]

@@ -6,6 +6,7 @@ import numpy as np
 
 from bayesgmm import names
 from bayesgmm.data import Data
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ def refuse_unallocated(prior: Any, data: Data, labels: Any) -> None:
             f"`X` must have a number in every cell {what}; got {np.isnan(data.values).sum()} "
             f"missing. Fit a number of components with Dirichlet weights, which integrates them "
             f"out; or let bayesgmm.select compare several."
+        )
+
+
+def refuse_factors(specification: GaussianMixture, where: str) -> None:
+    """Refuse factor analysers where they are not known."""
+    if isinstance(specification.covariance, FactorCovariance):
+        raise ValueError(
+            f"`covariance` must be an LKJCovariance {where}; got {specification.covariance!r}. Use "
+            f"that, or bayesgmm.fit with a number of components and Dirichlet weights."
         )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.imputation import impute
 from bayesgmm.plots.geometry import Array
-from bayesgmm.tree import parameters
+from bayesgmm.tree import parameters, with_covariances
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def view(
         Of each component, for these rows.
     """
     values = (X.values - center) @ directions
-    drawn = parameters(tree)
+    drawn = with_covariances(parameters(tree))
     return Scene(
         points=values[rows],
         probability=probability,
