@@ -157,13 +157,11 @@ def _of_correlations(specification: GaussianMixture, n_features: int) -> Any:
 
 def _of_factors(specification: GaussianMixture, data: Data) -> Any:
     """Return Cholesky factors of covariances made of loadings and noise."""
-    prior, values = specification.covariance, data.counted
+    prior, (values, counts) = specification.covariance, data.counted
     assert isinstance(prior, FactorCovariance)
     prior.check_features(data.n_features)
-    center, unit = center_and_unit(
-        values[0], specification.structure.common_scale, values[1]
-    )  # fmt: skip
-    gauge = Gauge.make(prior, specification.known_number, data.values, center, unit)
+    center, unit = center_and_unit(values, specification.structure.common_scale, counts)
+    gauge = Gauge.make(prior, specification.known_number, values, counts, center, unit)
     covariances = factor_covariances(specification, gauge, _scales(specification, data.n_features))
     pm.Deterministic(
         names.COVARIANCES, covariances, dims=(names.COMPONENT, names.FEATURE, names.FEATURE2)

@@ -94,7 +94,7 @@ class Problem:
             resolved.covariance.check_features(data.n_features)
             refuse_unwhole(data)
             gauge = Gauge.make(
-                resolved.covariance, layout.n_components, data.values, center, unit
+                resolved.covariance, layout.n_components, *data.counted, center, unit
             )  # fmt: skip
         bare = cls(resolved, data, center, unit, layout, floor, np.empty(0), gauge)
         if not data.complete:
