@@ -10,6 +10,7 @@ from bayesgmm import names
 from bayesgmm.errors import check_choice
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first
+from bayesgmm.kernels.rotation import turned_to_agree
 from bayesgmm.known_labels import named_apart
 from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.records import standing
@@ -127,7 +128,7 @@ def align(
         if names.N_CLUSTERS in raw[names.POSTERIOR].dataset and not apart.any():
             matched, margins = occupied_first(rows, draws[:3], matched)
         permutation, margin = matched.reshape(before.shape), margins.reshape(margin.shape)
-    result = _permuted(raw, permutation)
+    result = _agreeing(_permuted(raw, permutation))
     group = result[names.ALIGNMENT].to_dataset()
     group[names.PERMUTATION] = group[names.PERMUTATION].copy(data=permutation)
     group[names.MARGIN] = group[names.MARGIN].copy(data=margin)
@@ -137,6 +138,22 @@ def align(
         group.attrs |= {"pivot_chain": int(chain), "pivot_draw": int(draw)}
     result[names.ALIGNMENT] = xr.DataTree(group)
     return result
+
+
+def _agreeing(tree: xr.DataTree) -> xr.DataTree:
+    """Return a fit whose loadings, if it has any, agree between the draws of each component."""
+    posterior = tree[names.POSTERIOR].to_dataset()
+    if names.LOADINGS not in posterior:
+        return tree
+    loadings, noise = (
+        posterior[name].transpose(names.CHAIN, names.DRAW, *names.FACTOR_DIMS[name])
+        for name in (names.LOADINGS, names.NOISE_SCALES)
+    )
+    flat = (one.values.reshape(-1, *one.shape[2:]) for one in (loadings, noise))
+    turned = turned_to_agree(*flat).reshape(loadings.shape)
+    posterior[names.LOADINGS] = loadings.copy(data=turned)
+    tree[names.POSTERIOR] = xr.DataTree(posterior)
+    return tree
 
 
 def _method(tree: xr.DataTree, method: str | None, pivot: Any, labels: Any) -> str:

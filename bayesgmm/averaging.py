@@ -180,6 +180,11 @@ def _check_trees(trees: Any) -> None:
         check_draws(tree, argument, METHOD)
         groups = (names.SAMPLE_STATS, names.CONSTANT_DATA, names.OBSERVED_DATA)
         require(tree, *groups, function=METHOD, argument=argument)
+        if names.LOADINGS in tree[names.POSTERIOR].dataset:
+            raise ValueError(
+                f"`{argument}` must not have a FactorCovariance, whose draws are not averaged; got "
+                f"one. Average what fits predict: `score_samples` of each."
+            )
         if names.N_COMPONENTS in tree[names.POSTERIOR].dataset:
             raise ValueError(
                 f"`{argument}` must have a known number of components; got a fit in which it "

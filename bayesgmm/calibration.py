@@ -22,7 +22,13 @@ from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.selection import DRAWING
 from bayesgmm.simulation import simulate, with_numbers
-from bayesgmm.tree import Parameters, parameters, parameters_of
+from bayesgmm.tree import (
+    FactorParameters,
+    Parameters,
+    parameters,
+    parameters_of,
+    with_covariances,
+)
 from bayesgmm.uniformity import POINTS, Band, ecdf
 
 type Array = NDArray[np.float64]
@@ -185,9 +191,14 @@ class _Study:
             )  # fmt: skip
         except FitError as error:
             return _Outcome({}, 0, str(error))
-        fields = (*Parameters._fields, names.DF)
-        true = parameters_of(*(truth[name].values[None] for name in fields if name in truth))
-        values = invariants(self.specification, X, _joined(true, parameters(tree)))
+        if names.LOADINGS in truth:
+            kind = FactorParameters
+            true = with_covariances(kind(*(truth[name].values[None] for name in kind._fields)))
+        else:
+            fields = (*Parameters._fields, names.DF)
+            true = parameters_of(*(truth[name].values[None] for name in fields if name in truth))
+        drawn = with_covariances(parameters(tree))
+        values = invariants(self.specification, X, _joined(true, drawn))
         posterior = tree[names.POSTERIOR].dataset
         for name in (names.N_COMPONENTS, names.N_CLUSTERS, names.CONCENTRATION):
             if name in truth:

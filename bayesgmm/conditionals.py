@@ -17,7 +17,7 @@ from bayesgmm.labels import Given, listed
 from bayesgmm.marginals import positions_of
 from bayesgmm.prediction import FARTHEST
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require
+from bayesgmm.tree import features, parameters, require, with_covariances
 from bayesgmm.tree.derived import restrict
 
 type Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Split(NamedTuple):
         center, unit = constant[names.CENTER].values, constant[names.UNIT].values
         free = [j for j in range(len(unit)) if j not in given]
         order, a = [*given, *free], len(given)
-        weights, means, scales, correlations, _ = parameters(tree)
+        weights, means, scales, correlations, _ = with_covariances(parameters(tree))
         log_weights, means, cholesky = standardise(
             weights, means[..., order], scales[..., order],
             correlations[..., order, :][..., order], center[order], unit[order],
@@ -181,10 +181,14 @@ def conditional(tree: xr.DataTree, given: Any) -> xr.DataTree:
     result = restrict(tree, split.free, "conditional")
     posterior = result[names.POSTERIOR].to_dataset()
     shape = (posterior.sizes[names.CHAIN], posterior.sizes[names.DRAW])
+    labels = posterior[names.FEATURE].variable
+    posterior = posterior.drop_dims(names.FACTOR, errors="ignore")
+    posterior = posterior.drop_vars(names.NOISE_SCALES, errors="ignore")
+    posterior = posterior.assign_coords({names.FEATURE2: (names.FEATURE2, labels.values)})
+    posterior[names.FEATURE2].attrs = labels.attrs
     for name, values in found.items():
         dims = (names.CHAIN, names.DRAW, *names.PARAMETER_DIMS[name])
-        values = values.reshape(*shape, *values.shape[1:])
-        posterior[name] = posterior[name].transpose(*dims).copy(data=values)
+        posterior[name] = (dims, values.reshape(*shape, *values.shape[1:]))
     result[names.POSTERIOR] = xr.DataTree(posterior)
     before = json.loads(tree.attrs.get(names.GIVEN, "{}"))
     told = {str(label): value for label, value in zip(given, point[0].tolist(), strict=True)}

@@ -15,8 +15,10 @@ from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.inference.fit import fit
 from bayesgmm.information import POINTS
 from bayesgmm.mixture import GaussianMixture
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.priors import STRUCTURES, Dirichlet, LKJCovariance, NormalMeans
 from bayesgmm.sample_weights import read_weights
+from bayesgmm.tree import parameters, with_covariances
 
 try:
     from sklearn import base
@@ -51,7 +53,7 @@ class GaussianMixtureEstimator(
     ----------
     n_components : int or PriorOnComponents, default 1
         Number of components; or its prior, for ``method="nuts"``.
-    covariance : str or LKJCovariance, default "full"
+    covariance : str, LKJCovariance or FactorCovariance, default "full"
         What the covariance matrices share, one of the structures of `LKJCovariance`; or their
         prior, structure and all.
     weights : Dirichlet, optional
@@ -116,7 +118,7 @@ class GaussianMixtureEstimator(
         self,
         n_components: int | PriorOnComponents = 1,
         *,
-        covariance: str | LKJCovariance = "full",
+        covariance: str | LKJCovariance | FactorCovariance = "full",
         weights: Dirichlet | None = None,
         means: NormalMeans | None = None,
         method: str = "map",
@@ -178,10 +180,11 @@ class GaussianMixtureEstimator(
             progressbar=bool(self.verbose),
         )
         posterior = self.posterior_[names.POSTERIOR].dataset.mean((names.CHAIN, names.DRAW))
+        covariances = with_covariances(parameters(self.posterior_)).covariances.mean(axis=0)
         self.weights_: Array = posterior[names.WEIGHTS].values
         _, offset, factors = self._basis
         self.means_: Array = offset + posterior[names.MEANS].values @ factors.T
-        self.covariances_: Array = factors @ posterior[names.COVARIANCES].values @ factors.T
+        self.covariances_: Array = factors @ covariances @ factors.T
         return self
 
     def fit_predict(
@@ -371,7 +374,7 @@ class GaussianMixtureEstimator(
     def _specification(self) -> GaussianMixture:
         """Return the specification that the parameters describe."""
         covariance = self.covariance
-        if not isinstance(covariance, LKJCovariance):
+        if not isinstance(covariance, LKJCovariance | FactorCovariance):
             check_choice(covariance, "covariance", STRUCTURES)
             covariance = LKJCovariance(structure=covariance)
         weights = Dirichlet() if self.weights is None else self.weights

@@ -1,6 +1,6 @@
 """How factor analysers are handed to the kernels: coordinates of the loadings, and vectors."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout, offsets
 from bayesgmm.kernels.factor_loadings import entries_of, loadings_of, reflectors_of
-from bayesgmm.kernels.seeding import kmeans_labels
 
 type Array = NDArray[np.float64]
 
-GAUGED_ROWS = 5000
-"""Rows that the coordinates of loadings are chosen by, at the most."""
+MOST = 10**7
+"""Numbers that the coordinates of loadings are chosen by, at the most."""
 SWEEPS = 3
 """Iterations of k-means that tell groups of rows apart for it."""
 
@@ -32,26 +31,58 @@ class Gauge(NamedTuple):
     reflectors: Array
 
     @classmethod
-    def make(cls, prior: FactorCovariance, n_components: int, rows: Array, unit: Array) -> "Gauge":
-        """Choose coordinates by rows, shape (D, n), some of the standardised data.
+    def make(
+        cls,
+        prior: FactorCovariance,
+        n_components: int,
+        values: Array,
+        sample_weight: Array | None,
+        center: Array,
+        unit: Array,
+    ) -> Self:
+        """Choose coordinates by the data, shape (N, D), of which the kernels see a standard form.
 
         They matter to how easily a sampler moves, not to what it finds. Loadings are wanted far
-        from 0 in the first directions: those are what the principal axes of groups of rows, by
-        k-means, turned to agree, add up to.
+        from 0 in the first directions: those are what the principal axes of groups of rows, turned
+        to agree, add up to. Neither the order of the rows matters, nor whether weights repeat them;
+        of more numbers than 10 million some rows, evenly spaced, stand for all.
         """
         spread = np.asarray(prior.loading_scale) / unit
+        some = slice(None, None, -(-values.size // MOST))
+        rows = (values[some] - center) / unit
+        counts = np.ones(len(rows)) if sample_weight is None else sample_weight[some]
+        labels = _groups(rows, counts, n_components)
         n_dim, q = unit.size, prior.n_factors
-        uniforms = (np.arange(n_components) + 0.5) / n_components
-        labels = kmeans_labels(rows, np.empty((0, rows.shape[1])), np.empty(0), uniforms, SWEEPS)
         common = np.zeros((n_dim, q))
-        for k in np.argsort(-np.bincount(labels, minlength=n_components), kind="stable"):
-            group = rows[:, labels == k]
-            if group.shape[1] <= q:
+        sizes = np.bincount(labels, counts, minlength=n_components)
+        for k in np.argsort(-sizes, kind="stable"):
+            group, roots = rows[labels == k], np.sqrt(counts[labels == k] / max(sizes[k], 1e-300))
+            if len(group) <= q:
                 continue
-            axes = principal(group - group.mean(axis=1, keepdims=True), q) / spread[:, None]
+            centred = (group - roots**2 @ group) * roots[:, None]
+            axes = principal(centred.T * len(group) ** 0.5, q) / spread[:, None]
             left, _, right = np.linalg.svd(axes.T @ common)
             common += axes @ (left @ right if common.any() else np.eye(q))
         return cls(spread, reflectors_of(common))
+
+
+def _groups(rows: Array, counts: Array, n_groups: int) -> NDArray[np.intp]:
+    """Return labels of rows, shape (N, D): k-means from as many slices of the longest axis."""
+    share = counts / counts.sum()
+    centred = rows - share @ rows
+    along = centred @ principal((centred * np.sqrt(share * len(rows))[:, None]).T, 1)[:, 0]
+    order = np.argsort(along, kind="stable")
+    labels = np.empty(len(rows), dtype=np.intp)
+    middles = np.cumsum(share[order]) - 0.5 * share[order]
+    labels[order] = np.minimum((middles * n_groups).astype(np.intp), n_groups - 1)
+    for _ in range(SWEEPS):
+        sizes = np.bincount(labels, counts, minlength=n_groups)
+        sums = np.zeros((n_groups, rows.shape[1]))
+        np.add.at(sums, labels, rows * counts[:, None])
+        means = sums[sizes > 0.0] / sizes[sizes > 0.0, None]
+        distances = np.square(means).sum(axis=1) - 2.0 * rows @ means.T
+        labels = np.flatnonzero(sizes > 0.0)[distances.argmin(axis=1)]
+    return labels
 
 
 def principal(centred: Array, n_axes: int) -> Array:

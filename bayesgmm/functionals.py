@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import check_share
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.pairs import fill_pairs
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import CHUNK_BYTES, LARGEST_RESULT, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, parameters_of, require
+from bayesgmm.tree import features, parameters, require, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -78,13 +79,14 @@ def overlap(tree: xr.DataTree) -> xr.Dataset:
     require(tree, names.CONSTANT_DATA, function="overlap")
     require_draws(tree, names.POSTERIOR, function="overlap")
     draws = mixtures(tree)
+    cholesky = dense(draws.cholesky, draws.means.shape[2])
     n_draws, n_components, n_dim = draws.means.shape
     directions = rays(n_dim)
     results = np.empty((4, n_draws, n_components, n_components))
 
     def fill(part: slice) -> None:
         fill_pairs(
-            draws.log_weights[part], draws.means[part], draws.cholesky[part], directions,
+            draws.log_weights[part], draws.means[part], cholesky[part], directions,
             *(result[part] for result in results),
         )  # fmt: skip
 
@@ -255,12 +257,9 @@ def _on_places(
     """Return mean and band at some places (D, G), shape (3, G), or all draws, shape (S, G)."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
-    weights, means, scales, correlations, covariances, *tails = parameters(tree)
-    chosen = parameters_of(
-        weights, means[..., positions], scales[..., positions],
-        correlations[..., positions, :][..., positions], covariances, *tails,
-    )  # fmt: skip
-    log_weights, means, cholesky = map(np.ascontiguousarray, chosen.standardised(center, unit))
+    some = with_covariances(parameters(tree), positions)
+    weights, chosen = some.weights, some.standardised(center, unit)
+    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in chosen)
     rows = (places - center[:, None]) / unit[:, None]
     n_draws, n_places = len(weights), places.shape[1]
     result = np.empty((3, n_places))

@@ -12,6 +12,7 @@ from bayesgmm.chunked import is_chunked
 from bayesgmm.data import Data
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.marginal import fill_imputed
 from bayesgmm.kernels.patterns import Group, groups_of
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
@@ -207,7 +208,7 @@ def _complete(
     drawn = np.empty((*uniform.shape, n_dim))
 
     def fill(part: slice) -> None:
-        means, cholesky = draws.means[part], draws.cholesky[part]
+        means, cholesky = draws.means[part], dense(draws.cholesky[part], n_dim)
         fill_draws(
             rows, draws.log_weights[part], means, cholesky,
             NO_ARRAY, shares[part], NO_LABELS, NO_CUBE,

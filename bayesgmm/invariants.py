@@ -7,12 +7,14 @@ from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.tree import Parameters, TailedParameters
+from bayesgmm.tree import FactorParameters, Parameters, TailedParameters, with_covariances
 
 type Array = NDArray[np.float64]
 
 
-def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[str, Array]:
+def invariants(
+    spec: GaussianMixture, X: Array, mixtures: Parameters | FactorParameters
+) -> dict[str, Array]:
     """Return functions of mixtures and data that are the same under every order of components.
 
     Parameters
@@ -41,7 +43,7 @@ def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[st
     """
     location, spread = np.asarray(spec.means.location), np.asarray(spec.means.scale)
     n_dim = location.size
-    weights, means, scales, correlations, covariances = mixtures[:5]
+    weights, means, scales, correlations, covariances = with_covariances(mixtures)[:5]
     means = (means - location) / spread
     relative = scales / np.asarray(spec.covariance.scale)
     densities, shares = _pass(np.vstack([X, location]), mixtures, location, spread)
@@ -75,7 +77,7 @@ def invariants(spec: GaussianMixture, X: Array, mixtures: Parameters) -> dict[st
     return found
 
 
-def _pass(X: Array, mixtures: Parameters, center: Array, unit: Array) -> tuple[Array, Array]:
+def _pass(X: Array, mixtures: Parameters | FactorParameters, center: Array, unit: Array) -> tuple[Array, Array]:
     """Return log densities of rows, shape (S, N), and responsibilities, shape (S, K, N)."""
     n_draws, n_components = mixtures.weights.shape
     rows = np.ascontiguousarray(((X - center) / unit).T)

@@ -5,6 +5,7 @@ import xarray as xr
 
 from bayesgmm import names
 from bayesgmm.kernels.ascent import fill_modes
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import mixtures
 from bayesgmm.summaries import require_draws
@@ -63,6 +64,7 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
     require(tree, names.CONSTANT_DATA, function="density_modes")
     require_draws(tree, names.POSTERIOR, function="density_modes")
     draws = mixtures(tree)
+    cholesky = dense(draws.cholesky, draws.means.shape[2])
     n_draws, n_components, n_dim = draws.means.shape
     locations = np.empty((n_draws, n_components, n_dim))
     log_density = np.empty((n_draws, n_components))
@@ -70,7 +72,7 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
 
     def fill(part: slice) -> None:
         fill_modes(
-            draws.log_weights[part], draws.means[part], draws.cholesky[part],
+            draws.log_weights[part], draws.means[part], cholesky[part],
             locations[part], log_density[part], labels[part],
         )  # fmt: skip
 

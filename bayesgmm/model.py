@@ -17,6 +17,9 @@ from pytensor.graph.basic import Constant
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.factor_model import factor_covariances
+from bayesgmm.factor_packing import Gauge
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.op import correlation_factors, mixture_log_density, with_df
@@ -49,7 +52,9 @@ def build_model(
         With dimensions ``component``, ``feature``, ``feature2`` and ``obs``, labelled as the data
         are; the variables ``weights`` (component), ``means`` and ``scales`` (component, feature),
         ``correlations`` and ``covariances`` (component, feature, feature2), all in the data's
-        units; and the data as the observed variable ``X`` (obs, feature).
+        units; and the data as the observed variable ``X`` (obs, feature). Of a `FactorCovariance`
+        ``loadings`` (component, feature, factor) and ``noise_scales`` in place of ``scales`` and
+        ``correlations``.
 
     Raises
     ------
@@ -103,7 +108,7 @@ def build_model(
     data = with_labels(data, labels, specification.known_number)
     resolved = specification.resolve(*data.counted)
     n_components, n_features = resolved.known_number, data.n_features
-    with pm.Model(coords=_coords(n_components, data)) as model:
+    with pm.Model(coords=_coords(resolved, data)) as model:
         weights = _weights(resolved)
         means = pm.Normal(
             names.MEANS,
@@ -112,26 +117,16 @@ def build_model(
             shape=(n_components, n_features),
             dims=(names.COMPONENT, names.FEATURE),
         )
-        scales = _scales(resolved, n_features)
-        factors = _correlation_factors(resolved, n_features)
-        shape = (n_components, n_features, n_features)
-        square = (names.COMPONENT, names.FEATURE, names.FEATURE2)
-        correlations = pm.Deterministic(
-            names.CORRELATIONS,
-            pt.broadcast_to(pt.matmul(factors, factors.mT), shape),
-            dims=square,
-        )
-        pm.Deterministic(
-            names.COVARIANCES,
-            scales[:, :, None] * scales[:, None, :] * correlations,
-            dims=square,
-        )
+        if isinstance(resolved.covariance, FactorCovariance):
+            cholesky = _of_factors(resolved, data)
+        else:
+            cholesky = _of_correlations(resolved, n_features)
         tails = _df(resolved)
         pm.CustomDist(
             names.X,
             weights,
             means,
-            scales[:, :, None] * factors,
+            cholesky,
             *tails,
             dist=_random_rows,
             logp=_log_density_of(data, resolved),
@@ -143,6 +138,39 @@ def build_model(
     setattr(model, names.SAMPLE_WEIGHT, data.sample_weight)
     setattr(model, names.ALLOWED, data.allowed)
     return model
+
+
+def _of_correlations(specification: GaussianMixture, n_features: int) -> Any:
+    """Return Cholesky factors of covariances made of scales and correlations."""
+    scales = _scales(specification, n_features)
+    factors = _correlation_factors(specification, n_features)
+    shape = (specification.known_number, n_features, n_features)
+    square = (names.COMPONENT, names.FEATURE, names.FEATURE2)
+    correlations = pm.Deterministic(
+        names.CORRELATIONS,
+        pt.broadcast_to(pt.matmul(factors, factors.mT), shape),
+        dims=square,
+    )
+    pm.Deterministic(
+        names.COVARIANCES,
+        scales[:, :, None] * scales[:, None, :] * correlations,
+        dims=square,
+    )
+    return scales[:, :, None] * factors
+
+
+def _of_factors(specification: GaussianMixture, data: Data) -> Any:
+    """Return Cholesky factors of covariances made of loadings and noise."""
+    prior, (values, counts) = specification.covariance, data.counted
+    assert isinstance(prior, FactorCovariance)
+    prior.check_features(data.n_features)
+    center, unit = center_and_unit(values, specification.structure.common_scale, counts)
+    gauge = Gauge.make(prior, specification.known_number, values, counts, center, unit)
+    covariances = factor_covariances(specification, gauge, _scales(specification, data.n_features))
+    pm.Deterministic(
+        names.COVARIANCES, covariances, dims=(names.COMPONENT, names.FEATURE, names.FEATURE2)
+    )
+    return pt.linalg.cholesky(covariances)
 
 
 def _as_specification(spec: GaussianMixture | int) -> GaussianMixture:
@@ -157,17 +185,19 @@ def _as_specification(spec: GaussianMixture | int) -> GaussianMixture:
     )
 
 
-def _coords(n_components: int, data: Data) -> dict[str, Any]:
+def _coords(specification: GaussianMixture, data: Data) -> dict[str, Any]:
     """Return the labels of all dimensions."""
     features = data.features.tolist()
     rows, columns = _pairs(data.n_features)
     coords = {
-        names.COMPONENT: np.arange(n_components),
+        names.COMPONENT: np.arange(specification.known_number),
         names.FEATURE: features,
         names.FEATURE2: features,
         names.OBS: data.obs,
     }
-    if data.n_features > 1:
+    if isinstance(specification.covariance, FactorCovariance):
+        coords[names.FACTOR] = np.arange(specification.covariance.n_factors)
+    elif data.n_features > 1:
         pairs = zip(rows, columns, strict=True)
         coords[names.PAIR] = [f"{features[i]}, {features[j]}" for i, j in pairs]
     return coords
@@ -225,19 +255,22 @@ def _broken_off(prior: StickBreaking) -> Any:
 
 
 def _scales(specification: GaussianMixture, n_features: int) -> Any:
-    """Return the scales, (component, feature), whatever of them is shared."""
+    """Return the scales, or noise scales, (component, feature), whatever of them is shared."""
     structure = specification.structure
+    name, shared_name = names.SCALES, names.SHARED_SCALES
+    if isinstance(specification.covariance, FactorCovariance):
+        name, shared_name = names.NOISE_SCALES, names.SHARED_NOISE_SCALES
     sizes: dict[str, int] = {}
     if not structure.shared_scales:
         sizes[names.COMPONENT] = specification.known_number
     if not structure.common_scale:
         sizes[names.FEATURE] = n_features
     if len(sizes) == 2:
-        return _half_normal(names.SCALES, specification, sizes)
-    shared = _half_normal(names.SHARED_SCALES, specification, sizes)
+        return _half_normal(name, specification, sizes)
+    shared = _half_normal(shared_name, specification, sizes)
     along_components = shared[:, None] if names.COMPONENT in sizes else shared
     return pm.Deterministic(
-        names.SCALES,
+        name,
         pt.broadcast_to(along_components, (specification.known_number, n_features)),
         dims=(names.COMPONENT, names.FEATURE),
     )

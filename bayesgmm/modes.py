@@ -15,6 +15,7 @@ from bayesgmm.packing import layout_of
 from bayesgmm.prediction import mixtures
 from bayesgmm.summaries import require_draws
 from bayesgmm.symptoms import label_free, never_moved
+from bayesgmm.problem import Problem
 from bayesgmm.tree import require, specification
 
 type Array = NDArray[np.float64]
@@ -192,6 +193,9 @@ def _log_mass(tree: xr.DataTree) -> float:
     n_draws = len(draws.means)
     if tree.attrs.get("n_parameters") != length or n_draws < DRAWS_PER_PARAMETER * length:
         return float("nan")
+    if layout.n_factors:
+        vectors = Problem.of_tree(tree).vectors_of(tree)
+        return laplace_mass(vectors, _log_posterior(tree).ravel())
     floor = np.broadcast_to(np.asarray(spec.covariance.floor), draws.unit.shape) / draws.unit
     floor = floor[: layout.scale_columns].copy()
     vectors = np.stack([unconstrain(layout, floor, *draw) for draw in zip(*draws[:3], strict=True)])

@@ -70,8 +70,7 @@ SHARED_DF: Final = "shared_df"
 PARTIAL_CORRELATIONS: Final = "partial_correlations_beta"
 LOADINGS_BELOW: Final = "loadings_below"
 LOADINGS_DIAGONAL: Final = "loadings_diagonal"
-BELOW: Final = "below"
-DIAGONAL: Final = "diagonal"
+SHARED_NOISE_SCALES: Final = "shared_noise_scales"
 
 # The data, in ``observed_data`` and ``log_likelihood``
 X: Final = "X"

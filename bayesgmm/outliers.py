@@ -13,6 +13,7 @@ from bayesgmm.crossvalidation import FEWEST_SAMPLES, leave_one_out
 from bayesgmm.data import refuse_missing
 from bayesgmm.errors import check_integer, check_share
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.lazy import by_blocks
@@ -320,7 +321,7 @@ def _points(draws: Mixtures, bounds: Array, n_rays: int, rng: np.random.Generato
     directions = rng.normal(size=(n_rays, n_dim))
     directions[1::2] = -directions[: n_rays - 1 : 2]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    factors = draws.cholesky[draw, component]
+    factors = dense(draws.cholesky[draw, component], n_dim)
     rays = np.einsum("rij,rj->ri", factors[:, :n_dim], directions)
     n_shells = len(bounds) - 1
     places = rng.permuted(np.tile(np.arange(n_rays), (n_shells, 1)), axis=1)

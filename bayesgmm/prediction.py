@@ -11,6 +11,7 @@ from bayesgmm.chunked import is_chunked
 from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import is_factored
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.lazy import by_blocks
 from bayesgmm.records import log_volumes, rows_of
@@ -250,7 +251,7 @@ def sample_posterior_predictive(
             f"tree.isel(draw=slice(None, None, 10))."
         )
     rng = np.random.default_rng(random_seed)
-    _, _, cholesky = drawn.standardised(np.zeros(n_dim), np.ones(n_dim))
+    _, _, factors = drawn.standardised(np.zeros(n_dim), np.ones(n_dim))
     bounds = np.cumsum(weights, axis=1)
     uniform = rng.random((n_draws, n_new)) * bounds[:, -1:]
     labels = np.zeros((n_draws, n_new), dtype=np.int64)
@@ -259,12 +260,7 @@ def sample_posterior_predictive(
     rows = rng.normal(size=(n_draws, n_new, n_dim))
     for k in range(n_components):
         draw, row = np.nonzero(labels == k)
-        if cholesky.shape[2] > n_dim:
-            df = cholesky[draw, k, n_dim, 0]
-            rows[draw, row] /= np.sqrt(rng.chisquare(df) / df)[:, None]
-        rows[draw, row] = means[draw, k] + np.einsum(
-            "nij,nj->ni", cholesky[draw, k, :n_dim], rows[draw, row]
-        )
+        rows[draw, row] = means[draw, k] + _noise(factors[:, k], draw, rows[draw, row], rng)
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
@@ -277,6 +273,22 @@ def sample_posterior_predictive(
         },
         coords=coords,
     )
+
+
+def _noise(
+    factors: Array, draw: NDArray[np.intp], z: Array, rng: np.random.Generator
+) -> Array:
+    """Return noise, (n, D), of components by their factors (S, D', m); z is standard Normal."""
+    n_dim = z.shape[1]
+    if factors.shape[1] > n_dim:
+        df = factors[draw, n_dim, 0]
+        z = z / np.sqrt(rng.chisquare(df) / df)[:, None]
+    if not is_factored(factors, n_dim):
+        return np.einsum("nij,nj->ni", factors[draw, :n_dim], z)
+    result = factors[draw, :, -1] * z
+    for j in range(factors.shape[-1] - 1):
+        result += factors[draw, :, j] * rng.normal(size=(len(z), 1))
+    return result
 
 
 def fitted_rows(tree: xr.DataTree, draws: Mixtures) -> Array:

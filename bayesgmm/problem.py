@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, refuse_missing
-from bayesgmm.factor_packing import GAUGED_ROWS, Gauge, factor_parameters, factor_vectors
+from bayesgmm.factor_packing import Gauge, factor_parameters, factor_vectors
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, unconstrain
 from bayesgmm.kernels.factor_posterior import pack_factor_problem
@@ -103,9 +103,9 @@ class Problem:
         if isinstance(resolved.covariance, FactorCovariance):
             resolved.covariance.check_features(data.n_features)
             refuse_unwhole(data)
-            some = data.values[:: -(-data.n_obs // GAUGED_ROWS)]
-            rows = np.ascontiguousarray(((some - center) / unit).T)
-            gauge = Gauge.make(resolved.covariance, layout.n_components, rows, unit)
+            gauge = Gauge.make(
+                resolved.covariance, layout.n_components, *data.counted, center, unit
+            )  # fmt: skip
         bare = cls(resolved, data, center, unit, layout, floor, np.empty(0), gauge)
         if not data.complete:
             return replace(bare, flat=bare.pack(bare.rows, bare.row_weights, prior=True))

@@ -210,7 +210,8 @@ def _marginal(
     """Return weights, means and scales of a feature, shape (S, K), refusing too many results."""
     if probability is not None:
         check_share(probability, "probability", "0.9 is usual.")
-    weights, means, scales, _, _ = parameters(tree)
+    drawn = parameters(tree)
+    weights, means, scales = drawn.weights, drawn.means, drawn.scales
     if 8 * len(weights) * n_places > LARGEST_RESULT:
         raise ValueError(
             f"`{argument}` must leave the result of all draws under 2 GiB; got {n_places} places "

@@ -10,6 +10,8 @@ from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.errors import check_integer
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.factor_prior import FactorCovariance
+from bayesgmm.kernels.factor_loadings import is_factored, joined
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.priors import LKJCovariance
 
@@ -47,7 +49,9 @@ def simulate(
         ``X`` (obs, feature); ``labels`` (obs), the component that each row came from; and the
         truth, named and labelled as in the posterior of a fit: ``weights`` (component), ``means``
         and ``scales`` (component, feature), ``correlations`` and ``covariances`` (component,
-        feature, feature2); of Student's t ``df`` (component) too. Where the number of components has a prior ``n_components``,
+        feature, feature2); of Student's t ``df`` (component) too; of a `FactorCovariance`
+        ``loadings`` (component, feature, factor) and ``noise_scales`` (component, feature) in
+        place of the last two. Where the number of components has a prior ``n_components``,
         ``n_clusters`` (components with rows) and ``concentration`` too; ``component`` is as long
         as the largest draw, and others are filled up with components of weight 0. With `draws`
         all begin with the dimensions ``chain``, of length 1, and ``draw``; one data set of them
@@ -93,7 +97,8 @@ def simulate(
         drawn[names.N_CLUSTERS] = np.array([len(set(row)) for row in drawn[names.LABELS].tolist()])
     sample = () if draws is None else (names.CHAIN, names.DRAW)
     dims = {
-        **names.PARAMETER_DIMS, names.DF: (names.COMPONENT,), names.X: (names.OBS, names.FEATURE), names.LABELS: (names.OBS,),
+        **names.PARAMETER_DIMS, **names.FACTOR_DIMS, names.DF: (names.COMPONENT,),
+        names.X: (names.OBS, names.FEATURE), names.LABELS: (names.OBS,),
     }  # fmt: skip
     variables = {
         name: (
@@ -102,13 +107,14 @@ def simulate(
         )
         for name, array in drawn.items()
     }
-    features = [f"x{d}" for d in range(factors.shape[-1])]
+    features = [f"x{d}" for d in range(factors.shape[-2])]
     labels: dict[str, Any] = {
         names.CHAIN: np.arange(1),
         names.DRAW: np.arange(n_draws),
         names.COMPONENT: np.arange(factors.shape[1]),
         names.FEATURE: features,
         names.FEATURE2: features,
+        names.FACTOR: np.arange(factors.shape[-1] - 1),
         names.OBS: np.arange(n_obs),
     }
     used = {dim for due, _ in variables.values() for dim in due}
@@ -128,6 +134,8 @@ def with_numbers(spec: GaussianMixture, n_features: int | None) -> GaussianMixtu
         "means.scale": means.scale,
         "covariance.scale": covariance.scale,
     }
+    if isinstance(covariance, FactorCovariance):
+        given["covariance.loading_scale"] = covariance.loading_scale
     missing = [name for name, value in given.items() if value is None]
     if missing:
         raise ValueError(
@@ -143,13 +151,18 @@ def with_numbers(spec: GaussianMixture, n_features: int | None) -> GaussianMixtu
         )
     n = max(entries) if n_features is None else n_features
     n = check_integer(n, "n_features", 1, "Give e.g. 2.")
+    if isinstance(covariance, FactorCovariance):
+        covariance.check_features(n)
     return spec.resolve(np.repeat([[0.0], [1.0]], n, axis=1))  # rows that no number is taken from
 
 
 def _mixtures(
     spec: GaussianMixture, n_draws: int, rng: np.random.Generator
 ) -> tuple[dict[str, NDArray[Any]], Array]:
-    """Return mixtures from the prior, and Cholesky factors of their correlations, (S, K, D, D)."""
+    """Return mixtures from the prior, and Cholesky factors of their correlations, (S, K, D, D).
+
+    Of factor analysers [W psi], (S, K, D, q + 1).
+    """
     number, structure = spec.n_components, spec.structure
     location, spread = np.asarray(spec.means.location), np.asarray(spec.means.scale)
     n_dim = location.size
@@ -168,6 +181,16 @@ def _mixtures(
         1 if structure.common_scale else n_dim,
     )
     scales = np.broadcast_to(_half_normal(spec.covariance, free, rng), shape)
+    if isinstance(spec.covariance, FactorCovariance):
+        spread = np.asarray(spec.covariance.loading_scale)[:, None]
+        loadings = spread * rng.standard_normal((*shape, spec.covariance.n_factors))
+        return drawn | {
+            names.WEIGHTS: weights,
+            names.MEANS: means,
+            names.NOISE_SCALES: scales.copy(),
+            names.LOADINGS: loadings,
+            names.SCALES: np.sqrt(scales**2 + (loadings**2).sum(axis=-1)),
+        }, joined(loadings, scales)
     sets = {"none": 0, "shared": 1, "component": n_components}[structure.correlations]
     factors = np.broadcast_to(np.eye(n_dim), (*shape, n_dim))
     if sets:
@@ -195,7 +218,9 @@ def _df(spec: StudentTMixture, n_draws: int, rng: np.random.Generator) -> Array:
     return np.broadcast_to(drawn, shape).copy()
 
 
-def _half_normal(prior: LKJCovariance, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _half_normal(
+    prior: LKJCovariance | FactorCovariance, shape: tuple[int, ...], rng: np.random.Generator
+) -> Array:
     """Return half-normal draws given that they exceed the floor, by exponential proposals."""
     scale, floor = np.asarray(prior.scale), np.asarray(prior.floor)
     least = np.broadcast_to(floor / scale, shape)
@@ -232,7 +257,13 @@ def _rows(
     X, labels = np.empty((n_draws, n_obs, n_dim)), np.empty((n_draws, n_obs), dtype=np.int64)
     for s in range(n_draws):
         k = labels[s] = rng.choice(n_components, n_obs, p=weights[s])
-        noise = np.einsum("nij,nj->ni", factors[s, k], rng.standard_normal((n_obs, n_dim)))
+        z = rng.standard_normal((n_obs, n_dim))
+        if is_factored(factors, n_dim):
+            X[s] = means[s, k] + factors[s, k, :, -1] * z
+            scores = rng.standard_normal((n_obs, factors.shape[-1] - 1))
+            X[s] += np.einsum("nij,nj->ni", factors[s, k, :, :-1], scores)
+            continue
+        noise = np.einsum("nij,nj->ni", factors[s, k], z)
         if names.DF in mixtures:
             df = mixtures[names.DF][s, k]
             noise /= np.sqrt(rng.chisquare(df) / df)[:, None]

@@ -253,9 +253,9 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
                     add(names.LOADINGS, index, loadings[..., k, d, j])
         return labels, np.stack(parts)
     correlations = values(names.CORRELATIONS)
-    sets = {"none": 0, "shared": 1, "component": len(components)}[structure.correlations]
+    sets = {"none": 0, "shared": 1}.get(structure.correlations, len(components))
     for k, component in enumerate(components[:sets]):
-        which = f"{component if structure.correlations == 'component' else 'all'}"
+        which = f"{'all' if structure.correlations == 'shared' else component}"
         for i, feature in enumerate(features):
             for j in range(i):
                 label = f"{which}, {features[j]}, {feature}"

@@ -136,7 +136,7 @@ def _places(layout: Layout) -> Labels:
     parts = [np.append(np.arange(k - 1), length), np.arange(means, scales)]
     if layout.scale_rows == k:
         parts.append(np.arange(scales, correlations))
-    if layout.correlation_sets == k:
+    if layout.correlation_sets == k or layout.n_factors:
         parts.append(np.arange(correlations, length - layout.df_sets))
     if layout.df_sets == k:
         parts.append(np.arange(length - k, length))

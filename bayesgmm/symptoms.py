@@ -163,7 +163,7 @@ def at_floor(tree: xr.DataTree) -> tuple[float, Any]:
     if not (floor > 0).any():
         return 0.0, None
     posterior = tree[names.POSTERIOR].dataset
-    scales = posterior[names.SCALES]
+    scales = posterior.get(names.NOISE_SCALES, posterior[names.SCALES])
     near = NEAR_FLOOR * np.broadcast_to(floor, scales.sizes[names.FEATURE])
     narrow = scales <= xr.DataArray(near, dims=names.FEATURE)  # a scale is never 0
     weights = tree[names.CONSTANT_DATA].dataset.get(names.SAMPLE_WEIGHT)
@@ -181,6 +181,8 @@ def flat(tree: xr.DataTree) -> float | None:
     None where the model has no correlations, or no scale has a floor: rows that were not rounded
     lie near a line because that is what they do. Some 200 draws of every chain are looked at.
     """
+    if names.CORRELATIONS not in tree[names.POSTERIOR].dataset:
+        return None  # noise scales have a floor in every direction
     correlations = tree[names.POSTERIOR].dataset[names.CORRELATIONS]
     spec = specification(tree)
     rounded = np.any(np.asarray(spec.covariance.floor) > 0)

@@ -95,7 +95,8 @@ class Chain:
     problem : Problem
     shift : array, shape (P,)
         Where z = 0 is: x = shift + factor z.
-    factor : array, shape (P, P) or (P,)
+    factor : array
+        As `kernels.pointer.pack_user` takes it.
     start : array, shape (P,)
         The first z.
     settings : Settings
@@ -193,12 +194,13 @@ class Chain:
         """Start a sampler that calls a Python function per gradient: nutpie's public route."""
         from nutpie.compiled_pyfunc import from_pyfunc
 
+        from bayesgmm.kernels.pointer import pulled, stretched
+
         shift, factor = self._shift, self._factor
 
         def density(z: Array) -> tuple[float, Array]:
-            dense = factor.ndim == 2
-            value, slopes = problem.log_posterior(shift + (factor @ z if dense else factor * z))
-            return value, factor.T @ slopes if dense else factor * slopes
+            value, slopes = problem.log_posterior(shift + stretched(factor, z))
+            return value, pulled(factor, slopes)
 
         compiled = from_pyfunc(
             start.size,
@@ -259,6 +261,8 @@ class Chain:
         """
         import pyarrow
 
+        from bayesgmm.kernels.pointer import stretched
+
         if self._failure is not None:
             raise self._failure
 
@@ -266,8 +270,7 @@ class Chain:
         kept = ~np.asarray(table.column("tuning").to_numpy(), dtype=bool)
         column = pyarrow.array(table.column("unconstrained_draw"))
         z = np.asarray(column.flatten(), dtype=float).reshape(len(kept), self._shift.size)[kept]
-        dense = self._factor.ndim == 2
-        vectors = self._shift + (z @ self._factor.T if dense else z * self._factor)
+        vectors = self._shift + stretched(self._factor, z)
         statistics = {
             name: np.asarray(table.column(theirs).to_numpy())[kept]
             for name, theirs in STATISTICS.items()

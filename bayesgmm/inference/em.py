@@ -7,7 +7,6 @@ a Laplace approximation needs.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,11 @@ from scipy.optimize import minimize
 from bayesgmm.blockwise import BlockProblem
 from bayesgmm.errors import FitError
 from bayesgmm.inference.factor_em import (
-    NARROWEST,
+    Target,
     climb_factors,
-    mixture_of,
-    polish_factors,
+    finish_factors,
+    has_collapsed,
+    reordered,
     start_from,
 )
 from bayesgmm.inference.starts import (
@@ -59,13 +59,6 @@ FLAT = 1e-5
 """Slope of the log posterior, in nats per rough standard deviation, at which it is at its top."""
 SMALLEST_SCALE = 1e-8
 """Standardised scale below which a component has collapsed onto equal rows."""
-
-
-class Target(StrEnum):
-    """What is maximised."""
-
-    MAP = "map"
-    ML = "ml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +158,9 @@ def find_modes(
         if climbed is not None:
             reached.append(climbed)
     kept = distinct(reached)
-    if many:
+    if problem.gauge is not None:
+        kept = kept[:SCREENED_MODES]
+    elif many:
         kept = _contenders(problem, screened, kept[:SCREENED_MODES])
     finished = [finish(problem, target, mode) for mode in kept]
     whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
@@ -231,10 +226,8 @@ def climb(
 ) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
     if problem.gauge is not None:
-        mixture = start_from(problem, sample, labels)
-        strength = 1.0 if target is Target.MAP else 0.0
-        found = mixture and climb_factors(problem, sample, mixture, strength, LOOSE)
-        if not found:
+        found = climb_factors(problem, sample, start_from(problem, sample, labels), target)
+        if found is None:
             return None
         vector, trace = found
         return Mode(vector, problem.constrain(vector[None]), float(trace[-1]), 1, trace, True)
@@ -255,7 +248,9 @@ def climb(
 def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     """Climb from a mode to the very top, on all rows and on the exact target."""
     if problem.gauge is not None:
-        return _finish_factors(problem, target, mode)
+        vector, objective, converged = finish_factors(problem, mode.vector, target)
+        parameters = problem.constrain(vector[None])
+        return Mode(vector, parameters, objective, mode.starts, mode.trace, converged)
     strength = 1.0 if target is Target.MAP else 0.0
     tolerance = LOOSE if target is Target.MAP else TIGHT
     status, vector, trace = _em_of_all(problem, strength, mode.vector, tolerance)
@@ -266,20 +261,6 @@ def finish(problem: Problem, target: Target, mode: Mode) -> Mode:
     if target is Target.MAP:
         vector, objective, converged = polish(problem, _on_prior_scale(problem, vector))
         parameters = problem.constrain(vector[None])
-    return Mode(vector, parameters, objective, mode.starts, trace, converged)
-
-
-def _finish_factors(problem: Problem, target: Target, mode: Mode) -> Mode:
-    """Do what `finish` says of factor analysers, whose vectors are the same in EM."""
-    vector, trace, priors = mode.vector, mode.trace, target is Target.MAP
-    if problem.data.n_obs > 2 * SCREENED_ROWS:  # it was found on some rows
-        start = mixture_of(problem, vector)
-        found = climb_factors(problem, Sample.whole(problem), start, float(priors), LOOSE)
-        vector, trace = found or (vector, trace)
-    if priors:
-        vector = _named(problem, vector)
-    vector, objective, converged = polish_factors(problem, vector, priors=priors)
-    parameters = problem.constrain(vector[None])
     return Mode(vector, parameters, objective, mode.starts, trace, converged)
 
 
@@ -298,21 +279,7 @@ def _on_prior_scale(problem: Problem, vector: Array) -> Array:
     weights = problem.specification.weights
     if weights.exchangeable or problem.data.allowed is not None:  # labels name the components
         return problem.on_prior_scale(vector)
-    return _reordered(problem, _of_em(problem, vector))
-
-
-def _named(problem: Problem, vector: Array) -> Array:
-    """Return a vector of factor analysers whose components suit the prior best."""
-    if problem.specification.weights.exchangeable or problem.data.allowed is not None:
-        return vector
-    return _reordered(problem, problem.constrain(vector[None]))
-
-
-def _reordered(problem: Problem, parameters: Parameters | FactorParameters) -> Array:
-    """Return the vector of one mixture, weights as large as their concentrations say."""
-    concentrations = problem.specification.weights.per_component(problem.layout.n_components)
-    order = parameters.weights[0].argsort()[concentrations.argsort().argsort()]
-    return problem.unconstrain(parameters._make(values[:, order] for values in parameters))
+    return reordered(problem, _of_em(problem, vector))
 
 
 def _of_em(problem: Problem, vector: Array) -> Parameters | FactorParameters:
@@ -405,11 +372,8 @@ def is_degenerate(problem: Problem, target: Target, mode: Mode) -> bool:
     whose prior lets scales go to zero.
     """
     layout, parameters = problem.layout, mode.parameters
-    if not isinstance(parameters, Parameters):
-        noise = (parameters.noise_scales[0] / problem.unit).min(axis=1)
-        few = parameters.weights[0] * problem.n_counted < layout.n_factors + 2
-        thin = few & (noise < 2.0 * NARROWEST)
-        return not np.isfinite(mode.objective) or bool((thin | (few & (target is Target.ML))).any())
+    if isinstance(parameters, FactorParameters):
+        return not np.isfinite(mode.objective) or has_collapsed(problem, parameters, target)
     scales = (parameters.scales[0] / problem.unit).min(axis=1)
     if not np.isfinite(mode.objective) or not scales.min() > SMALLEST_SCALE:
         return True

@@ -6,6 +6,7 @@ of `kernels.factor_pass` makes. EM only comes near the top, in few passes; L-BFG
 density goes on from there.
 """
 
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -13,17 +14,20 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.factor_packing import factor_parameters, factor_vectors, principal
-from bayesgmm.inference.starts import Sample
+from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.factor_loadings import joined, places_of
 from bayesgmm.kernels.factor_pass import factor_e_step, fill_gains
 from bayesgmm.kernels.target import log_target
 from bayesgmm.problem import SHRINKAGE, Problem
+from bayesgmm.tree import FactorParameters, Parameters
 
 type Array = NDArray[np.float64]
 
-PASSES = 200
+PASSES = 60
 """Of EM, at the most: L-BFGS is quicker where it would take more."""
+GAIN = 0.01
+"""In nats, under which EM stops."""
 NARROWEST = 1e-3
 """Least noise scale of standardised data. The likelihood may have its maximum at 0 (Heywood 1931),
 where a factor is a feature."""
@@ -31,6 +35,13 @@ STEPS = 2000
 """Of L-BFGS, at the most."""
 FLAT = 1e-4
 """Slope, in nats per rough standard deviation, at which the top is reached."""
+
+
+class Target(StrEnum):
+    """What is maximised."""
+
+    MAP = "map"
+    ML = "ml"
 
 
 class Factored(NamedTuple):
@@ -63,7 +74,7 @@ class Moments(NamedTuple):
 
 
 def climb_factors(
-    problem: Problem, sample: Sample, start: Factored, strength: float, tolerance: float
+    problem: Problem, sample: Sample, start: Factored | None, target: Target
 ) -> tuple[Array, Array] | None:
     """Climb by EM.
 
@@ -71,11 +82,10 @@ def climb_factors(
     ----------
     problem : Problem
     sample : Sample
-    start : Factored
-    strength : float
-        Of what keeps components from collapsing, 1 or 0.
-    tolerance : float
-        Gain in nats under which to stop.
+    start : Factored or None
+        None leads nowhere.
+    target : Target
+        Of the posterior, something keeps components from collapsing.
 
     Returns
     -------
@@ -85,15 +95,17 @@ def climb_factors(
 
     Or None where a component lost its rows.
     """
+    if start is None:
+        return None
     mixture, trace = start, [-np.inf]
     for _ in range(PASSES):
         value, moments = _pass(sample, mixture)
         trace.append(value)
         if not np.isfinite(value) or (moments.counts < 1e-6).any():
             return None
-        if value - trace[-2] < tolerance:
+        if value - trace[-2] < GAIN:
             break
-        mixture = _m_step(problem, mixture, moments, strength)
+        mixture = _m_step(problem, mixture, moments, float(target is Target.MAP))
     return vector_of(problem, mixture), np.array(trace[1:])
 
 
@@ -196,7 +208,10 @@ def _shared(problem: Problem, counts: Array, factors: Array) -> Array:
 
 
 def rough_sizes(problem: Problem, vector: Array) -> Array:
-    """Return about the posterior's standard deviations, shape (P,), if rows were labelled."""
+    """Return about the posterior's standard deviations, shape (P,), if rows were labelled.
+
+    And their scores known.
+    """
     layout = problem.layout
     k, d, q = layout.n_components, layout.n_features, layout.n_factors
     means, noise, loadings, length = offsets(layout)
@@ -205,8 +220,7 @@ def rough_sizes(problem: Problem, vector: Array) -> Array:
     rows = 1.0 + problem.n_counted * np.exp(log_weights)
     scales, sizes = factors[..., -1], np.ones(length)
     sizes[:means] = rows[:-1] ** -0.5
-    total = np.sqrt(np.square(factors).sum(axis=2))
-    sizes[means:noise] = (total / np.sqrt(rows)[:, None]).ravel()
+    sizes[means:noise] = (scales / np.sqrt(rows)[:, None]).ravel()
     of_each = rows if layout.scale_rows > 1 else np.full(1, rows.sum())
     n_noise = of_each * (d if layout.scale_columns == 1 else 1)
     free = scales[: layout.scale_rows, : layout.scale_columns]
@@ -220,6 +234,33 @@ def rough_sizes(problem: Problem, vector: Array) -> Array:
     entries[:, on_diagonal] = np.minimum(entries[:, on_diagonal] / heads, 1.0)
     sizes[loadings:] = entries.ravel()
     return sizes
+
+
+def finish_factors(problem: Problem, vector: Array, target: Target) -> tuple[Array, float, bool]:
+    """Climb to the very top, on all rows: return where it is, its height, and if it was reached."""
+    if problem.data.n_obs > 2 * SCREENED_ROWS:  # the vector was found on some rows
+        found = climb_factors(
+            problem, Sample.whole(problem), mixture_of(problem, vector), target
+        )  # fmt: skip
+        vector = vector if found is None else found[0]
+    exchangeable = problem.specification.weights.exchangeable
+    if target is Target.MAP and not exchangeable and problem.data.allowed is None:
+        vector = reordered(problem, problem.constrain(vector[None]))
+    return polish_factors(problem, vector, priors=target is Target.MAP)
+
+
+def reordered(problem: Problem, parameters: Parameters | FactorParameters) -> Array:
+    """Return the vector of one mixture, weights as large as their concentrations say."""
+    concentrations = problem.specification.weights.per_component(problem.layout.n_components)
+    order = parameters.weights[0].argsort()[concentrations.argsort().argsort()]
+    return problem.unconstrain(parameters._make(values[:, order] for values in parameters))
+
+
+def has_collapsed(problem: Problem, parameters: FactorParameters, target: Target) -> bool:
+    """Tell whether a component sits on fewer rows than it has factors, and one more."""
+    few = parameters.weights[0] * problem.n_counted < problem.layout.n_factors + 2
+    thin = (parameters.noise_scales[0] / problem.unit).min(axis=1) < 2.0 * NARROWEST
+    return bool((few if target is Target.ML else few & thin).any())
 
 
 def polish_factors(problem: Problem, vector: Array, *, priors: bool) -> tuple[Array, float, bool]:

@@ -15,16 +15,17 @@ from bayesgmm.inference.em import (
 )
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
 from bayesgmm.problem import Problem
 from bayesgmm.records import filled
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import FactorParameters, Parameters
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
 
 
-def grow(problem: Problem, smaller: Parameters) -> tuple[Mode, ...]:
+def grow(problem: Problem, smaller: Parameters | FactorParameters) -> tuple[Mode, ...]:
     """Return the best mode met by adding a component to one of a component fewer.
 
     Starts are the partition of that mode with one cluster cut in two across its longest axis, for
@@ -64,7 +65,7 @@ def _cuts(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> Ite
     partition = partition_of(rows, log_weights[0], means[0], cholesky[0])
     cells = filled(rows, n_dim)
     for k in range(n_components):
-        axis = np.linalg.svd(cholesky[0, k, :n_dim])[0][:, 0]
+        axis = np.linalg.svd(dense(cholesky[0, k], n_dim)[:n_dim])[0][:, 0]
         beyond = axis @ (cells - means[0, k][:, None]) > 0.0
         yield np.where((partition == k) & beyond, n_components, partition)
     densities = np.empty((1, rows.shape[1]))

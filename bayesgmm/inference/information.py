@@ -36,6 +36,8 @@ def criteria(problem: Problem, modes: Iterable[Mode]) -> dict[str, float]:
 
 def _without_priors(problem: Problem, mode: Mode) -> Mode:
     """Return a mode of the posterior as a start of EM, whose vectors have no floor."""
+    if problem.gauge is not None:
+        return mode  # it has the same vector
     log_weights, means, cholesky = mode.parameters.standardised(problem.center, problem.unit)
     floor = np.zeros(problem.layout.scale_columns)
     vector = unconstrain(problem.layout, floor, log_weights[0], means[0], cholesky[0])

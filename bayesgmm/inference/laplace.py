@@ -18,7 +18,7 @@ from bayesgmm.inference.approximation import (
 )
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.em import Mode, Target, find_modes
-from bayesgmm.inference.factor_em import rough_sizes
+from bayesgmm.inference.thin import thin_whitening
 from bayesgmm.inference.progress import Progress
 from bayesgmm.posterior_density import curvature, whole
 from bayesgmm.problem import Problem
@@ -40,14 +40,16 @@ FAR = 3.0
 
 
 def whitening(problem: Problem, vector: Array) -> Array:
-    """Return a factor F, shape (P, P) or (P,), such that x = vector + F z has unit scale at z = 0.
+    """Return a factor F such that x = vector + F z has unit scale at z = 0.
+
+    As `kernels.pointer.pack_user` takes it.
 
     F F' is the covariance of the Laplace approximation at the mode `vector`, with every standard
     deviation held to at most 3. Beyond 1,000 parameters F is 1, and the sampler is left to find
     the scales for itself.
     """
     if vector.size > LARGEST_DENSE:
-        return np.ones(vector.size) if problem.gauge is None else rough_sizes(problem, vector)
+        return np.ones(vector.size) if problem.gauge is None else thin_whitening(problem, vector)
     return factor_of(curvature(problem, vector), WIDEST)
 
 

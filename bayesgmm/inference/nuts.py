@@ -16,6 +16,7 @@ from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.em import SAME_MODE, Mode, Target, distinct, find_modes
 from bayesgmm.inference.laplace import LARGEST_DENSE, heaviest_tail, whitening
 from bayesgmm.inference.progress import Progress
+from bayesgmm.kernels.pointer import stretched
 from bayesgmm.kernels.relabel import order_of
 from bayesgmm.problem import Problem
 
@@ -75,7 +76,8 @@ class Coordinates:
     Parameters
     ----------
     center : array, shape (P,)
-    factor : array, shape (P, P) or (P,)
+    factor : array
+        As `kernels.pointer.pack_user` takes it.
     integrator : str
         As `Settings` has it.
     """
@@ -91,7 +93,8 @@ class Coordinates:
         Costs four passes per parameter.
         """
         factor = whitening(problem, mode)
-        light = factor.ndim == 2 and heaviest_tail(problem, mode, factor) < LIGHT
+        square = factor.shape == 2 * (mode.size,)
+        light = square and heaviest_tail(problem, mode, factor) < LIGHT
         return cls(mode, factor, "geodesic" if light else "leapfrog")
 
 
@@ -129,7 +132,7 @@ class Run:
     """
 
     def __init__(self, problem: Problem, options: Options, warm: tuple[Mode, ...]) -> None:
-        plain = problem.n_parameters > LARGEST_DENSE
+        plain = problem.n_parameters > LARGEST_DENSE and problem.gauge is None
         tune = options.tune
         if tune is None:
             tune = TUNE_PLAIN if plain else TUNE_WHITENED
@@ -323,7 +326,7 @@ def _start(problem: Problem, around: Coordinates, rng: np.random.Generator) -> A
     spread = 1.0 if factor.ndim == 2 else 0.1
     for _ in range(TRIES):
         z = spread * rng.normal(size=center.size)
-        value, slopes = problem.log_posterior(center + (factor @ z if factor.ndim == 2 else z))
+        value, slopes = problem.log_posterior(center + stretched(factor, z))
         if np.isfinite(value) and np.isfinite(slopes).all():
             return z
         spread *= 0.5

@@ -28,6 +28,7 @@ from bayesgmm.inference.crew import crew, helpers
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.fit import N_STARTS, at_work
 from bayesgmm.inference.progress import Progress
+from bayesgmm.inference.suited import refuse_factors
 from bayesgmm.inference.sufficient import (
     Ground,
     Mixture,
@@ -291,6 +292,7 @@ def _specified(spec: Any) -> GaussianMixture:
             f"`spec` must be a GaussianMixture, whose batches sums stand for; got a "
             f"{type(spec).__name__}. Fit some of the rows: bg.fit(X, spec)."
         )
+    refuse_factors(spec, "where rows come in batches or frames")
     return spec
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from bayesgmm import names
 from bayesgmm.data import Data
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
@@ -88,6 +89,15 @@ def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
             "`measurement_error` must be left out for a StudentTMixture, whose sum with Normal "
             f"errors has no density in closed form; got errors of shape {data.errors.shape}. Fit a "
             "GaussianMixture, or leave the errors to the tails."
+        )
+
+
+def refuse_factors(specification: GaussianMixture, where: str) -> None:
+    """Refuse factor analysers where they are not known."""
+    if isinstance(specification.covariance, FactorCovariance):
+        raise ValueError(
+            f"`covariance` must be an LKJCovariance {where}; got {specification.covariance!r}. Use "
+            f"that, or bayesgmm.fit with a number of components and Dirichlet weights."
         )
 
 

@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.likeness import fill_affinities
 from bayesgmm.kernels.relabel import order_within, partition_of
 from bayesgmm.kernels.stephens import Mixtures, confusions, leads, match_each, relabel
@@ -99,7 +100,8 @@ def match_draws(
 
 def _most_alike(mixtures: Mixtures, pivot: int, alike: NDArray[np.bool_]) -> Labels:
     """Return the matching of all draws to one that makes components most alike."""
-    log_weights, means, cholesky = mixtures
+    log_weights, means, factors = mixtures
+    cholesky = dense(factors, means.shape[2])
     permutation = np.empty(log_weights.shape, dtype=np.int64)
 
     def do(part: slice) -> None:

@@ -27,8 +27,8 @@ DENSITY: Final = types.int64(
 )
 """What samplers call: length, point, gradient, value, user's data; returns 0 or a code."""
 
-DENSE: Final = 1.0
-DIAGONAL: Final = 0.0
+DENSE: Final = -1.0
+"""In place of the number of directions, at least 0, that a diagonal is added to."""
 
 
 def pack_user(problem: Array, shift: Array, factor: Array) -> Array:
@@ -41,15 +41,42 @@ def pack_user(problem: Array, shift: Array, factor: Array) -> Array:
         only its address is taken (below 2**53, so that a float64 holds it exactly), for all
         chains to share one copy of the data.
     shift : array, shape (P,)
-    factor : array, shape (P, P) or (P,)
-        A matrix, or the diagonal of one.
+    factor : array, shape (P, P) or (P,) or (1 + 2 r, P)
+        A matrix; or the diagonal of one; or the diagonal, r lines B and r lines U of
+        diag + U' B, 1 + 2 r < P.
 
     Returns
     -------
     array, shape (2 + P + factor.size,)
     """
-    head = (float(problem.ctypes.data), DENSE if factor.ndim == 2 else DIAGONAL)
+    kind = float(factor.shape[0] // 2) if is_thin(factor) else DENSE
+    head = (float(problem.ctypes.data), 0.0 if factor.ndim == 1 else kind)
     return np.concatenate((head, shift, factor.ravel()))
+
+
+def is_thin(factor: Array) -> bool:
+    """Tell whether a factor is a diagonal and some directions."""
+    return factor.ndim == 2 and factor.shape[0] < factor.shape[1]
+
+
+def stretched(factor: Array, z: Array) -> Array:
+    """Return factor z of many z, shape (..., P)."""
+    if factor.ndim == 1:
+        return z * factor
+    if not is_thin(factor):
+        return np.asarray(z @ factor.T)
+    r = factor.shape[0] // 2
+    return np.asarray(z * factor[0] + (z @ factor[1 : 1 + r].T) @ factor[1 + r :])
+
+
+def pulled(factor: Array, slopes: Array) -> Array:
+    """Return factor' g of a vector of slopes, shape (P,)."""
+    if factor.ndim == 1:
+        return slopes * factor
+    if not is_thin(factor):
+        return np.asarray(factor.T @ slopes)
+    r = factor.shape[0] // 2
+    return np.asarray(slopes * factor[0] + (factor[1 + r :] @ slopes) @ factor[1 : 1 + r])
 
 
 @kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
@@ -72,36 +99,55 @@ def _multiply_transposed(matrix: Array, vector: Array, out: Array) -> None:
 
 
 @kernel
-def _whitened(z: Array, problem: Array, shift: Array, factor: Array, gradient: Array) -> float:
+def _add_products(matrix: Array, vector: Array, along: Array, out: Array) -> None:
+    """Add along.T @ (matrix @ vector)."""
+    coefficients = np.empty(matrix.shape[0])
+    _multiply(matrix, vector, coefficients)
+    for j in range(matrix.shape[0]):
+        for i in range(out.shape[0]):
+            out[i] += coefficients[j] * along[j, i]
+
+
+@kernel
+def _whitened(
+    z: Array, problem: Array, shift: Array, factor: Array, directions: int, gradient: Array
+) -> float:
     """Return the log density as a function of z, and write its gradient."""
     n = z.shape[0]
-    dense = factor.shape[0] > n
+    dense = directions < 0
     x, slopes = np.empty(n), np.empty(n)
     if dense:
         _multiply(factor.reshape(n, n), z, x)
+    else:
+        for i in range(n):
+            x[i] = factor[i] * z[i]
+        lines = factor[n:].reshape(2 * directions, n)
+        _add_products(lines[:directions], z, lines[directions:], x)
     for i in range(n):
-        x[i] = shift[i] + (x[i] if dense else factor[i] * z[i])
+        x[i] += shift[i]
     value = log_target(x, problem, slopes)
     if dense:
         _multiply_transposed(factor.reshape(n, n), slopes, gradient)
     else:
         for i in range(n):
             gradient[i] = factor[i] * slopes[i]
+        _add_products(lines[directions:], slopes, lines[:directions], gradient)
     return value
 
 
 @callback(DENSITY)
 def log_posterior_c(dim, z_, gradient_, value_, user_):  # type: ignore[no-untyped-def]
     """Write the value and the gradient at z; return 0, or a code if they are not finite."""
-    n = int(dim)
+    n = np.int64(dim)
     head = carray(user_, 2, np.float64)
     pointer = floats_at(int(head[0]))
     problem = carray(pointer, int(carray(pointer, 1)[LENGTH]))
-    size = n * n if head[1] == DENSE else n
+    directions = int(head[1])
+    size = n * n if directions < 0 else (1 + 2 * directions) * n
     user = carray(user_, 2 + n + size, np.float64)
     z = carray(z_, n)
     gradient = carray(gradient_, n)
-    value = _whitened(z, problem, user[2 : 2 + n], user[2 + n :], gradient)
+    value = _whitened(z, problem, user[2 : 2 + n], user[2 + n :], directions, gradient)
     carray(value_, 1)[0] = value
     if not math.isfinite(value):
         return 4

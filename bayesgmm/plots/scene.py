@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.imputation import imputed
 from bayesgmm.plots.geometry import Array
-from bayesgmm.tree import TailedParameters, parameters
+from bayesgmm.tree import TailedParameters, parameters, with_covariances
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def view(
         Of each component, for these rows.
     """
     values = (X.values - center) @ directions
-    drawn = parameters(tree)
+    drawn = with_covariances(parameters(tree))
     return Scene(
         points=values[rows],
         probability=probability,

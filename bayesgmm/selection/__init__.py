@@ -16,6 +16,7 @@ from bayesgmm.errors import ConvergenceWarning, FitError, check_choice, check_in
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.fit import METHODS, at_work
 from bayesgmm.inference.sweep import Candidate, Outcome, sweep
+from bayesgmm.factor_prior import FACTOR_STRUCTURES, FactorCovariance
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import STRUCTURES, Dirichlet
 from bayesgmm.selection.answer import Selection
@@ -295,6 +296,7 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
         )
     if structures is None:
         return [spec]
+    known = FACTOR_STRUCTURES if isinstance(spec.covariance, FactorCovariance) else STRUCTURES
     if isinstance(structures, str) or not isinstance(structures, Sequence):
         raise TypeError(
             f"`structures` must be a sequence of names; got {structures!r} of type "
@@ -303,13 +305,13 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
     if not structures or len(set(structures)) < len(structures):
         raise ValueError(
             f"`structures` must hold at least one name, and none twice; got {structures!r}. Choose "
-            f"among {', '.join(map(repr, STRUCTURES))}."
+            f"among {', '.join(map(repr, known))}."
         )
     return [
         dataclasses.replace(
             spec,
             covariance=dataclasses.replace(
-                spec.covariance, structure=check_choice(structure, "structures", STRUCTURES)
+                spec.covariance, structure=check_choice(structure, "structures", known)
             ),
         )
         for structure in structures

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture
 
 KEPT: Final = (
@@ -66,6 +67,11 @@ def _restricted(
 
     means, covariance = specification.means, specification.covariance
     fewer = tree[names.CONSTANT_DATA].sizes[names.FEATURE] - len(positions)
+    own: dict[str, Any]
+    if isinstance(covariance, FactorCovariance):
+        own = {"loading_scale": chosen(covariance.loading_scale)}
+    else:
+        own = {"eta": covariance.eta + 0.5 * fewer}
     return dataclasses.replace(
         specification,
         means=dataclasses.replace(
@@ -73,7 +79,7 @@ def _restricted(
         ),
         covariance=dataclasses.replace(
             covariance,
-            eta=covariance.eta + 0.5 * fewer,
+            **own,
             scale=chosen(covariance.scale),
             floor=chosen(covariance.floor),
         ),
