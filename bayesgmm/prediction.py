@@ -275,9 +275,7 @@ def sample_posterior_predictive(
     )
 
 
-def _noise(
-    factors: Array, draw: NDArray[np.intp], z: Array, rng: np.random.Generator
-) -> Array:
+def _noise(factors: Array, draw: NDArray[np.intp], z: Array, rng: np.random.Generator) -> Array:
     """Return noise, (n, D), of components by their factors (S, D', m); z is standard Normal."""
     n_dim = z.shape[1]
     if factors.shape[1] > n_dim:

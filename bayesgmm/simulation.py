@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.errors import check_integer
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.errors import check_integer
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.factor_loadings import is_factored, joined
 from bayesgmm.mixture import GaussianMixture, StudentTMixture

@@ -9,8 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.kernels.diagnostics import diagnose
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.kernels.diagnostics import diagnose
 from bayesgmm.mixture import StudentTMixture
 from bayesgmm.tree import require, specification
 

@@ -28,7 +28,6 @@ from bayesgmm.inference.crew import crew, helpers
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.fit import N_STARTS, at_work
 from bayesgmm.inference.progress import Progress
-from bayesgmm.inference.suited import refuse_factors
 from bayesgmm.inference.sufficient import (
     Ground,
     Mixture,
@@ -38,6 +37,7 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
+from bayesgmm.inference.suited import refuse_factors
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
 from bayesgmm.mixture import GaussianMixture, StudentTMixture

@@ -57,7 +57,9 @@ def _with_factors(problem: Problem, vector: Array) -> Array:
     axes = np.zeros((k_all, width - 1, vector.size))
     stretches = np.empty((k_all, width - 1))
     for k in range(k_all):
-        left, values, _ = np.linalg.svd(factors[k, :, :-1] / factors[k, :, -1:], full_matrices=False)
+        left, values, _ = np.linalg.svd(
+            factors[k, :, :-1] / factors[k, :, -1:], full_matrices=False
+        )
         axes[k, :, start + k * n_dim : start + (k + 1) * n_dim] = left.T
         stretches[k] = np.sqrt(1.0 + values**2) - 1.0
     axes = axes.reshape(-1, vector.size)
@@ -78,7 +80,8 @@ def _extremes(product, size: int) -> tuple[Array, Array]:  # type: ignore[no-unt
         beside[i] = np.linalg.norm(image)
         if i + 1 < n:
             basis[i + 1] = image / beside[i]
-    values, rotation = np.linalg.eigh(np.diag(diagonal) + np.diag(beside[:-1], 1).T
-                                      + np.diag(beside[:-1], 1))
+    values, rotation = np.linalg.eigh(
+        np.diag(diagonal) + np.diag(beside[:-1], 1).T + np.diag(beside[:-1], 1)
+    )
     found = np.abs(beside[-1] * rotation[-1]) < FOUND * np.abs(values)
     return values[found], rotation[:, found].T @ basis
