@@ -255,14 +255,15 @@ def _on_places(
     """Return mean and band at some places (D, G), shape (3, G), or all draws, shape (S, G)."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
-    weights, means, scales, correlations, covariances, *tails = parameters(tree)
+    whole = parameters(tree)
     chosen = parameters_of(
-        weights, means[..., positions], scales[..., positions],
-        correlations[..., positions, :][..., positions], covariances, *tails,
+        whole.weights, whole.means[..., positions], whole.scales[..., positions],
+        whole.correlations[..., positions, :][..., positions], *whole[4:],
     )  # fmt: skip
-    log_weights, means, cholesky = map(np.ascontiguousarray, chosen.standardised(center, unit))
+    standard = chosen.standardised(center, unit)
+    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in standard)
     rows = (places - center[:, None]) / unit[:, None]
-    n_draws, n_places = len(weights), places.shape[1]
+    n_draws, n_places = len(log_weights), places.shape[1]
     result = np.empty((3, n_places))
     step = n_places if probability is None else max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, n_places, step):

@@ -16,12 +16,12 @@ from pytensor.graph.basic import Constant
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
-from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.op import correlation_factors, mixture_log_density, with_df
-from bayesgmm.packing import packed_df
 from bayesgmm.overfitted import Gamma, StickBreaking
+from bayesgmm.packing import packed_df
 
 type Array = NDArray[np.float64]
 
@@ -67,12 +67,13 @@ def build_model(
 
         log sum_k weights[k] Normal(x | means[k], covariances[k])
 
-    (or Student's t of ``df[k]`` degrees of freedom) each term times the degree to which its label allows the component, if that is known, and the
-    whole times its weight; one evaluation costs O(N K D^2). What is free: ``weights`` (a constant
-    if there is one component), ``means``, ``scales`` (``shared_scales`` where components or
-    features share them), and ``partial_correlations_beta``, numbers b in (0, 1) such that 2 b - 1
-    are the canonical partial correlations of an LKJ correlation matrix, independent Beta variables.
-    PyMC's own LKJ distributions are not used: their normalising constants are wrong.
+    (or Student's t of ``df[k]`` degrees of freedom) each term times the degree to which its label
+    allows the component, if that is known, and the whole times its weight; one evaluation costs O(N
+    K D^2). What is free: ``weights`` (a constant if there is one component), ``means``, ``scales``
+    (``shared_scales`` where components or features share them), and ``partial_correlations_beta``,
+    numbers b in (0, 1) such that 2 b - 1 are the canonical partial correlations of an LKJ
+    correlation matrix, independent Beta variables. PyMC's own LKJ distributions are not used: their
+    normalising constants are wrong.
 
     PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
     knows better starts.

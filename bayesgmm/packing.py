@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.degrees_of_freedom import GammaDegrees
 from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.tails import NO_DF
-from bayesgmm.degrees_of_freedom import GammaDegrees
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
 from bayesgmm.priors import Dirichlet

@@ -17,7 +17,8 @@ from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed, packed_df
 from bayesgmm.records import log_volumes, rows_of
-from bayesgmm.tree import Parameters, TailedParameters, parameters, specification
+from bayesgmm.tree import Parameters, parameters, specification
+from bayesgmm.tree.draws import TailedParameters
 from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]

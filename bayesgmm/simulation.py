@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.errors import check_integer
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.errors import check_integer
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.priors import LKJCovariance
 
@@ -47,11 +47,11 @@ def simulate(
         ``X`` (obs, feature); ``labels`` (obs), the component that each row came from; and the
         truth, named and labelled as in the posterior of a fit: ``weights`` (component), ``means``
         and ``scales`` (component, feature), ``correlations`` and ``covariances`` (component,
-        feature, feature2); of Student's t ``df`` (component) too. Where the number of components has a prior ``n_components``,
-        ``n_clusters`` (components with rows) and ``concentration`` too; ``component`` is as long
-        as the largest draw, and others are filled up with components of weight 0. With `draws`
-        all begin with the dimensions ``chain``, of length 1, and ``draw``; one data set of them
-        is ``data["X"].isel(chain=0, draw=7, drop=True)``.
+        feature, feature2); of Student's t ``df`` (component) too. Where the number of components
+        has a prior ``n_components``, ``n_clusters`` (components with rows) and ``concentration``
+        too; ``component`` is as long as the largest draw, and others are filled up with components
+        of weight 0. With `draws` all begin with the dimensions ``chain``, of length 1, and
+        ``draw``; one data set of them is ``data["X"].isel(chain=0, draw=7, drop=True)``.
 
     Raises
     ------
@@ -93,8 +93,11 @@ def simulate(
         drawn[names.N_CLUSTERS] = np.array([len(set(row)) for row in drawn[names.LABELS].tolist()])
     sample = () if draws is None else (names.CHAIN, names.DRAW)
     dims = {
-        **names.PARAMETER_DIMS, names.DF: (names.COMPONENT,), names.X: (names.OBS, names.FEATURE), names.LABELS: (names.OBS,),
-    }  # fmt: skip
+        **names.PARAMETER_DIMS,
+        names.DF: (names.COMPONENT,),
+        names.X: (names.OBS, names.FEATURE),
+        names.LABELS: (names.OBS,),
+    }
     variables = {
         name: (
             (*sample, *dims.get(name, ())),

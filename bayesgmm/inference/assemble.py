@@ -22,7 +22,8 @@ from bayesgmm.kernels.threads import over_draws
 from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import weigh
-from bayesgmm.tree import Parameters, build, stacked
+from bayesgmm.tree import Parameters, build
+from bayesgmm.tree.draws import stacked
 
 type Array = NDArray[np.float64]
 

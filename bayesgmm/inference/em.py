@@ -29,7 +29,8 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import vector_from_labels
 from bayesgmm.problem import Problem
 from bayesgmm.records import filled
-from bayesgmm.tree import Parameters, parameters_of, stacked
+from bayesgmm.tree import Parameters, parameters_of
+from bayesgmm.tree.draws import stacked
 
 type Array = NDArray[np.float64]
 

@@ -36,10 +36,11 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
+from bayesgmm.inference.suited import without_tails
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
 from bayesgmm.labels import read
-from bayesgmm.mixture import GaussianMixture, StudentTMixture
+from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.problem import Problem
 from bayesgmm.tree import Parameters, parameters
@@ -286,12 +287,7 @@ def _specified(spec: Any) -> GaussianMixture:
             f"`spec` must have a number of components; got {spec.n_components!r}. Learn it from "
             f"some of the rows: bg.fit(X, spec)."
         )
-    if isinstance(spec, StudentTMixture):
-        raise ValueError(
-            f"`spec` must be a GaussianMixture, whose batches sums stand for; got a "
-            f"{type(spec).__name__}. Fit some of the rows: bg.fit(X, spec)."
-        )
-    return spec
+    return without_tails(spec)
 
 
 def _rows(number: int, batch: Any, ground: Ground) -> Array:

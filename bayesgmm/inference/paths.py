@@ -20,7 +20,8 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters, TailedParameters
+from bayesgmm.tree import Parameters
+from bayesgmm.tree.draws import TailedParameters
 
 type Array = NDArray[np.float64]
 

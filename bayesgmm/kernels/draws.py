@@ -3,7 +3,8 @@
 All functions take the data feature by feature, shape (D, N), or (D + K, N) with what is known of
 their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
 means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D), or (S, K, D + 1, D)
-with degrees of freedom below (`kernels.tails`). Costs are O(S N K D^2) operations; nothing of the size S x N x K is stored unless it is the result.
+with degrees of freedom below (`kernels.tails`). Costs are O(S N K D^2) operations; nothing of the
+size S x N x K is stored unless it is the result.
 """
 
 import numpy as np

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.imputation import impute
 from bayesgmm.plots.geometry import Array
-from bayesgmm.tree import TailedParameters, parameters
+from bayesgmm.tree import parameters
+from bayesgmm.tree.draws import TailedParameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.sweep import Candidate, Outcome
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.records import fingerprint
-from bayesgmm.tree import Parameters, load, parameters_of, save
+from bayesgmm.tree import load, parameters_of, save
 
 ARGUMENTS: Final = "selection.json"
 """File with what was asked for."""

@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.data import Data
-from bayesgmm.kernels.cholesky import standardise
-from bayesgmm.kernels.tails import with_df
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
+from bayesgmm.tree.draws import Parameters as Parameters
+from bayesgmm.tree.draws import parameters_of as parameters_of
 
 type Array = NDArray[np.float64]
 
@@ -37,74 +37,13 @@ _OF_HEAVY_TAILS: Final = frozenset(
         "save", "align", "alignment_report", "summary", "check", "mode_audit", "predict_proba",
         "predict", "score_samples", "sample_posterior_predictive", "marginal", "density",
         "outlier_score", "sample_allocations", "similarity", "partition", "n_clusters",
-        "credible_ball", "impute", "representative_partitions", "confident_subset", "uncertainty", "loo",
-        "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components", "bic",
-        "aic", "icl", "plot_alignment", "plot_components", "plot_uncertainty", "plot_density",
-        "plot_similarity", "plot_partition", "plot_credible_ball",
+        "credible_ball", "impute", "representative_partitions", "confident_subset", "uncertainty",
+        "loo", "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components",
+        "bic", "aic", "icl", "plot_alignment", "plot_components", "plot_uncertainty",
+        "plot_density", "plot_similarity", "plot_partition", "plot_credible_ball",
     }
 )  # fmt: skip
 """Functions that know of Student-t components: all others are refused to take them for Normal."""
-
-
-class Parameters(NamedTuple):
-    """The draws of all parameters, chains one after another, in the user's units.
-
-    Parameters
-    ----------
-    weights : array of float64, shape (n_samples, n_components)
-    means : array of float64, shape (n_samples, n_components, n_features)
-    scales : array of float64, shape (n_samples, n_components, n_features)
-    correlations : array of float64, shape (n_samples, n_components, n_features, n_features)
-    covariances : array of float64, shape (n_samples, n_components, n_features, n_features)
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    scales: NDArray[np.float64]
-    correlations: NDArray[np.float64]
-    covariances: NDArray[np.float64]
-
-    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
-        """Return what the passes read; see `kernels.cholesky.standardise`."""
-        return standardise(*self[:4], center, unit)
-
-
-class TailedParameters(Parameters):
-    """The same of heavy-tailed components, and after them their degrees of freedom.
-
-    Parameters
-    ----------
-    *parts : arrays
-        Those of `Parameters`, whose covariances are scale matrices; and degrees of freedom, shape
-        (n_samples, n_components).
-    """
-
-    __slots__ = ()
-    _fields = (*Parameters._fields, names.DF)
-
-    def __new__(cls, *parts: Array) -> Self:
-        """Make the tuple, of one part more than its class has names for."""
-        return tuple.__new__(cls, parts)
-
-    @property
-    def df(self) -> Array:
-        """Degrees of freedom."""
-        return self[-1]
-
-    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
-        """Return what the passes read, degrees of freedom below the Cholesky factors."""
-        log_weights, means, cholesky = super().standardised(center, unit)
-        return log_weights, means, with_df(cholesky, self.df)
-
-
-def parameters_of(*parts: Array) -> Parameters:
-    """Return the parameters that some arrays are, of heavy-tailed components if they are six."""
-    return (TailedParameters if len(parts) > len(Parameters._fields) else Parameters)(*parts)
-
-
-def stacked(several: Sequence[Parameters]) -> Parameters:
-    """Return the draws of several as one."""
-    return parameters_of(*map(np.concatenate, zip(*several, strict=True)))
 
 
 def build(
