@@ -299,7 +299,9 @@ def _laplace(tree: xr.DataTree, problem: Problem, density: Density) -> float:
     )
     scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
     correlations = covariances / (scales[..., :, None] * scales[..., None, :])
-    tails = [group[names.DF].transpose(names.MODE, names.COMPONENT).values] * (names.DF in group)
+    tails = []
+    if names.DF in group:
+        tails = [group[names.DF].transpose(names.MODE, names.COMPONENT).values]
     modes = parameters_of(weights, means, scales, correlations, covariances, *tails)
     vectors = problem.vectors(modes)
     heights = density(vectors)[0]

@@ -38,9 +38,9 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells columns component_prior data datasets degrees_of_freedom dependence known_labels labels measurement "
-        "mixture moments notation overfitted packing partition_prior priors records "
-        "sample_weights simulation",
+        "cells columns component_prior data datasets degrees_of_freedom dependence known_labels "
+        "labels measurement mixture moments notation overfitted packing partition_prior priors "
+        "records sample_weights simulation",
         "xarray pandas",
         "0 1",
     ),
