@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bayesgmm.component_prior import PriorOnComponents
     from bayesgmm.conditionals import conditional
     from bayesgmm.convergence import check
+    from bayesgmm.degrees_of_freedom import GammaDegrees
     from bayesgmm.errors import ConvergenceWarning, FitError, IdentifiabilityWarning, UnitsWarning
     from bayesgmm.evidence import log_evidence
     from bayesgmm.factor_prior import FactorCovariance
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from bayesgmm.inference.paths import em_path
     from bayesgmm.information import aic, bic, icl
     from bayesgmm.marginals import marginal
-    from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.mixture import GaussianMixture, StudentTMixture
     from bayesgmm.modality import density_modes
     from bayesgmm.model import build_model
     from bayesgmm.model_probabilities import posterior_over_components

@@ -215,9 +215,8 @@ class _Study:
 def _joined(one: Parameters, others: Parameters) -> Parameters:
     """Return mixtures one after the other, filled up to the same number of components."""
     n = max(one.weights.shape[1], others.weights.shape[1])
-    return parameters_of(
-        *map(np.concatenate, zip(_filled(one, n), _filled(others, n), strict=True))
-    )
+    both = zip(_filled(one, n), _filled(others, n), strict=True)
+    return parameters_of(*map(np.concatenate, both))
 
 
 def _filled(mixtures: Parameters, n_components: int) -> Iterator[Array]:

@@ -257,11 +257,11 @@ def _on_places(
     """Return mean and band at some places (D, G), shape (3, G), or all draws, shape (S, G)."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
-    some = with_covariances(parameters(tree), positions)
-    weights, chosen = some.weights, some.standardised(center, unit)
-    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in chosen)
+    chosen = with_covariances(parameters(tree), positions)
+    standard = chosen.standardised(center, unit)
+    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in standard)
     rows = (places - center[:, None]) / unit[:, None]
-    n_draws, n_places = len(weights), places.shape[1]
+    n_draws, n_places = len(log_weights), places.shape[1]
     result = np.empty((3, n_places))
     step = n_places if probability is None else max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, n_places, step):

@@ -33,9 +33,10 @@ def invariants(
         of the means), ``mean`` (of the mixture, averaged over features), ``log_volume`` (log
         determinant of its covariance matrix), ``average_scale`` (over features, and components by
         weight; where tails are heavy of scale matrices in place of covariances), and ``average_df``
-        (of the logarithm of degrees of freedom). With several components ``largest_weight`` and ``together`` (mean probability
-        that two rows are of the same component); if their number is known ``smallest_scale`` and
-        ``smallest_distance`` (between two means). With correlations ``average_correlation``.
+        (of the logarithm of degrees of freedom). With several components ``largest_weight`` and
+        ``together`` (mean probability that two rows are of the same component); if their number is
+        known ``smallest_scale`` and ``smallest_distance`` (between two means). With correlations
+        ``average_correlation``.
 
     Notes
     -----

@@ -184,23 +184,21 @@ class GaussianMixture(Textbook):
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Make the specification that `to_dict` turned into `fields`."""
-        n, kind, more = fields["n_components"], cls, {}
+        n, tails = fields["n_components"], {}
+        kind: Any = cls
         covariance = fields["covariance"]
+        structured: Any = FactorCovariance if "n_factors" in covariance else LKJCovariance
         if names.DF in fields:
-            df = fields[names.DF]
-            kind, more = (
-                StudentTMixture,
-                {"df": GammaDegrees(**df) if isinstance(df, Mapping) else df},
-            )
-        return kind(
+            kind, df = StudentTMixture, fields[names.DF]
+            tails = {names.DF: GammaDegrees(**df) if isinstance(df, Mapping) else df}
+        made: Self = kind(
             n_components=PriorOnComponents(**n) if isinstance(n, Mapping) else n,
             weights=weights_from_dict(fields["weights"]),
             means=NormalMeans(**fields["means"]),
-            covariance=(FactorCovariance if "n_factors" in covariance else LKJCovariance)(
-                **covariance
-            ),
-            **more,
+            covariance=structured(**covariance),
+            **tails,
         )
+        return made
 
     def textbook(self) -> tuple[Line, ...]:
         """Return the model as lines of a textbook: priors, then the rows."""
@@ -359,9 +357,8 @@ class StudentTMixture(GaussianMixture):
         return df_lines(self.df)
 
     def _shown_rows(self) -> list[str]:
-        learnt = isinstance(self.df, GammaDegrees)
-        known = str(self.df) if learnt else f"{shown(self.df, '')}"
+        df = f"~ {self.df}" if isinstance(self.df, GammaDegrees) else f"= {shown(self.df, '')}"
         return [
-            f"  df            {'~' if learnt else '='} {known}",
+            f"  df            {df}",
             "  X             ~ sum over components of weight * t(df, mean, scale matrix)",
         ]

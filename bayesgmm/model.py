@@ -72,12 +72,13 @@ def build_model(
 
         log sum_k weights[k] Normal(x | means[k], covariances[k])
 
-    (or Student's t of ``df[k]`` degrees of freedom) each term times the degree to which its label allows the component, if that is known, and the
-    whole times its weight; one evaluation costs O(N K D^2). What is free: ``weights`` (a constant
-    if there is one component), ``means``, ``scales`` (``shared_scales`` where components or
-    features share them), and ``partial_correlations_beta``, numbers b in (0, 1) such that 2 b - 1
-    are the canonical partial correlations of an LKJ correlation matrix, independent Beta variables.
-    PyMC's own LKJ distributions are not used: their normalising constants are wrong.
+    (or Student's t of ``df[k]`` degrees of freedom) each term times the degree to which its label
+    allows the component, if that is known, and the whole times its weight; one evaluation costs O(N
+    K D^2). What is free: ``weights`` (a constant if there is one component), ``means``, ``scales``
+    (``shared_scales`` where components or features share them), and ``partial_correlations_beta``,
+    numbers b in (0, 1) such that 2 b - 1 are the canonical partial correlations of an LKJ
+    correlation matrix, independent Beta variables. PyMC's own LKJ distributions are not used: their
+    normalising constants are wrong.
 
     PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
     knows better starts.

@@ -38,9 +38,9 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells chunked columns component_prior cubes data datasets dependence known_labels labels "
-        "measurement mixture moments notation overfitted packing partition_prior priors records "
-        "sample_weights simulation table_files tables units",
+        "cells chunked columns component_prior cubes data datasets degrees_of_freedom dependence "
+        "known_labels labels measurement mixture moments notation overfitted packing "
+        "partition_prior priors records sample_weights simulation table_files tables units",
         "xarray pandas pyarrow dask zarr",
         "0 1",
     ),

@@ -17,6 +17,8 @@ from bayesgmm.tree.schema import ATTRIBUTES, SCHEMA
 
 SPECIFICATIONS = {
     "GaussianMixture": ("n_components", "weights", "means", "covariance"),
+    "StudentTMixture": ("n_components", "weights", "means", "covariance", "df"),
+    "GammaDegrees": ("shape", "rate", "shared"),
     "Dirichlet": ("concentration",),
     "NormalMeans": ("location", "scale"),
     "LKJCovariance": ("eta", "scale", "structure", "floor"),

@@ -37,10 +37,10 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
-from bayesgmm.inference.suited import refuse_factors
+from bayesgmm.inference.suited import refuse_factors, without_tails
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
-from bayesgmm.mixture import GaussianMixture, StudentTMixture
+from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.problem import Problem
 from bayesgmm.tables import opened, read
@@ -287,13 +287,8 @@ def _specified(spec: Any) -> GaussianMixture:
             f"`spec` must have a number of components; got {spec.n_components!r}. Learn it from "
             f"some of the rows: bg.fit(X, spec)."
         )
-    if isinstance(spec, StudentTMixture):
-        raise ValueError(
-            f"`spec` must be a GaussianMixture, whose batches sums stand for; got a "
-            f"{type(spec).__name__}. Fit some of the rows: bg.fit(X, spec)."
-        )
     refuse_factors(spec, "where rows come in batches or frames")
-    return spec
+    return without_tails(spec)
 
 
 def _rows(number: int, batch: Any, ground: Ground) -> Array:

@@ -258,11 +258,6 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], problem: Problem) -> No
     dims_of = names.PARAMETER_DIMS
     if isinstance(problem.specification, StudentTMixture):
         dims_of = dims_of | {names.DF: (names.COMPONENT,)}
-    elif names.DF in shapes:
-        raise ValueError(
-            f"`spec` must be a PyMC model without a variable {names.DF!r}, the degrees of freedom "
-            f"of a StudentTMixture; got one of shape {shapes[names.DF]}. Give it another name."
-        )
     for name, dims in dims_of.items():
         due = tuple(sizes[dim] for dim in dims)
         got = tuple(shapes.get(name, due))
@@ -277,6 +272,11 @@ def _stored(model: pm.Model, n_obs: int) -> tuple[list[str], list[str]]:
     """Return the names of the schema's variables in the model, and of what the user added."""
     others = []
     tailed = isinstance(getattr(model, names.SPECIFICATION, None), StudentTMixture)
+    if names.DF in model.named_vars and not tailed:
+        raise ValueError(
+            f"`spec` must be a PyMC model without a variable {names.DF!r}, the degrees of freedom "
+            f"of a StudentTMixture; got one. Give it another name."
+        )
     stored = (*names.PARAMETER_DIMS, *([names.DF] if tailed else []))
     for variable in (*model.free_RVs, *model.deterministics):
         dims = model.named_vars_to_dims.get(variable.name) or ()

@@ -19,7 +19,8 @@ type Array = NDArray[np.float64]
 type Order = NDArray[np.int64]
 
 OURS: Final = (
-    names.WEIGHTS, names.MEANS, names.SCALES, names.SHARED_SCALES, names.PARTIAL_CORRELATIONS
+    names.WEIGHTS, names.MEANS, names.SCALES, names.SHARED_SCALES, names.PARTIAL_CORRELATIONS,
+    names.DF, names.SHARED_DF,
 )  # fmt: skip
 """Free variables of our model: a mode of the mixture has values for them."""
 TRIES: Final = 20

@@ -101,6 +101,16 @@ def refuse_factors(specification: GaussianMixture, where: str) -> None:
         )
 
 
+def without_tails(specification: GaussianMixture) -> GaussianMixture:
+    """Return a specification, refused if tails are heavy: then no sums stand for rows."""
+    if isinstance(specification, StudentTMixture):
+        raise ValueError(
+            "`spec` must be a GaussianMixture, whose batches sums stand for; got a "
+            "StudentTMixture. Fit some of the rows: bg.fit(X, spec)."
+        )
+    return specification
+
+
 def refuse_what_is_shared(specification: GaussianMixture) -> None:
     """Refuse tails and structures that components cannot be drawn one by one with."""
     if isinstance(specification, StudentTMixture):

@@ -59,7 +59,7 @@ def log_densities(rows: Array, log_weights: Array, means: Array, cholesky: Array
         rows,
         log_weights.reshape(1, n_components),
         means.reshape(1, n_components, n_dim),
-        cholesky.reshape((1,) + cholesky.shape),
+        cholesky.reshape(1, n_components, cholesky.shape[1], n_dim),
         result,
         nothing,
         np.empty(0, dtype=np.int64),

@@ -116,10 +116,8 @@ def fill_imputed(
     """
     n_draws, k_all, n_dim = means.shape
     n_seen, width = seen.size, n_dim + errors.shape[1]
-    triangles, flat = (
-        np.empty((k_all, n_seen + cholesky.shape[2] - n_dim, n_seen)),
-        errors.reshape(-1),
-    )
+    n_lines = n_seen + cholesky.shape[2] - n_dim
+    triangles, flat = np.empty((k_all, n_lines, n_seen)), errors.reshape(-1)
     bases, y, z = np.empty((k_all, n_seen, width)), np.empty(n_seen), np.empty(n_dim)
     for s in range(n_draws):
         for k in range(k_all):

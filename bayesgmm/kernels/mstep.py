@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import (
+    COLLAPSED,
     Layout,
+    factorise,
     fill_cholesky,
     fill_log_weights,
     offsets,
@@ -27,15 +29,9 @@ from bayesgmm.kernels.cholesky import (
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
-from bayesgmm.kernels.tails import NO_DF, fill_df, most_likely_df, pull_sum
+from bayesgmm.kernels.tails import NO_DF, fill_df, learn_df, pull_sum
 
 type Array = NDArray[np.float64]
-
-SINGULAR: Final = 1e-14
-"""Share of its variance that a feature must keep, given the others, for a covariance to count."""
-
-COLLAPSED: Final = 1e-20
-"""Variance of standardised data at or below which a component has collapsed."""
 
 SWEEPS: Final = 20
 """Coordinate sweeps over the scales in one M-step of "tied_correlation"."""
@@ -66,26 +62,6 @@ class Penalty(NamedTuple):
     scatter: Array
     freedom: float
     df: Array = NO_DF
-
-
-@kernel
-def factorise(matrix: Array, factor: Array) -> bool:
-    """Write the lower Cholesky factor of a matrix; return whether it is positive definite."""
-    n = matrix.shape[0]
-    for i in range(n):
-        for j in range(i + 1):
-            value = matrix[i, j]
-            for m in range(j):
-                value -= factor[i, m] * factor[j, m]
-            if i == j:
-                if not value > SINGULAR * matrix[i, i] or not value > COLLAPSED:
-                    return False
-                factor[i, i] = math.sqrt(value)
-            else:
-                factor[i, j] = value / factor[j, j]
-        for j in range(i + 1, n):
-            factor[i, j] = 0.0
-    return True
 
 
 @kernel
@@ -223,24 +199,6 @@ def _factor_tied_correlation(
 
 
 @kernel
-def _learn_df(
-    layout: Layout, penalty: Penalty, counts: Array, pulls: Array, second: Array, cholesky: Array
-) -> None:
-    """Write the degrees of freedom that are learnt, of every component or of all together."""
-    k_all, n_dim, shared = layout.n_components, layout.n_features, layout.df_sets == 1
-    count, excess = 0.0, 0.0
-    for k in range(k_all if layout.df_sets > 0 else 0):
-        now = cholesky[k, n_dim, 0]
-        count += counts[k]
-        excess += second[k, n_dim, 0] - counts[k] * math.log(0.5 * now) - pulls[k]
-        if not shared or k == k_all - 1:
-            df = most_likely_df(count, excess, penalty.df[0], penalty.df[1])
-            for j in range(0 if shared else k, k + 1):
-                cholesky[j, n_dim, 0] = df
-            count, excess = 0.0, 0.0
-
-
-@kernel
 def m_step(
     layout: Layout,
     penalty: Penalty,
@@ -280,7 +238,7 @@ def m_step(
         pulls = np.empty(layout.n_components)
         for k in range(layout.n_components):
             pulls[k] = pull_sum(counts[k], second[k], cholesky[k, layout.n_features, 0])
-        _learn_df(layout, penalty, counts, pulls, second, cholesky)
+        learn_df(layout, penalty.df, counts, pulls, second, cholesky)
     if not _centre(penalty, pulls, first, second, means, cholesky):
         return False
     if layout.correlation_sets == 1 and layout.scale_rows > 1:

@@ -100,7 +100,8 @@ def pack_problem(
 
     Returns
     -------
-    array, shape (14 + K + 2 D + 2 C + D (D - 1) / 2 + Z + N D (+ N) (+ N K),) if all rows are complete
+    array
+        Of 14 + K + 2 D + 2 C + D (D - 1) / 2 + Z + N D (+ N) (+ N K) if all rows are complete.
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)

@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import log_positive
 
@@ -203,6 +204,35 @@ def most_likely_df(count: float, excess: float, shape: float, rate: float) -> fl
 
 
 @kernel
+def learn_df(
+    layout: Layout, prior: Array, counts: Array, pulls: Array, second: Array, cholesky: Array
+) -> None:
+    """Write the degrees of freedom that are learnt, of every component or of all together.
+
+    Parameters
+    ----------
+    layout : Layout
+    prior : array, shape (2,)
+        The a and b of a log df - b df; not read where none are learnt.
+    counts, pulls : arrays, shape (K,)
+        The sums of r and of r u.
+    second, cholesky : arrays, shape (K, D + 1, D)
+        The moments at the degrees of freedom below the factors, which are overwritten.
+    """
+    k_all, n_dim, shared = layout.n_components, layout.n_features, layout.df_sets == 1
+    count, excess = 0.0, 0.0
+    for k in range(k_all if layout.df_sets > 0 else 0):
+        now = cholesky[k, n_dim, 0]
+        count += counts[k]
+        excess += second[k, n_dim, 0] - counts[k] * math.log(0.5 * now) - pulls[k]
+        if not shared or k == k_all - 1:
+            df = most_likely_df(count, excess, prior[0], prior[1])
+            for j in range(0 if shared else k, k + 1):
+                cholesky[j, n_dim, 0] = df
+            count, excess = 0.0, 0.0
+
+
+@kernel
 def fill_df(learnt: Array, known: Array, cholesky: Array) -> None:
     """Write degrees of freedom below the factors.
 
@@ -228,7 +258,7 @@ def fill_df(learnt: Array, known: Array, cholesky: Array) -> None:
 
 
 def with_df(cholesky: Array, df: Array) -> Array:
-    """Return Cholesky factors, shape (S, K, D, D), with df, shape (S, K), below: (S, K, D + 1, D)."""
+    """Return Cholesky factors, (S, K, D, D), with degrees of freedom, (S, K), in a line below."""
     result = np.pad(cholesky, ((0, 0), (0, 0), (0, 1), (0, 0)))
     result[:, :, -1, 0] = df
     return result

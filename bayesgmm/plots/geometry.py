@@ -36,7 +36,7 @@ def radii(probability: float, df: Array | None) -> Array:
     df (q^(-2 / df) - 1) with probability q.
     """
     if df is None:
-        return np.sqrt(-2.0 * np.log1p(-probability))
+        return np.asarray(math.sqrt(-2.0 * math.log1p(-probability)))
     return np.asarray(np.sqrt(df * np.expm1(-2.0 / df * math.log1p(-probability))))
 
 

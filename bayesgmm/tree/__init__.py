@@ -48,10 +48,10 @@ _OF_HEAVY_TAILS: Final = frozenset(
         "save", "align", "alignment_report", "summary", "check", "mode_audit", "predict_proba",
         "predict", "score_samples", "sample_posterior_predictive", "marginal", "density",
         "outlier_score", "sample_allocations", "similarity", "partition", "n_clusters",
-        "credible_ball", "impute", "representative_partitions", "confident_subset", "uncertainty", "loo",
-        "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components", "bic",
-        "aic", "icl", "plot_alignment", "plot_components", "plot_uncertainty", "plot_density",
-        "plot_similarity", "plot_partition", "plot_credible_ball",
+        "credible_ball", "impute", "representative_partitions", "confident_subset", "uncertainty",
+        "loo", "reloo", "kfold", "waic", "compare", "log_evidence", "posterior_over_components",
+        "bic", "aic", "icl", "plot_alignment", "plot_components", "plot_uncertainty",
+        "plot_density", "plot_similarity", "plot_partition", "plot_credible_ball",
     }
 )  # fmt: skip
 """Functions that know of Student-t components: all others are refused to take them for Normal."""

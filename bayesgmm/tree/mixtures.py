@@ -76,7 +76,7 @@ class TailedParameters(Parameters):
     """
 
     __slots__ = ()
-    _fields = (*Parameters._fields, names.DF)
+    _fields = (*Parameters._fields, names.DF)  # type: ignore[assignment]
 
     def __new__(cls, *parts: Array) -> Self:
         """Make the tuple, of one part more than its class has names for."""
