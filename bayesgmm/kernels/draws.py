@@ -72,7 +72,7 @@ def fill_draws(
         confused = np.empty(confusion.shape)
         fill_complete(
             np.ascontiguousarray(rows[lines[:, None], members]), log_weights,
-            np.ascontiguousarray(means[:, :, seen]), _marginal(cholesky, seen, errors),
+            np.ascontiguousarray(means[:, :, seen]), _marginal(cholesky, n_dim, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip
         confusion += confused
@@ -87,9 +87,8 @@ def fill_draws(
         )  # fmt: skip
 
 
-def _marginal(cholesky: Array, seen: Labels, errors: Array) -> Array:
+def _marginal(cholesky: Array, n_dim: int, seen: Labels, errors: Array) -> Array:
     """Return factors of the covariance of what is seen, of the kind that all have if they can."""
-    n_dim = cholesky.shape[2]
     if is_factored(cholesky, n_dim) and errors.shape[1] == 0:
         some = np.ascontiguousarray(cholesky[:, :, seen])
         return some if is_factored(some, seen.size) else np.linalg.cholesky(covariance_of(some))
