@@ -197,7 +197,8 @@ def along_rows(values: Any, coords: Mapping[str, xr.Variable], name: str) -> Any
     Parameters
     ----------
     values : object
-        Of a cube, a DataArray with its dimensions, and maybe one more; or an array of its shape.
+        Of a cube, a DataArray with its dimensions, and maybe one more; or an array of its shape,
+        or of as many rows as it has cells.
     coords : dict of str to Variable
         Of the rows that are left.
     name : str
@@ -226,9 +227,10 @@ def along_rows(values: Any, coords: Mapping[str, xr.Variable], name: str) -> Any
     if isinstance(values, xr.DataArray) and set(dims) <= set(values.dims):
         values = values.transpose(*dims, ...).to_numpy()
     found = np.asarray(values)
-    if found.shape[: len(shape)] != shape:
-        return values
-    return found.reshape(-1, *found.shape[len(shape) :])[obs.values]
+    if found.shape[: len(shape)] == shape:
+        found = found.reshape(-1, *found.shape[len(shape) :])
+    whole = found.ndim > 0 and len(found) == math.prod(shape)
+    return found[obs.values] if whole else values
 
 
 def _unstacked(result: xr.DataArray, coords: Mapping[str, xr.Variable]) -> xr.DataArray:

@@ -89,7 +89,10 @@ class Given:
             return f"cell ({', '.join(f'{dim}={place}' for dim, place in pairs)})"
         if names.LEVELS in obs.attrs:
             levels = [self.coords[level].values[i : i + 1] for level in obs.attrs[names.LEVELS]]
-            return f"row ({', '.join(repr(one.astype(object)[0]) for one in levels)})"
+            shown = (
+                str(one[0]) if one.dtype.kind in "mM" else repr(one.tolist()[0]) for one in levels
+            )
+            return f"row ({', '.join(shown)})"
         if labels.dtype.kind in "mM":
             return f"row {labels[i]}"
         return f"row {labels[i : i + 1].tolist()[0]!r}"

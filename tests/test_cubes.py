@@ -179,7 +179,7 @@ def test_what_is_said_of_cells_may_be_maps() -> None:
         expected = bg.fit(rows, 2, **{what: said[whole]}, method="map", random_seed=1)
         whole_map = said.reshape(*SHAPE, *said.shape[1:])
         labelled = xr.DataArray(whole_map, dims=("time", "y", "x", "last")[: whole_map.ndim])
-        for given in (whole_map, labelled.transpose(..., "x", "time")):
+        for given in (whole_map, labelled.transpose(..., "x", "time"), said):
             found = fit(holed, **{what: given}, method="map")
             for name, values in expected["posterior"].data_vars.items():
                 np.testing.assert_array_equal(found["posterior"][name], values, err_msg=what)

@@ -221,6 +221,13 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "sheet": ("rows.xlsx", ValueError, r"must be a .csv, .*; got 'rows.xlsx'. Save it as one"),
     "netCDF": ("rows.nc", ValueError, r"got 'rows.nc'. Open it first: `xarray.open_dataset"),
+    "nothing in a row of levels": (
+        frame(np.full((2, 2), np.nan)).set_axis(
+            pd.MultiIndex.from_arrays([["a", "b"], pd.date_range("2024", periods=2)])
+        ),
+        ValueError,
+        r"nothing but missing cells \(NaN\) in row \('a', 2024-01-01T.*\), row \('b',",
+    ),
     "folder": (Path("none") / "rows.npy", ValueError, "must be a file; got 'none.rows.npy'"),
 }
 
