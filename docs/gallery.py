@@ -24,7 +24,9 @@ def table(folder: Path, first: str, last: str) -> str:
 def _row(path: Path) -> str:
     """Return the line of a notebook."""
     opening = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
-    title, question, time = [line for line in "".join(opening).splitlines() if line]
-    link = f"{{doc}}`{path.name[:2]} {title.removeprefix('# ')} <notebooks/{path.stem}>`"
-    question = question.removeprefix("**Question.** ")
-    return f"| {link} | {question} | {time.removeprefix('Running time: ')} |"
+    title, question, time = (
+        next(line.removeprefix(mark) for line in "".join(opening).splitlines() if mark in line)
+        for mark in ("# ", "**Question.** ", "Running time: ")
+    )
+    link = f"{{doc}}`{path.name[:2]} {title} <notebooks/{path.stem}>`"
+    return f"| {link} | {question} | {time.partition(',')[0].rstrip('.')} |"
