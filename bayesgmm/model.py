@@ -80,6 +80,10 @@ def build_model(
     correlation matrix, independent Beta variables. PyMC's own LKJ distributions are not used: their
     normalising constants are wrong.
 
+    What `fit` stores of a model that was changed, and what is computed from it, is that of the
+    mixture of its weights, means and covariances: if its likelihood is another, so are its
+    ``log_likelihood``, LOO and the probabilities of rows, which are then to be computed by hand.
+
     PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
     knows better starts.
 
