@@ -340,16 +340,15 @@ def _failures(
             "Trees hit their limit, or energy changes little from draw to draw. Draw more, or use "
             "fewer components.",
         ))  # fmt: skip
-    tied = evidence["draws nearly tied in labels"] > MANY_TIES
+    tied = evidence["draws nearly tied in labels"]
     r_hat, ess = evidence["largest R-hat, aligned"], evidence["smallest ESS, aligned"]
-    if tied or (not found and r_hat > DISAGREEMENT):
+    if tied > MANY_TIES or (not found and r_hat > DISAGREEMENT):
         worst = labels[int(np.nanargmax(of_aligned["r_hat"]))]
         found.append((
             "Labels are unclear: chains agree about the density, but not about single components.",
-            f"Matching components to clusters was nearly a tie in "
-            f"{evidence['draws nearly tied in labels']:.0%} of the draws, and R-hat is "
-            f"{_shown(r_hat)} for {worst}. Density, predictions of it and LOO stand; do not read "
-            f"single components. Use fewer components to get them.",
+            f"Matching components to clusters was nearly a tie in {tied:.0%} of the draws, and "
+            f"R-hat is {_shown(r_hat)} for {worst}. Density, predictions of it and LOO stand; do "
+            f"not read single components. Use fewer components to get them.",
         ))  # fmt: skip
     elif not found and (r_hat > LARGEST_RHAT or ess < least):
         found.append((
