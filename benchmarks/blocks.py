@@ -135,9 +135,9 @@ def report(results: Mapping[str, Result], quick: bool) -> str:
     return f"""
 ## Rows in blocks
 
-The mode (`method="map"`, 20 starts) of rows of two features in a Zarr store, uncompressed, in blocks
-of a million; memory is what the process took on top of what it held before. Up to 256 MiB of rows
-are kept in memory, more are read in every pass.
+The mode (`method="map"`, 20 starts) of rows of two features in a Zarr store, uncompressed, in
+blocks of a million; memory is what the process took on top of what it held before. Up to 256 MiB
+of rows are kept in memory, more are read in every pass.
 
 | rows | seconds | passes over the disk | memory, MiB | data, MiB | check |
 |---|---|---|---|---|---|

@@ -23,9 +23,7 @@ FAN_IN: Final = 16
 KEPT: Final = 2**28
 """Bytes of rows up to which they are kept in this process, if there is no cluster."""
 TOGETHER: Final = 2**25
-"""Bytes of blocks that are packed as one where they are read in every pass."""
-PER_THREAD: Final = 2
-"""Packed blocks for every thread of a cluster, if there are as many."""
+"""Bytes of blocks that are packed as one; on a cluster it is an equal part for every thread."""
 
 
 class ChangedError(Exception):
@@ -77,28 +75,29 @@ def pack_blocks(recipe: Problem, blocks: list[Any], sums: list[int], first: int)
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """All blocks, packed as one in the memory of this process.
+    """Blocks in the memory of this process.
 
     Parameters
     ----------
-    block : array
+    packed : list of array
+        Each of some blocks.
     """
 
-    block: Array
+    packed: list[Array]
 
     def densities(self, vectors: Array) -> Array:
-        """Return what `blockwise.densities` makes of it, in as many threads as there are cores."""
+        """Return the sum over all blocks of what `blockwise.densities` makes of each."""
         result = np.empty((len(vectors), 1 + vectors.shape[1]))
 
         def fill(part: slice) -> None:
-            result[part] = densities(self.block, vectors[part])
+            result[part] = added(densities(one, vectors[part]) for one in self.packed)
 
         over_draws(fill, len(vectors))
         return result
 
     def moments(self, mixture: Mixture) -> Array:
-        """Return what `blockwise.moments` makes of it."""
-        return moments(self.block, mixture)
+        """Return the sum over all blocks of what `blockwise.moments` makes of each."""
+        return added(moments(one, mixture) for one in self.packed)
 
 
 @dataclass(eq=False)
@@ -195,11 +194,7 @@ def gather(
     client : distributed.Client or None
     """
     n_blocks, size = len(table.blocks), 8 * table.n_rows * table.n_features
-    n_packed = -(-size // TOGETHER)
-    if client is not None:
-        n_packed = PER_THREAD * sum(client.nthreads().values())
-    elif size <= KEPT:
-        n_packed = 1
+    n_packed = -(-size // TOGETHER) if client is None else sum(client.nthreads().values())
     pack, held = dask.delayed(pack_blocks, pure=False), dask.delayed(recipe, traverse=False)
     packed = [
         pack(held, [table.blocks[i] for i in part], [sums[i] for i in part], int(part[0]))
@@ -209,7 +204,7 @@ def gather(
         packed = list(client.persist(packed))
         return Away(packed, _places(packed, client), scheduler)
     if size <= KEPT:
-        return Kept(computed(packed[0], scheduler))
+        return Kept(list(dask.compute(*packed, scheduler=scheduler)))
     return Away(packed, [{} for _ in packed], scheduler)
 
 

@@ -173,9 +173,9 @@ def fit(
     is one map over the blocks and one reduction, in which only the vector of parameters goes out,
     and its density and gradient come back. Memory is that of some blocks.
 
-    Memory is twice that of other data, and the draws. The log-likelihood takes 8 bytes for every row
-    and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what it
-    would take, and `loo` computes it in blocks of rows.
+    Memory is twice that of other data, and the draws. The log-likelihood takes 8 bytes for every
+    row and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what
+    it would take, and `loo` computes it in blocks of rows.
 
     Draws of the three approximations q are resampled by their importance p / q in the posterior
     p, Pareto-smoothed, if the tail of these weights allows it: the attribute ``pareto_k`` (k-hat)

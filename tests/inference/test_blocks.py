@@ -42,13 +42,13 @@ def test_few_rows_are_kept_and_many_are_read_in_every_pass(
     vectors = rng.normal(size=(5, problem.n_parameters))
     start = everything.size - problem.data.values.size
     mixture = Mixture.of_vector(problem.layout, vectors[0], start)
+    monkeypatch.setattr(blocks, "TOGETHER", 400)
     kept = gathered(problem)
     monkeypatch.setattr(blocks, "KEPT", 0)
-    monkeypatch.setattr(blocks, "TOGETHER", 400)
     away = gathered(problem)
     assert isinstance(kept, Kept)
     assert isinstance(away, Away)
-    assert len(away.packed) == 4
+    assert len(kept.packed) == len(away.packed) == 4
     for found in (kept, away):
         ours, expected = found.densities(vectors), densities(everything, vectors)
         np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10 * abs(expected).max())
