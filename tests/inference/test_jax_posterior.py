@@ -54,7 +54,7 @@ def check(given: Problem, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("structure", "weights"), zip(STRUCTURES, itertools.cycle(WEIGHTS), strict=False)
+    ("structure", "weights"), list(zip(STRUCTURES, itertools.cycle(WEIGHTS), strict=False))
 )
 def test_structures(structure: str, weights: str, rng: np.random.Generator) -> None:
     check(problem(rng, structure, weights=WEIGHTS[weights]), rng)
