@@ -46,11 +46,13 @@ def refuse_incomplete(engine: str) -> None:
 
 def refuse_unknown_to_jax(specification: GaussianMixture) -> None:
     """Refuse what a specification may hold besides what the density in JAX has."""
+    plain = GaussianMixture(1)
     for part in fields(specification):
         value, known = getattr(specification, part.name), KNOWN_TO_JAX.get(part.name)
-        if type(value) in known if known else value == part.default:
+        usual = getattr(plain, part.name, part.default)
+        if type(value) in known if known else value == usual:
             continue
-        listed = " or ".join(kind.__name__ for kind in known) if known else f"{part.default!r}"
+        listed = " or ".join(kind.__name__ for kind in known) if known else repr(usual)
         raise ValueError(
             f"`{part.name}` must be {listed} for engine 'jax'; got {value!r}. Use engine='auto'."
         )
