@@ -6,7 +6,7 @@ With W_k the inverse of the Cholesky factor of a component's covariance, as in `
 
 and n_k = sum r, s_k = sum r y, S_k = sum r y y'. These are two batched products of matrices and a
 softmax, and the mean is taken off before the first of them, so that nothing cancels. Products of
-natural parameters and features take two thirds of the operations, but lose twice the digits by
+natural parameters and features take two thirds of the time, but lose twice the digits by
 which components are thin and far apart.
 
 Derivatives are not left to JAX. They follow from (n, s, S) alone, which the pass adds up on its
@@ -206,9 +206,7 @@ _log_likelihood.defvjp(_forward, _backward)
 @jax.custom_vjp
 def _log_densities(rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Any:
     whiteners, constants = _constants(log_weights, cholesky)
-
-    n_rows = rows.shape[1]
-    size = block_size(rows, means, 1)
+    n_rows, size = rows.shape[1], block_size(rows, means, 1)
 
     def of_block(begin: Any) -> Any:
         return _whitened(_block(rows, begin, size)[0], constants, means, whiteners)[2]

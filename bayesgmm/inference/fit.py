@@ -315,8 +315,8 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     known = {"pymc": OF_MODELS, "jax": OF_JAX}.get(engine, METHODS)
     if method not in known:
         raise ValueError(
-            f"`engine` must be 'auto' or 'fused' for method {method!r}; got {engine!r}. It has "
-            f"{', '.join(map(repr, known))}."
+            f"`engine` must be 'auto' or 'fused' for method {method!r}; got {engine!r}. Its own "
+            f"methods are {', '.join(map(repr, known))}."
         )
     if isinstance(spec, GaussianMixture):
         if isinstance(spec.n_components, PriorOnComponents) and (method, engine) not in LEARNING:

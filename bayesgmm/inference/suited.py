@@ -52,11 +52,13 @@ def refuse_unknown_to_jax(specification: GaussianMixture) -> None:
             "`spec` must be a GaussianMixture for engine 'jax'; got a StudentTMixture. "
             "Use engine='auto'."
         )
+    plain = GaussianMixture(1)
     for part in fields(specification):
         value, known = getattr(specification, part.name), KNOWN_TO_JAX.get(part.name)
-        if type(value) in known if known else value == part.default:
+        usual = getattr(plain, part.name, part.default)
+        if type(value) in known if known else value == usual:
             continue
-        listed = " or ".join(kind.__name__ for kind in known) if known else f"{part.default!r}"
+        listed = " or ".join(kind.__name__ for kind in known) if known else repr(usual)
         raise ValueError(
             f"`{part.name}` must be {listed} for engine 'jax'; got {value!r}. Use engine='auto'."
         )

@@ -53,24 +53,17 @@ def check(given: Problem, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(slope, gradient, rtol=1e-10, atol=1e-10 * abs(gradient).max())
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_structures(structure: str, rng: np.random.Generator) -> None:
-    check(problem(rng, structure), rng)
+@pytest.mark.parametrize(
+    ("structure", "weights"), list(zip(STRUCTURES, itertools.cycle(WEIGHTS), strict=False))
+)
+def test_structures(structure: str, weights: str, rng: np.random.Generator) -> None:
+    check(problem(rng, structure, weights=WEIGHTS[weights]), rng)
 
 
-@pytest.mark.parametrize("weights", list(WEIGHTS)[1:])
-def test_sticks(weights: str, rng: np.random.Generator) -> None:
-    check(problem(rng, "tied_spherical", 4, 2, WEIGHTS[weights]), rng)
-
-
-def test_one_component_of_one_feature(rng: np.random.Generator) -> None:
-    check(problem(rng, "full", 1, 1, floor=0.0), rng)
-
-
-def test_sample_weights_and_labels(rng: np.random.Generator) -> None:
-    labels = np.where(np.arange(30) < 10, np.arange(30) % 3, -1)
-    given = problem(rng, "diag", labels=labels, sample_weight=rng.uniform(0.0, 3.0, 30))
-    check(given, rng)
+def test_weighted_and_labelled_rows_of_one_feature(rng: np.random.Generator) -> None:
+    labels = np.where(np.arange(30) < 10, np.arange(30) % 2, -1)
+    counts = rng.uniform(0.0, 3.0, 30)
+    check(problem(rng, "full", 2, 1, floor=0.0, labels=labels, sample_weight=counts), rng)
 
 
 @pytest.mark.slow
