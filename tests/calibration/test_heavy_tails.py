@@ -1,7 +1,7 @@
 """Simulation-based calibration of NUTS on a mixture of Student's t, degrees of freedom learnt.
 
-All quantities of `calibrate`, among them the average of their logarithms. Its verdict is wrong in one study of
-twenty of a method that is right: here the smallest p-value is held to 1e-4 in all.
+All quantities of `calibrate`, among them the average of their logarithms. Its verdict is wrong in
+one study of twenty of a method that is right: here the smallest p-value is held to 1e-4 in all.
 """
 
 import pytest
