@@ -1,4 +1,4 @@
-"""What is known of rows beside their cells: what it costs, against the plain pass."""
+"""What is known of rows beside their cells, and heavy tails: what they cost, against the pass."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from benchmarks.runs import ONE_THREAD, Job, Result
 from benchmarks.timing import duration, in_turn
 
 CASES = ("1,000, 2, 3", "5,000, 5, 4", "5,000, 10, 8")
-OPTIONS = ("weights", "labels", "weights and labels")
+OPTIONS = ("weights", "labels", "weights and labels", "Student's t")
 
 
 def jobs(quick: bool) -> list[Job]:
@@ -35,17 +35,19 @@ def measure(case: str, seconds: float) -> dict[str, Any]:
     ]
     given = ({}, {"sample_weight": weights}, {"allowed": allowed})
     calls = [_call(loaded, known) for known in (*given, {**given[1], **given[2]})]
+    calls.append(_call(loaded, {}, tails=True))
     return dict(zip(("plain", *OPTIONS), in_turn(calls, seconds), strict=True))
 
 
-def _call(case: Case, known: Mapping[str, Any]) -> Callable[[], object]:
+def _call(case: Case, known: Mapping[str, Any], *, tails: bool = False) -> Callable[[], object]:
     from bayesgmm.data import prepare
     from bayesgmm.kernels.posterior import log_posterior
-    from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.mixture import GaussianMixture, StudentTMixture
     from bayesgmm.problem import Problem
 
     data = replace(prepare(case.X), **known)
-    problem = Problem.make(GaussianMixture(case.n_components), data)
+    kind = StudentTMixture if tails else GaussianMixture
+    problem = Problem.make(kind(case.n_components), data)
     vector = 0.1 * np.random.default_rng(1).normal(size=problem.n_parameters)
     gradient = np.empty_like(vector)
     return lambda: log_posterior(vector, problem.flat, gradient)
@@ -56,17 +58,17 @@ def report(results: Mapping[str, Result], quick: bool) -> str:
     lines = []
     for case, result in results.items():
         if not result:
-            lines.append(f"| {case} | not measured: {result.missing} | | | |")
+            lines.append(f"| {case} | not measured: {result.missing} |{' |' * len(OPTIONS)}")
             continue
         ratios = " | ".join(f"{result[name] / result['plain']:.2f}" for name in OPTIONS)
         lines.append(f"| {case} | {duration(result['plain'])} | {ratios} |")
     return f"""
-## Weights of rows and known labels, one thread
+## Weights of rows, known labels and heavy tails, one thread
 
 The log posterior with its gradient, as multiples of what it takes without; a row in four is
-labelled.
+labelled; degrees of freedom are learnt.
 
 | N, D, K | plain | {" | ".join(OPTIONS)} |
-|---|---|---|---|---|
+|---|{'---|' * (1 + len(OPTIONS))}
 {chr(10).join(lines)}
 """
