@@ -69,6 +69,6 @@ The log posterior with its gradient, as multiples of what it takes without; a ro
 labelled; degrees of freedom are learnt.
 
 | N, D, K | plain | {" | ".join(OPTIONS)} |
-|---|{'---|' * (1 + len(OPTIONS))}
+|---|{"---|" * (1 + len(OPTIONS))}
 {chr(10).join(lines)}
 """
