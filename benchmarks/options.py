@@ -1,4 +1,4 @@
-"""What is known of rows beside whole, exact cells: what it costs, against the plain pass."""
+"""What is known of rows beside whole, exact cells, and heavy tails: what it costs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +11,10 @@ from benchmarks.runs import ONE_THREAD, Job, Result
 from benchmarks.timing import duration, in_turn
 
 CASES = ("1,000, 2, 3", "5,000, 5, 4", "5,000, 10, 8")
-OPTIONS = ("weights", "labels", "weights and labels", "missing cells", "errors", "shared errors")
+OPTIONS = (
+    "weights", "labels", "weights and labels", "missing cells", "errors", "shared errors",
+    "Student's t",
+)  # fmt: skip
 
 
 def jobs(quick: bool) -> list[Job]:
@@ -46,20 +49,26 @@ def measure(case: str, seconds: float) -> dict[str, Any]:
         _call(loaded._replace(X=holes)),
         _call(loaded, measurement_error=errors),
         _call(loaded, measurement_error=few),
+        _call(loaded, tails=True),
     ]
     return dict(zip(("plain", *OPTIONS), in_turn(calls, seconds), strict=True))
 
 
 def _call(
-    case: Case, measurement_error: np.ndarray | None = None, **known: np.ndarray
+    case: Case,
+    *,
+    measurement_error: np.ndarray | None = None,
+    tails: bool = False,
+    **known: np.ndarray,
 ) -> Callable[[], object]:
     from bayesgmm.data import prepare
     from bayesgmm.kernels.posterior import log_posterior
-    from bayesgmm.mixture import GaussianMixture
+    from bayesgmm.mixture import GaussianMixture, StudentTMixture
     from bayesgmm.problem import Problem
 
     data = replace(prepare(case.X, measurement_error=measurement_error), **known)
-    problem = Problem.make(GaussianMixture(case.n_components), data)
+    kind = StudentTMixture if tails else GaussianMixture
+    problem = Problem.make(kind(case.n_components), data)
     vector = 0.1 * np.random.default_rng(1).normal(size=problem.n_parameters)
     gradient = np.empty_like(vector)
     return lambda: log_posterior(vector, problem.flat, gradient)
@@ -75,11 +84,11 @@ def report(results: Mapping[str, Result], quick: bool) -> str:
         ratios = " | ".join(f"{result[name] / result['plain']:.2f}" for name in OPTIONS)
         lines.append(f"| {case} | {duration(result['plain'])} | {ratios} |")
     return f"""
-## What else is known of rows, one thread
+## What else is known of rows, and heavy tails, one thread
 
 The log posterior with its gradient, as multiples of what it takes without: weights of rows;
 labels of a row in four; a cell missing in three rows of ten; standard errors of all cells,
-each row with its own, or one of five.
+each row with its own, or one of five; degrees of freedom that are learnt.
 
 | N, D, K | plain | {" | ".join(OPTIONS)} |
 |{"---|" * (2 + len(OPTIONS))}

@@ -13,7 +13,6 @@ from bayesgmm import names
 from bayesgmm.data import prepare
 from bayesgmm.problem import Problem
 from bayesgmm.tree import _OF_HEAVY_TAILS
-from tests.pymc_models import PYTHON
 from tests.test_model import agree_with_the_fused_density
 
 type Array = NDArray[np.float64]
@@ -104,7 +103,9 @@ def test_the_program_draws_what_it_says() -> None:
         1, df=1.5, means=bg.NormalMeans(0.0, 1e-3), covariance=bg.LKJCovariance(scale=1.0)
     )
     with bg.build_model(spec, X):
-        prior = pm.sample_prior_predictive(200, random_seed=1, compile_kwargs={"mode": PYTHON})
+        prior = pm.sample_prior_predictive(
+            200, random_seed=1, compile_kwargs={"mode": "FAST_COMPILE"}
+        )
     scale = prior.prior["scales"].values.reshape(200, 1)
     standard = prior.prior_predictive["X"].values.reshape(200, 50) / scale
     assert stats.kstest(standard.ravel(), stats.t(1.5).cdf).pvalue > 1e-4
@@ -133,9 +134,7 @@ def test_every_method_finds_the_clusters(df: Any, method: str) -> None:
     np.testing.assert_allclose(means, [[0.0, 0.0], [5.0, 4.0]], atol=0.5)
     assert fitted.posterior[names.DF].dims == ("chain", "draw", "component")
     if isinstance(df, float | tuple):
-        np.testing.assert_allclose(
-            fitted.posterior[names.DF].values, np.broadcast_to(df, (1, 1, 2))
-        )
+        assert (fitted.posterior[names.DF].values == np.asarray(df)).all()
 
 
 def test_known_labels_name_components() -> None:
@@ -222,16 +221,14 @@ def test_rows_are_simulated_with_tails() -> None:
     drawn = bg.simulate(spec, 10, n_features=1, draws=2000, random_seed=1)
     assert drawn["df"].dims == ("chain", "draw", "component")
     assert stats.kstest(drawn["df"].values.ravel(), stats.gamma(3.0, scale=2.0).cdf).pvalue > 1e-4
-    picked = {"component": drawn["labels"]}
-    z = (drawn["X"].isel(feature=0) - drawn["means"].isel(picked, feature=0)) / drawn[
-        "scales"
-    ].isel(picked, feature=0)
-    uniform = stats.t(drawn["df"].isel(picked)).cdf(z)
+    of_rows = drawn.isel(feature=0).isel(component=drawn["labels"])
+    z = (drawn["X"].isel(feature=0) - of_rows["means"]) / of_rows["scales"]
+    uniform = stats.t(of_rows["df"]).cdf(z)
     assert stats.kstest(uniform.ravel(), "uniform").pvalue > 1e-4
 
 
 def test_summary_tells_of_degrees_of_freedom_that_are_learnt(tree: xr.DataTree) -> None:
-    assert ["df[0]", "df[1]"] == [name for name in bg.summary(tree).index if name.startswith("df")]
+    assert [name for name in bg.summary(tree).index if name.startswith("df")] == ["df[0]", "df[1]"]
 
 
 def test_components_are_compared_with_normal_ones(tree: xr.DataTree) -> None:

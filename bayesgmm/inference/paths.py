@@ -68,10 +68,10 @@ def em_path(
     xarray.Dataset
         Along ``iteration``, from 0, the start: ``objective`` and ``log_likelihood`` in nats;
         ``weights`` (component), ``means`` (component, feature), ``covariances`` (component,
-        feature, feature2), ``responsibilities`` (obs, component); and the data ``X`` (obs,
-        feature). The attribute ``status`` is ``"converged"`` (a step gained less than 1e-6),
-        ``"stopped"`` after `n_iterations`, or ``"collapsed"`` where a component shrank onto a few
-        rows.
+        feature, feature2), of Student's t ``df`` (component), ``responsibilities`` (obs,
+        component); and the data ``X`` (obs, feature). The attribute ``status`` is ``"converged"``
+        (a step gained less than 1e-6), ``"stopped"`` after `n_iterations`, or ``"collapsed"`` where
+        a component shrank onto a few rows.
 
     Raises
     ------

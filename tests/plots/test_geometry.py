@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import norm
 
 from bayesgmm.plots.geometry import densities, ellipses, grid, principal_axes, spread
@@ -69,3 +70,20 @@ def test_principal_axes_are_the_singular_vectors(rng: np.random.Generator) -> No
     np.testing.assert_allclose(shares, (singular**2 / (singular**2).sum())[:2], rtol=1e-9)
     largest = np.abs(directions).argmax(axis=0)
     assert (directions[largest, [0, 1]] > 0.0).all()
+
+
+def test_ellipses_of_a_t_hold_their_share() -> None:
+    covariance, df = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([1.5, 40.0])
+    outlines = ellipses(np.zeros((2, 2)), np.stack([covariance] * 2), 0.8, df)
+    distances = np.einsum("kpi,ij,kpj->kp", outlines, np.linalg.inv(covariance), outlines)
+    due = 2.0 * stats.f(2, df).ppf(0.8)
+    np.testing.assert_allclose(distances, np.broadcast_to(due[:, None], distances.shape))
+
+
+def test_densities_of_a_t_are_those_of_scipy() -> None:
+    places, df = np.array([-3.0, 0.0, 9.0]), np.array([[1.0, 30.0]])
+    weights, means, variances = np.array([[0.3, 0.7], [1.0, 2.0], [4.0, 0.5]])[:, None]
+    found = densities(places, weights, means, variances, df)
+    for k in range(2):
+        law = stats.t(df[0, k], means[0, k], np.sqrt(variances[0, k]))
+        np.testing.assert_allclose(found[k, 0], weights[0, k] * law.pdf(places))
