@@ -24,8 +24,8 @@ type Array = NDArray[np.float64]
 
 STARTS_PER_CHAIN = 8
 """EM runs, of which a chain starts at the best."""
-TUNE_WHITENED, TUNE_PLAIN = 100, 800
-"""Tuning draws with the Laplace covariance at hand, and without it."""
+TUNE_WHITENED, TUNE_THIN, TUNE_PLAIN = 100, 200, 800
+"""Tuning draws with the Laplace covariance at hand, some directions of it, and without it."""
 SAME_PLACE = 1e-2
 """Difference of means and scales, in units of the data's, of modes that are taken for one."""
 LIGHT = 1.0
@@ -132,10 +132,11 @@ class Run:
     """
 
     def __init__(self, problem: Problem, options: Options, warm: tuple[Mode, ...]) -> None:
-        plain = problem.n_parameters > LARGEST_DENSE and problem.gauge is None
+        many = problem.n_parameters > LARGEST_DENSE
+        plain = many and problem.gauge is None
         tune = options.tune
         if tune is None:
-            tune = TUNE_PLAIN if plain else TUNE_WHITENED
+            tune = TUNE_PLAIN if plain else TUNE_THIN if many else TUNE_WHITENED
         kind: Literal["low_rank", "diag"] = "low_rank" if plain else "diag"
         self.problem, self.options = problem, options
         self.settings = Settings(options.draws, tune, options.target_accept, kind, "leapfrog")
