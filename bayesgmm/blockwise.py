@@ -1,7 +1,7 @@
 """A problem whose rows stay in blocks, wherever these are: what is known of them are sums."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, Self
 
@@ -136,9 +136,9 @@ class BlockProblem(Problem):
         How many of them are seen of every feature.
     """
 
-    blocks: Blocks
-    n_rows: int
-    cells: Array
+    blocks: Blocks = field(kw_only=True)
+    n_rows: int = field(kw_only=True)
+    cells: Array = field(kw_only=True)
 
     @classmethod
     def over(cls, sample: Problem, blocks: Blocks, n_rows: int, cells: Array) -> Self:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.cells import to_float
-from bayesgmm.labels import listed, read
+from bayesgmm.labels import listed
+from bayesgmm.tables import read
 
 ZARR: Final = ("zarr.json", ".zarray", ".zgroup")
 """Files that make a folder a Zarr store."""

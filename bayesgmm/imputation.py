@@ -112,6 +112,10 @@ def impute(
     >>> found["X"].sizes["imputation"]
     20
     """
+    if is_chunked(X_new):
+        draws = check_integer(draws, "draws", 1, "Give the number of tables; 20 is usual.")
+        seeds = np.random.SeedSequence(random_seed)
+        return by_blocks(impute, tree, X_new, {"draws": draws}, seeds)
     data, found = imputed(tree, X_new, draws, random_seed)
     return data.laid_out(found)
 
@@ -125,9 +129,6 @@ def imputed(
     draws = check_integer(draws, "draws", 1, "Give the number of tables; 20 is usual.")
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
-    if is_chunked(X_new):
-        seeds = np.random.SeedSequence(random_seed)
-        return by_blocks(impute, tree, X_new, {"draws": draws}, seeds)
     data = rows_asked(tree, X_new, "impute")
     _refuse_large(draws, data.values)
     ci_prob = float(rcParams["stats.ci_prob"])

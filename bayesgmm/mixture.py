@@ -133,7 +133,9 @@ class GaussianMixture(Textbook):
     def resolved(self) -> bool:
         """Whether every hyperparameter is a number."""
         means, covariance = self.means, self.covariance
-        numbers = (means.location, means.scale, covariance.scale, covariance.floor)
+        numbers: tuple[Any, ...] = (
+            means.location, means.scale, covariance.scale, covariance.floor
+        )  # fmt: skip
         if isinstance(covariance, FactorCovariance):
             numbers = (*numbers, covariance.loading_scale)
         return None not in numbers
@@ -170,7 +172,10 @@ class GaussianMixture(Textbook):
         return self.resolve_to(*column_ranges(values), covariance)
 
     def resolve_to(
-        self, low: NDArray[np.float64], high: NDArray[np.float64], covariance: LKJCovariance
+        self,
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        covariance: LKJCovariance | FactorCovariance,
     ) -> Self:
         """Return the specification with numbers from the data's ranges, and a resolved prior."""
         location = resolved(self.means.location, 0.5 * low + 0.5 * high, "means.location")

@@ -282,8 +282,8 @@ def _noise(factors: Array, draw: NDArray[np.intp], z: Array, rng: np.random.Gene
         df = factors[draw, n_dim, 0]
         z = z / np.sqrt(rng.chisquare(df) / df)[:, None]
     if not is_factored(factors, n_dim):
-        return np.einsum("nij,nj->ni", factors[draw, :n_dim], z)
-    result = factors[draw, :, -1] * z
+        return np.asarray(np.einsum("nij,nj->ni", factors[draw, :n_dim], z))
+    result: Array = factors[draw, :, -1] * z
     for j in range(factors.shape[-1] - 1):
         result += factors[draw, :, j] * rng.normal(size=(len(z), 1))
     return result

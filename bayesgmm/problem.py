@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -20,11 +20,13 @@ from bayesgmm.kernels.target import log_target
 from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed, packed_df
+from bayesgmm.priors import LKJCovariance
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.tree import (
     FactorParameters,
     Parameters,
     TailedParameters,
+    each,
     parameters,
     specification,
 )
@@ -139,7 +141,7 @@ class Problem:
         resolved, unit = self.specification, self.unit
         concentration, sticks = packed(resolved.weights, resolved.known_number)
         tau = np.broadcast_to(np.asarray(resolved.covariance.scale), unit.shape) / unit
-        parts = {
+        parts: dict[str, Any] = {
             "concentration": concentration,
             "sticks": sticks,
             "location": (np.asarray(resolved.means.location) - self.center) / unit,
@@ -152,6 +154,7 @@ class Problem:
         }
         if self.gauge is not None:
             return pack_factor_problem(self.layout, rows, **parts, **self.gauge._asdict())
+        assert isinstance(resolved.covariance, LKJCovariance)
         return pack_problem(self.layout, rows, **parts, eta=resolved.covariance.eta, df=self.df)
 
     @property
@@ -325,8 +328,9 @@ class Problem:
     def unconstrain(self, parameters: Parameters | FactorParameters, index: int = 0) -> Array:
         """Return the vector of one of several mixtures, under the floor of the prior."""
         if self.gauge is not None:
-            one = slice(index, index + 1)
-            return self.vectors(parameters._make(values[one] for values in parameters))[0]
+            one = each(parameters, lambda values: values[index : index + 1])
+            found: Array = self.vectors(one)[0]
+            return found
         log_weights, means, cholesky = (
             np.ascontiguousarray(array[index])
             for array in parameters.standardised(self.center, self.unit)

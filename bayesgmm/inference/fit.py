@@ -18,7 +18,8 @@ from bayesgmm.errors import ConvergenceWarning, check_choice
 from bayesgmm.inference import advi, laplace, nuts, telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.factor_em import Target
 from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sharpening import sharpen

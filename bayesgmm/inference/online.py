@@ -25,7 +25,8 @@ from bayesgmm.inference.carry import (
     variables_of,
 )
 from bayesgmm.inference.crew import crew, helpers
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.factor_em import Target
 from bayesgmm.inference.fit import N_STARTS, at_work
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sufficient import (
@@ -44,7 +45,7 @@ from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.problem import Problem
 from bayesgmm.tables import opened, read
-from bayesgmm.tree import Parameters, parameters
+from bayesgmm.tree import Parameters, parameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -368,7 +369,7 @@ def _resumed(tree: xr.DataTree, decay: float, history: list[tuple[float, int]]) 
         scores, sizes = (online[name].values.tolist() for name in (names.LOG_SCORE, names.N_ROWS))
         history.extend(zip(scores, sizes, strict=True))
     average, last = (statistics.times(1.0 / n_rows) for statistics in (average, last))
-    mixture = mixtures_of(parameters(tree), ground)[0]
+    mixture = mixtures_of(with_covariances(parameters(tree)), ground)[0]
     stream = Stream(
         ground, components_of(tree), n_tracks_of(tree), decay, n_rows, last, average, mixture
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bayesgmm.chunked import block_values
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.moments import column_ranges
+from bayesgmm.priors import LKJCovariance
 
 type Array = NDArray[np.float64]
 
@@ -108,7 +109,9 @@ class Survey(NamedTuple):
 
     def resolve(self, specification: GaussianMixture) -> GaussianMixture:
         """Return a specification with every hyperparameter a number, taken from the data."""
-        covariance = specification.covariance.resolve_to(self.spread, self.grain)
+        prior = specification.covariance
+        assert isinstance(prior, LKJCovariance)  # others are refused
+        covariance = prior.resolve_to(self.spread, self.grain)
         return specification.resolve_to(self.low, self.high, covariance)
 
 

@@ -20,14 +20,15 @@ from bayesgmm.tree.mixtures import (
     FactorParameters,
     Parameters,
     TailedParameters,
+    each,
     parameters_of,
     stacked,
     with_covariances,
 )
 
 __all__ = [
-    "FactorParameters", "Parameters", "TailedParameters", "build", "check_schema", "features",
-    "load", "parameters", "parameters_of", "require", "save", "specification", "stacked",
+    "FactorParameters", "Parameters", "TailedParameters", "build", "check_schema", "each",
+    "features", "load", "parameters", "parameters_of", "require", "save", "specification", "stacked",
     "with_covariances",
 ]  # fmt: skip
 

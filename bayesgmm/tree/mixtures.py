@@ -1,7 +1,7 @@
 """The draws of all parameters, with their covariance matrices or, of factor analysers, without."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class TailedParameters(Parameters):
         return tuple.__new__(cls, parts)
 
     @classmethod
-    def _make(cls, iterable: Iterable[Array]) -> Self:
+    def _make(cls, iterable: Iterable[Array]) -> Self:  # type: ignore[override]
         return tuple.__new__(cls, iterable)
 
     @property
@@ -102,9 +102,18 @@ def parameters_of(*parts: Array) -> Parameters:
     return (TailedParameters if len(parts) > len(Parameters._fields) else Parameters)(*parts)
 
 
-def stacked[P: (Parameters, FactorParameters)](several: Sequence[P]) -> P:
+def stacked[P: Parameters | FactorParameters](several: Sequence[P]) -> P:
     """Return the draws of several as one."""
-    return several[0]._make(map(np.concatenate, zip(*several, strict=True)))
+    kind: Any = type(several[0])
+    made: P = kind._make(map(np.concatenate, zip(*several, strict=True)))
+    return made
+
+
+def each[P: Parameters | FactorParameters](found: P, change: Callable[[Array], Array]) -> P:
+    """Return parameters with all arrays changed."""
+    kind: Any = type(found)
+    made: P = kind._make(map(change, found))
+    return made
 
 
 def with_covariances(
@@ -121,7 +130,8 @@ def with_covariances(
     if isinstance(found, Parameters):
         if positions is None:
             return found
-        weights, means, scales, correlations, covariances, *df = found
+        weights, means, scales, correlations, covariances = found[:5]
+        df = found[5:]
         blocks = (matrix[..., some, :][..., some] for matrix in (correlations, covariances))
         return parameters_of(weights, means[..., some], scales[..., some], *blocks, *df)
     loadings, scales = found.loadings[..., some, :], found.scales[..., some]
