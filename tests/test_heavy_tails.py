@@ -89,7 +89,9 @@ def test_the_gradient_is_that_of_a_difference(
     np.testing.assert_allclose(back, vector, rtol=1e-9, atol=1e-9)
 
 
-@ALL_DEGREES
+@pytest.mark.parametrize(
+    "df", [(2.0, 7.0), bg.GammaDegrees(), bg.GammaDegrees(shared=True)], ids=str
+)
 def test_pymc_has_the_same_density_and_gradient(df: Any, rng: np.random.Generator) -> None:
     spec = bg.StudentTMixture(2, df=df)
     agree_with_the_fused_density(rng, two_clusters(rng, 10), spec)
