@@ -12,10 +12,10 @@ from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.convergence import check
 from bayesgmm.dependence import basis_of
 from bayesgmm.errors import check_choice, check_integer
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.inference.fit import fit
 from bayesgmm.information import POINTS
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.priors import STRUCTURES, Dirichlet, LKJCovariance, NormalMeans
 from bayesgmm.tree import parameters, with_covariances
 

@@ -10,8 +10,7 @@ from bayesgmm import names
 from bayesgmm.kernels.factor_loadings import joined
 from bayesgmm.kernels.factor_pass import fill_gains
 from bayesgmm.prediction import predict_proba, rows_asked
-from bayesgmm.tree import parameters, specification
-from bayesgmm.factor_prior import FactorCovariance
+from bayesgmm.tree import parameters
 from bayesgmm.tree.mixtures import FactorParameters
 
 type Array = NDArray[np.float64]

@@ -75,7 +75,9 @@ def invariants(
     return found
 
 
-def _pass(X: Array, mixtures: Parameters | FactorParameters, center: Array, unit: Array) -> tuple[Array, Array]:
+def _pass(
+    X: Array, mixtures: Parameters | FactorParameters, center: Array, unit: Array
+) -> tuple[Array, Array]:
     """Return log densities of rows, shape (S, N), and responsibilities, shape (S, K, N)."""
     n_draws, n_components = mixtures.weights.shape
     rows = np.ascontiguousarray(((X - center) / unit).T)

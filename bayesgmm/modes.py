@@ -13,9 +13,9 @@ from bayesgmm.crossvalidation import check_draws
 from bayesgmm.kernels.cholesky import offsets, unconstrain
 from bayesgmm.packing import layout_of
 from bayesgmm.prediction import mixtures
+from bayesgmm.problem import Problem
 from bayesgmm.summaries import require_draws
 from bayesgmm.symptoms import label_free, never_moved
-from bayesgmm.problem import Problem
 from bayesgmm.tree import require, specification
 
 type Array = NDArray[np.float64]

@@ -94,7 +94,12 @@ def simulate(
     if names.N_COMPONENTS in drawn:
         drawn[names.N_CLUSTERS] = np.array([len(set(row)) for row in drawn[names.LABELS].tolist()])
     sample = () if draws is None else (names.CHAIN, names.DRAW)
-    dims = {**names.PARAMETER_DIMS, **names.FACTOR_DIMS, names.X: (names.OBS, names.FEATURE), names.LABELS: (names.OBS,)}
+    dims = {
+        **names.PARAMETER_DIMS,
+        **names.FACTOR_DIMS,
+        names.X: (names.OBS, names.FEATURE),
+        names.LABELS: (names.OBS,),
+    }
     variables = {
         name: (
             (*sample, *dims.get(name, ())),

@@ -38,18 +38,18 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells columns component_prior data datasets dependence known_labels labels measurement "
+        "cells columns component_prior data datasets dependence factor_packing factor_prior known_labels labels measurement "
         "mixture moments notation overfitted packing partition_prior priors records "
         "sample_weights simulation",
         "xarray pandas",
         "0 1",
     ),
-    floor("model op", "pymc pytensor numba xarray", "0 1 2"),
+    floor("factor_model model op", "pymc pytensor numba xarray", "0 1 2"),
     floor("tree problem posterior_density criteria", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
-        "crossvalidation elpd evidence functionals identifiability imputation information "
+        "crossvalidation elpd evidence factor_scores functionals identifiability imputation information "
         "invariants marginals modality model_probabilities modes moment_matching outliers "
         "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
         "arviz_base arviz_stats xarray pandas scipy",
@@ -66,11 +66,12 @@ FLOORS = (
 
 ONLY_IN = {
     "pymc": {
+        "factor_model.py",
         "model.py",
         "op.py",
         *(f"inference/pymc_{x}.py" for x in ("advi", "compiled", "engine")),
     },
-    "pytensor": {"model.py", "op.py", "inference/pymc_compiled.py"},
+    "pytensor": {"factor_model.py", "model.py", "op.py", "inference/pymc_compiled.py"},
     "sklearn": {"estimator.py"},
 }
 """Packages that named files may import, whatever their floor allows, and no other may."""

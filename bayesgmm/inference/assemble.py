@@ -139,7 +139,9 @@ def assemble(
     if names.LOADINGS in posterior:
         flat = (posterior[name] for name in (names.LOADINGS, names.NOISE_SCALES))
         loadings, noise = (values.reshape(-1, *values.shape[2:]) for values in flat)
-        posterior[names.LOADINGS] = turned_to_agree(loadings, noise).reshape(*shape, *loadings.shape[1:])
+        posterior[names.LOADINGS] = turned_to_agree(loadings, noise).reshape(
+            *shape, *loadings.shape[1:]
+        )
     size = 8 * len(permutation) * problem.data.n_obs
     log_likelihood = None
     extra: dict[str, str | int | float] = {}

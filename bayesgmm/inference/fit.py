@@ -22,10 +22,10 @@ from bayesgmm.inference.families import FullRank, MeanField
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.suited import (
     held_by,
-    refuse_factors,
     refuse_incomplete,
     refuse_unallocated,
     refuse_what_is_shared,
+    without_factors,
 )
 from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
@@ -197,9 +197,9 @@ def fit(
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING
     if model is not None or engine == "pymc":
-        refuse_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
+        without_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
     if isinstance(number, PriorOnComponents) or overfitted:
-        refuse_factors(specification, "where components may be empty by their prior")
+        without_factors(specification, "where components may be empty by their prior")
         what = number if isinstance(number, PriorOnComponents) else weights
         refuse_unallocated(what, data, labels)
     if isinstance(number, PriorOnComponents):

@@ -18,8 +18,8 @@ from bayesgmm.inference.approximation import (
 )
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.em import Mode, Target, find_modes
-from bayesgmm.inference.thin import thin_whitening
 from bayesgmm.inference.progress import Progress
+from bayesgmm.inference.thin import thin_whitening
 from bayesgmm.posterior_density import curvature, whole
 from bayesgmm.problem import Problem
 

@@ -27,7 +27,6 @@ from bayesgmm.inference.crew import crew, helpers
 from bayesgmm.inference.em import Target, find_modes
 from bayesgmm.inference.fit import N_STARTS, at_work
 from bayesgmm.inference.progress import Progress
-from bayesgmm.inference.suited import refuse_factors
 from bayesgmm.inference.sufficient import (
     Ground,
     Mixture,
@@ -37,6 +36,7 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
+from bayesgmm.inference.suited import without_factors
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
 from bayesgmm.labels import read
@@ -287,8 +287,7 @@ def _specified(spec: Any) -> GaussianMixture:
             f"`spec` must have a number of components; got {spec.n_components!r}. Learn it from "
             f"some of the rows: bg.fit(X, spec)."
         )
-    refuse_factors(spec, "where rows come in batches or frames")
-    return spec
+    return without_factors(spec, "where rows come in batches or frames")
 
 
 def _rows(number: int, batch: Any, ground: Ground) -> Array:

@@ -54,13 +54,14 @@ def refuse_unallocated(prior: Any, data: Data, labels: Any) -> None:
         )
 
 
-def refuse_factors(specification: GaussianMixture, where: str) -> None:
-    """Refuse factor analysers where they are not known."""
+def without_factors(specification: GaussianMixture, where: str) -> GaussianMixture:
+    """Return a specification, refusing factor analysers where they are not known."""
     if isinstance(specification.covariance, FactorCovariance):
         raise ValueError(
             f"`covariance` must be an LKJCovariance {where}; got {specification.covariance!r}. Use "
             f"that, or bayesgmm.fit with a number of components and Dirichlet weights."
         )
+    return specification
 
 
 def refuse_what_is_shared(specification: GaussianMixture) -> None:

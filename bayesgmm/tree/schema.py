@@ -23,9 +23,7 @@ class Due(NamedTuple):
 
 SAMPLE: Final = (names.CHAIN, names.DRAW)
 PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.PARAMETER_DIMS.items()}
-FACTOR_PARAMETERS: Final = {
-    name: Due((*SAMPLE, *dims)) for name, dims in names.FACTOR_DIMS.items()
-}
+FACTOR_PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.FACTOR_DIMS.items()}
 """The same of factor analysers, whose covariance matrices are not stored."""
 _OF_FACTORS: Final = {
     name: names.FACTOR_DIMS[name] for name in (names.NOISE_SCALES, names.LOADINGS)

@@ -78,9 +78,7 @@ def test_the_pass_is_the_dense_one(
         left = centred - factors[j, :, :q] @ scores
         np.testing.assert_allclose(first[j], left @ shares[j], rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(second[j], left**2 @ shares[j], rtol=1e-9, atol=1e-10)
-        np.testing.assert_allclose(
-            cross[j], (left * shares[j]) @ scores.T, rtol=1e-9, atol=1e-10
-        )
+        np.testing.assert_allclose(cross[j], (left * shares[j]) @ scores.T, rtol=1e-9, atol=1e-10)
 
 
 def test_small_noise_cancels_nothing(rng: np.random.Generator) -> None:
