@@ -39,18 +39,20 @@ FLOORS = (
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
         "cells chunked columns component_prior cubes data datasets degrees_of_freedom dependence "
-        "known_labels labels measurement mixture moments notation overfitted packing "
-        "partition_prior priors records sample_weights simulation table_files tables units",
+        "factor_packing factor_prior known_labels labels measurement mixture moments notation "
+        "overfitted packing partition_prior priors records sample_weights simulation table_files "
+        "tables units",
         "xarray pandas pyarrow dask zarr",
         "0 1",
     ),
-    floor("model op jax_pass", "pymc pytensor numba xarray", "0 1 2"),
+    floor("factor_model jax_pass model op", "pymc pytensor numba xarray", "0 1 2"),
     floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
     floor("inference", "dask nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
-        "crossvalidation elpd evidence functionals identifiability imputation information "
-        "invariants lazy marginals modality model_probabilities modes moment_matching outliers "
+        "crossvalidation elpd evidence factor_scores functionals identifiability imputation "
+        "information invariants lazy marginals modality model_probabilities modes moment_matching "
+        "outliers "
         "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
         "arviz_base arviz_stats dask xarray pandas scipy",
         "0 1 2 4",
@@ -66,11 +68,12 @@ FLOORS = (
 
 ONLY_IN = {
     "pymc": {
+        "factor_model.py",
         "model.py",
         "op.py",
         *(f"inference/pymc_{x}.py" for x in ("advi", "compiled", "engine")),
     },
-    "pytensor": {"model.py", "op.py", "inference/pymc_compiled.py"},
+    "pytensor": {"factor_model.py", "model.py", "op.py", "inference/pymc_compiled.py"},
     "dask": {
         "chunked.py",
         "lazy.py",

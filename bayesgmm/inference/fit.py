@@ -26,11 +26,11 @@ from bayesgmm.inference.sharpening import sharpen
 from bayesgmm.inference.suited import (
     held_by,
     refuse_errors_of_tails,
-    refuse_factors,
     refuse_incomplete,
     refuse_unallocated,
     refuse_unknown_to_jax,
     refuse_what_is_shared,
+    without_factors,
 )
 from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
@@ -244,9 +244,9 @@ def fit(
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING
     if model is not None or engine == "pymc":
-        refuse_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
+        without_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
     if isinstance(number, PriorOnComponents) or overfitted:
-        refuse_factors(specification, "where components may be empty by their prior")
+        without_factors(specification, "where components may be empty by their prior")
         what = number if isinstance(number, PriorOnComponents) else weights
         refuse_unallocated(what, data, labels)
     if isinstance(number, PriorOnComponents):

@@ -12,7 +12,7 @@ from bayesgmm.data import check_enough_rows, prepare, refuse_missing
 from bayesgmm.errors import FitError, check_choice, check_integer
 from bayesgmm.inference.factor_em import Target
 from bayesgmm.inference.starts import LLOYD_SWEEPS
-from bayesgmm.inference.suited import refuse_factors
+from bayesgmm.inference.suited import without_factors
 from bayesgmm.kernels.cholesky import unconstrain
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import em_map
@@ -109,8 +109,7 @@ def em_path(
     """
     target = Target(check_choice(method, "method", [one.value for one in Target]))
     n_iterations = check_integer(n_iterations, "n_iterations", 1, "Some hundreds are usual.")
-    specification = _specification(spec)
-    refuse_factors(specification, "for `em_path`")
+    specification = without_factors(_specification(spec), "for `em_path`")
     data = prepare(X)
     refuse_missing(data, "X", "Drop those rows: steps are shown for complete ones.")
     check_enough_rows(data, specification.known_number)

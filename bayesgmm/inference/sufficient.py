@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.inference.suited import refuse_factors
+from bayesgmm.inference.suited import without_factors
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, standardise, unconstrain
 from bayesgmm.kernels.estep import LOG_2PI, e_step, fill_whiteners
 from bayesgmm.kernels.mstep import Penalty, m_step
@@ -119,14 +119,14 @@ class Ground:
     @classmethod
     def of_tree(cls, tree: xr.DataTree) -> Self:
         """Return that of a fit."""
-        refuse_factors(specification(tree), "where rows come in batches or frames")
         constant = tree[names.CONSTANT_DATA].dataset
         coords = constant.coords.items()
         features = {
             str(name): coord.variable for name, coord in coords if coord.dims == (names.FEATURE,)
         }
         center, unit = constant[names.CENTER].values, constant[names.UNIT].values
-        return cls(specification(tree), center, unit, features)
+        known = without_factors(specification(tree), "where rows come in batches or frames")
+        return cls(known, center, unit, features)
 
     def resized(self, n_components: int) -> Self:
         """Return the same for another number of components."""

@@ -94,13 +94,14 @@ def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
         )
 
 
-def refuse_factors(specification: GaussianMixture, where: str) -> None:
-    """Refuse factor analysers where they are not known."""
+def without_factors(specification: GaussianMixture, where: str) -> GaussianMixture:
+    """Return a specification, refusing factor analysers where they are not known."""
     if isinstance(specification.covariance, FactorCovariance):
         raise ValueError(
             f"`covariance` must be an LKJCovariance {where}; got {specification.covariance!r}. Use "
             f"that, or bayesgmm.fit with a number of components and Dirichlet weights."
         )
+    return specification
 
 
 def without_tails(specification: GaussianMixture) -> GaussianMixture:
