@@ -22,6 +22,7 @@ from bayesgmm.mixture import GaussianMixture
 from bayesgmm.pointwise import log_densities
 from bayesgmm.prediction import mixtures, rows_asked
 from bayesgmm.sample_weights import one_each, per_row, row_named
+from bayesgmm.tables import opened
 from bayesgmm.tree import storage
 
 type Array = NDArray[np.float64]
@@ -251,6 +252,7 @@ class FittedClassifier:
         log_shares = np.log(self.shares)
         if shares is not None:
             log_shares = np.log(_given(shares, classes))[None]
+        X_new = opened(X_new, "X_new")  # a stream can be read once
         asked = [rows_asked(tree, X_new, "predict_proba") for tree in self.fits.values()]
         obs, n_obs = asked[0].obs_coords, asked[0].n_obs
         draws = [mixtures(tree) for tree in self.fits.values()]

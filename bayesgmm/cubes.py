@@ -93,7 +93,7 @@ def read_dataset(X: xr.Dataset, argument: str) -> Given:
         A column for every variable, which shares its memory where a view can.
     """
     attrs = attributes(X.attrs, f"{argument}.attrs")
-    rows = [dim for dim in X.dims if any(dim in one.dims for one in X.data_vars.values())]
+    rows = list(dict.fromkeys(dim for one in X.data_vars.values() for dim in one.dims))
     if not rows:
         raise ValueError(
             f"`{argument}` must have variables along some dimension; got "
@@ -186,9 +186,9 @@ def laid_out[Result: (xr.DataArray, xr.Dataset)](
 
 
 def cell_coords(coords: Mapping[str, xr.Variable]) -> dict[str, xr.Variable]:
-    """Return those coordinates of data that are on the dimensions of a cube; of none, none."""
+    """Return those coordinates of a cube that no feature has; of what is none, none."""
     dims = {*coords[names.OBS].attrs.get(names.STACKED, ())}
-    return {name: one for name, one in coords.items() if one.dims and {*one.dims} <= dims}
+    return {name: one for name, one in coords.items() if dims and {*one.dims} <= dims}
 
 
 def along_rows(values: Any, coords: Mapping[str, xr.Variable], name: str) -> Any:

@@ -71,7 +71,7 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     ----------
     tree : DataTree
         A fit.
-    X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
+    X_new : array, table, cube or path, shape (n_new, n_features), optional
         The fitted features, in the fitted order, NaN where missing; by default the rows that were
         fitted, with their measurement errors and what is known of their labels: pass them as
         `X_new` to be told without.
@@ -79,7 +79,9 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     Returns
     -------
     DataArray, dims (obs, component)
-        Probabilities; every row sums to 1.
+        Probabilities; every row sums to 1. Of a cube the dimensions of its cells take the place of
+        ``obs``, as the last, and cells that were left out are NaN; rows of several levels have a
+        MultiIndex: so does everything that takes `X_new`.
 
     Raises
     ------
@@ -110,14 +112,15 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     ----------
     tree : DataTree
         A fit.
-    X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
+    X_new : array, table, cube or path, shape (n_new, n_features), optional
         The fitted features, in the fitted order, NaN where missing; by default the rows that were
         fitted, with their measurement errors and what is known of their labels.
 
     Returns
     -------
     DataArray of int, dims (obs,)
-        Labels of components: where `predict_proba` is largest.
+        Labels of components: where `predict_proba` is largest. Floats where a cell of a cube was
+        left out, and is NaN.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     ----------
     tree : DataTree
         A fit.
-    X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
+    X_new : array, table, cube or path, shape (n_new, n_features), optional
         The fitted features, in the fitted order, NaN where missing; by default the rows that were
         fitted, with their measurement errors. New rows are without.
 

@@ -100,12 +100,8 @@ def test_predictions_are_maps_with_the_coordinates_of_the_cube(tree: xr.DataTree
     for what, (result, before) in found.items():
         assert result.dims == (*before, "time", "y", "x"), what
         where = cube()[1:, :2] if what == "new" else cube()
-        for name in ("time", "y", "lat"):
-            assert (
-                result[name]
-                .drop_vars("sensor", errors="ignore")
-                .identical(where[name].drop_vars(["sensor"]))
-            ), (what, name)
+        for name in ("time", "y", "lat", "sensor"):
+            assert result[name].identical(where[name]), (what, name)
         assert "x" not in result.coords
     values = bg.predict_proba(bg.fit(CELLS, 2, **FIT)).values
     np.testing.assert_array_equal(
@@ -136,7 +132,7 @@ def test_cells_with_nothing_in_them_are_left_out_and_missing_in_maps() -> None:
         np.testing.assert_array_equal(fitted["posterior"][name], values)
     shares, labels = bg.predict_proba(fitted), bg.predict(fitted)
     nothing = holed.isnull().all("band")
-    assert shares.isnull().all("component").equals(nothing.drop_vars("sensor"))
+    assert shares.isnull().all("component").equals(nothing)
     assert labels.isnull().values.sum() == 3
     np.testing.assert_array_equal(labels.values[~nothing.values], bg.predict(plain).values)
     assert bg.score_samples(fitted, holed).isnull().values.sum() == 3
@@ -196,7 +192,7 @@ def test_a_fit_of_a_table_predicts_cubes_of_its_features() -> None:
 
 
 def test_classes_of_cells_are_maps() -> None:
-    truth = (bg.predict(fit(cube())) > 0).drop_vars("sensor", errors="ignore").astype(int)
+    truth = (bg.predict(fit(cube())) > 0).astype(int)
     given: dict[str, Any] = {"method": "map", "random_seed": 1, "progressbar": False}
     fitted = bg.MixtureClassifier(1).fit(cube(), truth.T, feature_dim="band", **given)
     rows = bg.MixtureClassifier(1).fit(

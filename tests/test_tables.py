@@ -123,6 +123,16 @@ def test_other_functions_take_every_kind(tmp_path: Path) -> None:
             assert found[what].drop_attrs().equals(dataset.drop_attrs()), (kind, what)
 
 
+def test_a_stream_that_can_be_read_once_is_enough() -> None:
+    table = polars(ROWS).to_arrow()
+    tree = bg.fit(pa.RecordBatchReader.from_stream(table), 2, method="map", random_seed=1)
+    found = bg.uncertainty(tree, pa.RecordBatchReader.from_stream(table))
+    assert found.drop_attrs().equals(bg.uncertainty(tree, table).drop_attrs())
+    classifier = bg.MixtureClassifier(1).fit(table, np.arange(N) % 2, method="map", random_seed=1)
+    classes = classifier.predict(pa.RecordBatchReader.from_stream(table))
+    assert classes.equals(classifier.predict(table))
+
+
 def test_batches_may_be_files_and_tables_of_arrow(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).permutation(np.tile(ROWS, (40, 1)))
     paths = [tmp_path / "a.npy", tmp_path / "b.parquet"]

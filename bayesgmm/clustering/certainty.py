@@ -12,7 +12,7 @@ from bayesgmm import names
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of, rows_asked
+from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of
 from bayesgmm.tree import require
 
 type Array = NDArray[np.float64]
@@ -91,17 +91,16 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     """
     from arviz_base import rcParams
 
-    data = rows_asked(tree, X_new, "uncertainty")
     require(tree, names.OBSERVED_DATA, function="uncertainty")  # exemplars are fitted rows
+    data, probability = probability_of(tree, X_new, "uncertainty")
+    of_fitted = probability
+    if X_new is not None:
+        of_fitted = probability_of(tree, None, "uncertainty")[1]
     ci_prob = float(rcParams["stats.ci_prob"])
     draws = mixtures(tree)
     labels = tree[names.OBSERVED_DATA].dataset[names.OBS]
-    of_fitted = probability_of(tree, None, "uncertainty")[1]
     rows = fitted_rows(tree, draws)
     exemplars = _exemplars(draws, rows, of_fitted.values)
-    probability = of_fitted
-    if X_new is not None:
-        data, probability = probability_of(tree, X_new, "uncertainty")
     cluster = probability.values.argmax(axis=1)
     mine = exemplars[cluster]
     aleatoric, interval, shared = _summarise(
