@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -38,7 +39,9 @@ def is_chunked(X: Any) -> bool:
     if isinstance(X, xr.DataArray):
         return X.chunks is not None
     if isinstance(X, str | os.PathLike):
-        return _is_zarr(Path(X)) or _is_parquet(Path(X))
+        with suppress(OSError):  # a path that cannot be
+            return _is_zarr(Path(X)) or _is_parquet(Path(X))
+        return False
     return _is_dask(X)
 
 

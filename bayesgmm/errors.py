@@ -14,8 +14,8 @@ class FitError(RuntimeError):
     message : str
         What happened and what to do about it.
     status : str
-        One word for programs: ``"degenerate"``, ``"not_converged"``, ``"sampler"`` or
-        ``"interrupted"``.
+        One word for programs: ``"degenerate"``, ``"not_converged"``, ``"sampler"``,
+        ``"interrupted"`` or ``"changed"``.
     result : object, optional
         What had been reached when the fit stopped, if there is anything.
     """

@@ -26,7 +26,16 @@ def test_what_comes_in_blocks(tmp_path: Path) -> None:
     pd.DataFrame(X, columns=["a", "b"]).to_parquet(tmp_path / "parts" / "0.parquet")
     assert is_chunked(tmp_path / "x.zarr")
     assert is_chunked(str(tmp_path / "parts"))
-    for other in (X, pd.DataFrame(X), array, X.tolist(), "x.csv", tmp_path / "nothing", None):
+    for other in (
+        X,
+        pd.DataFrame(X),
+        array,
+        X.tolist(),
+        "x.csv",
+        tmp_path / "nothing",
+        5000 * "x",
+        None,
+    ):
         assert not is_chunked(other)
 
 

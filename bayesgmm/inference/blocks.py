@@ -210,8 +210,14 @@ def gather(
 
 def _places(packed: list[Any], client: Any) -> list[dict[str, Any]]:
     """Wait until blocks are packed, and return annotations that name the workers that hold them."""
-    from distributed import wait
+    from distributed import futures_of, wait
 
     wait(packed)
+    for future in futures_of(packed):
+        if future.status == "error":
+            raise future.exception()
     found = client.who_has(packed)
-    return [{"workers": list(found[one.key]), "allow_other_workers": True} for one in packed]
+    return [
+        {"workers": list(found[one.key]), "allow_other_workers": True} if found[one.key] else {}
+        for one in packed
+    ]
