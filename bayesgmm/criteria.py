@@ -10,7 +10,7 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.problem import Problem
 from bayesgmm.sample_weights import weigh
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import FactorParameters, Parameters
 
 type Array = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ BLOCK: Final = 2**14
 """Rows whose responsibilities are held at once."""
 
 
-def criteria_at(problem: Problem, point: Parameters) -> dict[str, float]:
+def criteria_at(problem: Problem, point: Parameters | FactorParameters) -> dict[str, float]:
     """Return BIC, AIC and ICL at a mixture.
 
     With the log-likelihood l, p free parameters, N rows or the sum of their weights, and r the
@@ -31,7 +31,7 @@ def criteria_at(problem: Problem, point: Parameters) -> dict[str, float]:
     Parameters
     ----------
     problem : Problem
-    point : Parameters
+    point : Parameters or FactorParameters
         With one mixture.
 
     Returns

@@ -23,6 +23,7 @@ from bayesgmm.known_labels import log_allowed, with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.op import correlation_factors, mixture_log_density
 from bayesgmm.overfitted import Gamma, StickBreaking
+from bayesgmm.priors import LKJCovariance
 
 type Array = NDArray[np.float64]
 
@@ -289,6 +290,7 @@ def _correlation_factors(specification: GaussianMixture, n_features: int) -> Any
     if sharing == "none" or n_features == 1:
         return pt.as_tensor_variable(np.eye(n_features)[None])
     columns = _pairs(n_features)[1]
+    assert isinstance(specification.covariance, LKJCovariance)
     a = specification.covariance.eta + 0.5 * (n_features - 2 - columns)
     sizes = {names.COMPONENT: specification.known_number, names.PAIR: columns.size}
     if sharing == "shared":

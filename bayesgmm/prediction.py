@@ -269,7 +269,7 @@ def sample_posterior_predictive(
 def _noise(factors: Array, draw: NDArray[np.intp], z: Array, rng: np.random.Generator) -> Array:
     """Return Normal numbers, (n, D), with the covariances of factors (S, D, m); z are standard."""
     if not is_factored(factors):
-        return np.einsum("nij,nj->ni", factors[draw], z)
+        return np.asarray(np.einsum("nij,nj->ni", factors[draw], z))
     result = factors[draw, :, -1] * z
     for j in range(factors.shape[-1] - 1):
         result += factors[draw, :, j] * rng.normal(size=(len(z), 1))

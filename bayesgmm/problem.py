@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -20,9 +20,10 @@ from bayesgmm.kernels.target import log_target
 from bayesgmm.known_labels import log_allowed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed
+from bayesgmm.priors import LKJCovariance
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.tree import FactorParameters, Parameters, parameters, specification
-from bayesgmm.tree.mixtures import scales_of
+from bayesgmm.tree.mixtures import picked, scales_of
 from bayesgmm.tree.rows import fitted_data
 
 type Array = NDArray[np.float64]
@@ -129,7 +130,7 @@ class Problem:
         prior, unit = self.specification, self.unit
         concentration, sticks = packed(prior.weights, prior.known_number)
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
-        parts = {
+        parts: dict[str, Any] = {
             "concentration": concentration,
             "sticks": sticks,
             "location": (np.asarray(prior.means.location) - self.center) / unit,
@@ -142,6 +143,7 @@ class Problem:
         }
         if self.gauge is not None:
             return pack_factor_problem(self.layout, rows, **parts, **self.gauge._asdict())
+        assert isinstance(prior.covariance, LKJCovariance)
         return pack_problem(self.layout, rows, **parts, eta=prior.covariance.eta)
 
     @property
@@ -300,7 +302,8 @@ class Problem:
         """Return the vector of one of several mixtures, under the floor of the prior."""
         if self.gauge is not None:
             one = slice(index, index + 1)
-            return self.vectors(parameters._make(values[one] for values in parameters))[0]
+            mixture: Array = self.vectors(picked(parameters, one))[0]
+            return mixture
         log_weights, means, cholesky = (
             np.ascontiguousarray(array[index])
             for array in standardise(*parameters[:4], self.center, self.unit)

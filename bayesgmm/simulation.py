@@ -49,7 +49,8 @@ def simulate(
         truth, named and labelled as in the posterior of a fit: ``weights`` (component), ``means``
         and ``scales`` (component, feature), ``correlations`` and ``covariances`` (component,
         feature, feature2); of a `FactorCovariance` ``loadings`` (component, feature, factor) and
-        ``noise_scales`` (component, feature) in place of the last two. Where the number of components has a prior ``n_components``,
+        ``noise_scales`` (component, feature) in place of the last two. Where the number of
+        components has a prior ``n_components``,
         ``n_clusters`` (components with rows) and ``concentration`` too; ``component`` is as long
         as the largest draw, and others are filled up with components of weight 0. With `draws`
         all begin with the dimensions ``chain``, of length 1, and ``draw``; one data set of them

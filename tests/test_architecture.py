@@ -38,7 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "cells columns component_prior data datasets dependence factor_packing factor_prior known_labels labels measurement "
+        "cells columns component_prior data datasets dependence factor_packing factor_prior "
+        "known_labels labels measurement "
         "mixture moments notation overfitted packing partition_prior priors records "
         "sample_weights simulation",
         "xarray pandas",
@@ -49,7 +50,8 @@ FLOORS = (
     floor("inference", "nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
-        "crossvalidation elpd evidence factor_scores functionals identifiability imputation information "
+        "crossvalidation elpd evidence factor_scores functionals identifiability imputation "
+        "information "
         "invariants marginals modality model_probabilities modes moment_matching outliers "
         "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
         "arviz_base arviz_stats xarray pandas scipy",

@@ -21,6 +21,7 @@ from bayesgmm.kernels.factor_pass import factor_e_step, fill_gains
 from bayesgmm.kernels.target import log_target
 from bayesgmm.problem import SHRINKAGE, Problem
 from bayesgmm.tree import FactorParameters, Parameters
+from bayesgmm.tree.mixtures import picked
 
 type Array = NDArray[np.float64]
 
@@ -253,7 +254,7 @@ def reordered(problem: Problem, parameters: Parameters | FactorParameters) -> Ar
     """Return the vector of one mixture, weights as large as their concentrations say."""
     concentrations = problem.specification.weights.per_component(problem.layout.n_components)
     order = parameters.weights[0].argsort()[concentrations.argsort().argsort()]
-    return problem.unconstrain(parameters._make(values[:, order] for values in parameters))
+    return problem.unconstrain(picked(parameters, (slice(None), order)))
 
 
 def has_collapsed(problem: Problem, parameters: FactorParameters, target: Target) -> bool:

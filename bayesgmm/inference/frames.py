@@ -32,7 +32,7 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
-from bayesgmm.tree import features, parameters
+from bayesgmm.tree import features, parameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -192,7 +192,7 @@ def update(
         past = statistics_of(tree, ground).times(forgetting)
         if drift:
             past = past.shift(velocities)
-        cholesky = mixtures_of(parameters(tree), ground)[0].cholesky
+        cholesky = mixtures_of(with_covariances(parameters(tree)), ground)[0].cholesky
         reached = _climbed(ground, past, rows, past, cholesky)
         if births:
             reached = _with_born(reached, rows, max(least, rows.shape[0] + 1.0))

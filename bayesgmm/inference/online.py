@@ -43,7 +43,7 @@ from bayesgmm.labels import read
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters, parameters
+from bayesgmm.tree import Parameters, parameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -367,7 +367,7 @@ def _resumed(tree: xr.DataTree, decay: float, history: list[tuple[float, int]]) 
         scores, sizes = (online[name].values.tolist() for name in (names.LOG_SCORE, names.N_ROWS))
         history.extend(zip(scores, sizes, strict=True))
     average, last = (statistics.times(1.0 / n_rows) for statistics in (average, last))
-    mixture = mixtures_of(parameters(tree), ground)[0]
+    mixture = mixtures_of(with_covariances(parameters(tree)), ground)[0]
     stream = Stream(
         ground, components_of(tree), n_tracks_of(tree), decay, n_rows, last, average, mixture
     )

@@ -21,7 +21,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -119,7 +119,8 @@ def em_path(
     vector = _first_vector(problem, first, np.random.default_rng(random_seed))
     vectors, objective, status = _climb(problem, target, vector, n_iterations)
     objective -= data.n_obs * np.log(problem.unit).sum()
-    parameters = problem.constrain(vectors, floor=np.zeros(problem.layout.scale_columns))
+    floor = np.zeros(problem.layout.scale_columns)
+    parameters = with_covariances(problem.constrain(vectors, floor=floor))
     log_likelihood, responsibilities = _pass(problem, parameters)
     dims = names.PARAMETER_DIMS
     arrays = {

@@ -20,7 +20,7 @@ from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import FactorParameters, Parameters
 
 PAUSE = 0.02
 """Seconds to wait where there is nothing to do but wait for chains."""
@@ -69,7 +69,7 @@ class Outcome:
     tree: xr.DataTree | None
     criteria: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
-    mode: Parameters | None = None
+    mode: Parameters | FactorParameters | None = None
 
 
 def sweep(
@@ -78,7 +78,7 @@ def sweep(
     method: str,
     options: Options,
     progress: Progress,
-    done: Mapping[Candidate, Parameters | None],
+    done: Mapping[Candidate, Parameters | FactorParameters | None],
 ) -> Generator[Outcome]:
     """Fit several specifications to the same data, and yield them as they are done.
 
@@ -133,7 +133,7 @@ class _Sweep:
         data: Data,
         options: Options,
         progress: Progress,
-        done: Mapping[Candidate, Parameters | None],
+        done: Mapping[Candidate, Parameters | FactorParameters | None],
     ) -> None:
         self._room = max(n_cores(), options.chains)
         self._data, self._options, self._progress = data, options, progress
@@ -242,7 +242,7 @@ def _outcome(
     options: Options,
     began: float,
     sharing: int,
-    mode: Parameters | None,
+    mode: Parameters | FactorParameters | None,
 ) -> Outcome:
     """Return the outcome of a fit that did not fail."""
     attrs = provenance(problem, options, method, "fused", began)

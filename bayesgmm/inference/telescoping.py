@@ -37,9 +37,9 @@ from bayesgmm.kernels.telescoping import sweep
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
 from bayesgmm.posterior_density import whole
-from bayesgmm.priors import Dirichlet
+from bayesgmm.priors import Dirichlet, LKJCovariance
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import Parameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -85,6 +85,7 @@ class Learnt:
         one = Problem.make(replace(specification, n_components=1, weights=Dirichlet()), data)
         prior, unit = one.specification, one.unit
         tau = np.broadcast_to(np.asarray(prior.covariance.scale), unit.shape) / unit
+        assert isinstance(prior.covariance, LKJCovariance)
         normal = NormalPrior(
             layout=one.layout,
             location=(np.asarray(prior.means.location) - one.center) / unit,
@@ -341,7 +342,7 @@ def _stored(
         for k in range(len(order), room):
             draw_from_prior(vectors[s, k], learnt.normal, rng)
     shape = (len(kept), room, n_dim)
-    of_all = learnt.problem.constrain(vectors.reshape(len(kept) * room, -1))
+    of_all = with_covariances(learnt.problem.constrain(vectors.reshape(len(kept) * room, -1)))
     parameters = Parameters(
         weights,
         of_all.means.reshape(shape),

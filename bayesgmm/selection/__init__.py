@@ -24,7 +24,7 @@ from bayesgmm.selection.criteria import CRITERIA
 from bayesgmm.selection.folder import Folder, asked_for
 from bayesgmm.selection.scores import Score, score
 from bayesgmm.selection.table import made
-from bayesgmm.tree import Parameters
+from bayesgmm.tree import FactorParameters, Parameters
 
 __all__ = ["Selection", "select"]
 
@@ -209,7 +209,7 @@ def _outcomes(
     progressbar: bool,
 ) -> Generator[Outcome]:
     """Yield how every fit ended: those of the folder, then the others, which are added to it."""
-    done: dict[Candidate, Parameters | None] = {}
+    done: dict[Candidate, Parameters | FactorParameters | None] = {}
     left = []
     for one in specifications:
         candidate = Candidate(one.known_number, one.covariance.structure)

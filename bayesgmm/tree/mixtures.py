@@ -1,7 +1,7 @@
 """The draws of all parameters, with their covariance matrices or, of factor analysers, without."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,11 @@ class Parameters(NamedTuple):
     scales: Array
     correlations: Array
     covariances: Array
+
+
+def picked(parameters: Parameters | FactorParameters, index: Any) -> Parameters | FactorParameters:
+    """Return some draws, or components of them."""
+    return type(parameters)(*(values[index] for values in parameters))
 
 
 def with_covariances(
