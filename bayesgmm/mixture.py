@@ -133,11 +133,9 @@ class GaussianMixture(Textbook):
     def resolved(self) -> bool:
         """Whether every hyperparameter is a number."""
         means, covariance = self.means, self.covariance
-        numbers: tuple[Any, ...] = (
-            means.location, means.scale, covariance.scale, covariance.floor
-        )  # fmt: skip
+        numbers: list[Any] = [means.location, means.scale, covariance.scale, covariance.floor]
         if isinstance(covariance, FactorCovariance):
-            numbers = (*numbers, covariance.loading_scale)
+            numbers.append(covariance.loading_scale)
         return None not in numbers
 
     def resolve(self, values: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:

@@ -82,7 +82,8 @@ def test_specification_is_printed_and_kept() -> None:
     latex = spec._repr_latex_()
     assert r"\Sigma_k &= W_k W_k^T + \operatorname{diag}(\psi)^2" in latex
     assert r"W_{kdj} &\sim \operatorname{Normal}(0, \lambda_d^2)" in latex
-    assert "&psi;" in spec._repr_html_() and "&lambda;" in spec._repr_html_()
+    assert "&psi;" in spec._repr_html_()
+    assert "&lambda;" in spec._repr_html_()
     assert "\\" not in spec._repr_html_()
 
 
@@ -341,7 +342,8 @@ def test_predictive_rows_have_the_covariances(tree: xr.DataTree) -> None:
 
 def test_summary_names_loadings_and_noise(tree: xr.DataTree) -> None:
     rows = bg.summary(tree).index
-    assert "noise_scales[0, x4]" in rows and "loadings[1, x2, 1]" in rows
+    assert "noise_scales[0, x4]" in rows
+    assert "loadings[1, x2, 1]" in rows
     assert len(rows) == 2 + 10 + 10 + 20
     assert "correlations[0, x0, x2]" in bg.summary(bg.conditional(tree, {"x1": 0.5})).index
 
@@ -393,7 +395,7 @@ def test_project_refuses_other_covariances(tree: xr.DataTree) -> None:
         ValueError, match="must be a fit with a FactorCovariance.*other covariances"
     ):
         bg.project(with_matrices(tree))
-    with pytest.raises(ValueError, match=r"must be a fit with a FactorCovariance.*a part of one"):
+    with pytest.raises(ValueError, match=r"a fit with a FactorCovariance.*a part of one"):
         bg.project(bg.marginal(tree, ["x0", "x1"]))
 
 

@@ -15,7 +15,9 @@ from scipy.optimize import minimize
 from bayesgmm.blockwise import BlockProblem
 from bayesgmm.errors import FitError
 from bayesgmm.inference.factor_em import (
-    Target,
+    Target as Target,
+)
+from bayesgmm.inference.factor_em import (
     climb_factors,
     finish_factors,
     has_collapsed,

@@ -119,7 +119,8 @@ def em_path(
     vector = _first_vector(problem, first, np.random.default_rng(random_seed))
     vectors, objective, status = _climb(problem, target, vector, n_iterations)
     objective -= data.n_obs * np.log(problem.unit).sum()
-    parameters = problem.constrain(vectors, floor=np.zeros(problem.layout.scale_columns))
+    floor = np.zeros(problem.layout.scale_columns)
+    parameters = with_covariances(problem.constrain(vectors, floor=floor))
     log_likelihood, responsibilities = _pass(problem, parameters)
     dims = names.PARAMETER_DIMS
     arrays = {
