@@ -21,7 +21,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import FactorParameters, Parameters, TailedParameters
+from bayesgmm.tree import Parameters, TailedParameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -237,7 +237,7 @@ def _climb(
     return np.array(vectors), np.array(objective), status
 
 
-def _pass(problem: Problem, parameters: Parameters | FactorParameters) -> tuple[Array, Array]:
+def _pass(problem: Problem, parameters: Parameters) -> tuple[Array, Array]:
     """Return log-likelihoods, shape (T,), and responsibilities, shape (T, N, K)."""
     n, n_obs = parameters.weights.shape[0], problem.data.n_obs
     densities, shares = np.empty((n, n_obs)), np.zeros((n, problem.layout.n_components, n_obs))
