@@ -359,6 +359,14 @@ class StudentTMixture(GaussianMixture):
     def _tails(self) -> tuple[Line, ...]:
         return df_lines(self.df)
 
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the model as lines of a textbook, covariances being scale matrices."""
+        matrices = r"\text{scale matrices}"
+        return tuple(
+            one._replace(about=one.about.replace(r"\text{covariances}", matrices))
+            for one in super().textbook()
+        )
+
     def _shown_rows(self) -> list[str]:
         df = f"~ {self.df}" if isinstance(self.df, GammaDegrees) else f"= {shown(self.df, '')}"
         return [
