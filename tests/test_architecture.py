@@ -46,7 +46,7 @@ FLOORS = (
     ),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
     floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
-    floor("inference", "dask nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
+    floor("inference", "dask distributed nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence functionals identifiability imputation information "
@@ -77,13 +77,14 @@ ONLY_IN = {
         *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
     },
     "sklearn": {"estimator.py"},
+    "distributed": {"inference/blocks.py"},
     "zarr": {"chunked.py"},
 }
 """Packages that named files may import, whatever their floor allows, and no other may."""
 
 HEAVY = (
     "pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "sklearn", "zarr",
-    "dask",
+    "dask", "distributed",
 )  # fmt: skip
 
 
