@@ -46,7 +46,9 @@ FLOORS = (
     ),
     floor("model op", "pymc pytensor numba xarray", "0 1 2"),
     floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
-    floor("inference", "dask distributed nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
+    floor(
+        "inference", "dask distributed nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"
+    ),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence functionals identifiability imputation information "
