@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pymc as pm
 import pytensor
 import pytest
 import xarray as xr
@@ -142,6 +141,7 @@ def test_pymc_has_the_same_density(rng: np.random.Generator, structure: str) -> 
         entries[:, rows == columns],
     ]
     model = build_model(spec, X)
+    assert model.named_vars_to_dims["loadings"] == ("component", "feature", "factor")
     shapes = model.eval_rv_shapes()
     by_name = {
         variable.name: part.reshape(shapes[variable.name])
@@ -160,14 +160,6 @@ def test_pymc_has_the_same_density(rng: np.random.Generator, structure: str) -> 
     of_entries = due_slopes[loadings:].reshape(2, -1)
     np.testing.assert_allclose(slopes[3], of_entries[:, rows != columns], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(slopes[4], of_entries[:, rows == columns], rtol=1e-6, atol=1e-7)
-
-
-def test_pymc_draws_from_the_prior(rng: np.random.Generator) -> None:
-    X = made(rng, 30, 5, 2, 2)[0]
-    with build_model(of(2, 2), X):
-        drawn = pm.sample_prior_predictive(2, random_seed=1)
-    assert drawn.prior["loadings"].dims == ("chain", "draw", "component", "feature", "factor")
-    assert drawn.prior_predictive["X"].shape == (1, 2, 30, 5)
 
 
 def test_simulated_mixtures_have_their_covariances() -> None:

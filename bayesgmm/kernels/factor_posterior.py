@@ -54,7 +54,7 @@ def pack_factor_problem(
 
     Parameters
     ----------
-    layout, rows, concentration, sticks, location, scale, unit, row_weights, prior
+    layout, rows, concentration, sticks, location, scale
         As `kernels.posterior.pack_problem` takes them; no cell is missing.
     tau, floor : arrays, shape (C,)
         Of the half-normal prior of the standardised uniquenesses.
@@ -62,6 +62,8 @@ def pack_factor_problem(
         Standard deviation of the Normal prior of the standardised loadings.
     reflectors : array, shape (q, D)
         As `kernels.factor_loadings` has them.
+    unit, row_weights, prior
+        As `kernels.posterior.pack_problem` takes them.
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
