@@ -15,7 +15,8 @@ from scipy.stats import multivariate_normal
 import bayesgmm as bg
 from bayesgmm import names
 from bayesgmm.data import prepare
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.mode import Target
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.factor_loadings import places_of
 from bayesgmm.model import build_model

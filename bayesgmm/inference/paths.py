@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesgmm import names
 from bayesgmm.data import check_enough_rows, prepare, refuse_missing
 from bayesgmm.errors import FitError, check_choice, check_integer
-from bayesgmm.inference.factor_em import Target
+from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import LLOYD_SWEEPS
 from bayesgmm.inference.suited import without_factors
 from bayesgmm.kernels.cholesky import unconstrain
