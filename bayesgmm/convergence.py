@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names, symptoms
 from bayesgmm.kernels.psis import LARGEST_PARETO_K
-from bayesgmm.modes import chains_sit_in, heights, modes_of_chains
+from bayesgmm.modes import lower_modes
 from bayesgmm.summaries import FEWEST_DRAWS, diagnostics, distinct_parameters, require_draws
 
 type Array = NDArray[np.float64]
@@ -234,7 +234,7 @@ def _check_draws(tree: xr.DataTree) -> Report:
     labels, aligned = distinct_parameters(tree)
     free_labels, label_free = symptoms.label_free(tree)
     quality = diagnostics(np.concatenate([aligned, label_free]))
-    below, sitting = _lower_modes(tree, label_free)
+    below, sitting = lower_modes(tree, label_free)
     of_aligned = {name: values[: len(labels)] for name, values in quality.items()}
     of_free = {name: values[len(labels) :] for name, values in quality.items()}
     evidence = {
@@ -254,6 +254,9 @@ def _check_draws(tree: xr.DataTree) -> Report:
     } | symptoms.of_sampler(stats)
     if below:
         evidence["nats to the lowest mode"] = max(below)
+    missing = symptoms.unvisited(tree)
+    if missing is not None:
+        evidence["mass of modes not visited"] = missing
     found = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free, sitting)
     good = "Trustworthy: chains agree, labels are clear and effective draws suffice."
     return _report(tree, good, evidence, found)
@@ -321,6 +324,14 @@ def _failures(
             f"R-hat reaches {_shown(r_hat)}, and the smallest effective sample size is {ess:.0f}; "
             f"{LARGEST_RHAT} and {least} are wanted. Draw more: draws={_more_draws(evidence)}.",
         ))  # fmt: skip
+    missing = evidence.get("mass of modes not visited", 0.0)
+    if missing > 1.0 - SMALLEST_SHARE:
+        found.append((
+            "Doubtful: no chain visited modes that hold a part of the posterior.",
+            f"By Laplace's method they may hold {missing:.0%} of it: `log_mass` in `tree.modes`. "
+            f"Fit with chains={2 * n_chains}: each starts in a mode by its mass. Then see what the "
+            f"modes are worth: bayesgmm.mode_audit(tree). Or use another number of components.",
+        ))  # fmt: skip
     if n_chains == 1:
         found.append((
             "Unconfirmed: a single chain cannot show that it found the whole posterior.",
@@ -357,19 +368,6 @@ def _failures(
             f"{LARGEST_RHAT} and {least} are wanted. Draw more.",
         ))  # fmt: skip
     return found
-
-
-def _lower_modes(tree: xr.DataTree, label_free: Array) -> tuple[list[float], str]:
-    """Return how far below the highest mode others are that chains sit in, and which chains do."""
-    lp = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW)
-    of_chain = modes_of_chains(label_free, lp.values)
-    height, labels = heights(of_chain, lp.values), tree[names.POSTERIOR].dataset[names.CHAIN].values
-    below = (height[0] - height[1:]).tolist()
-    sitting = [
-        f"{chains_sit_in(labels[of_chain == mode].tolist())} a mode {nats:.1f} nats lower"
-        for mode, nats in enumerate(below, 1)
-    ]
-    return below, ", ".join(sitting)
 
 
 def _remedy(sitting: str, evidence: Mapping[str, float]) -> str:
