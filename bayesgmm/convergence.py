@@ -66,15 +66,15 @@ class Report:
 def check(tree: xr.DataTree) -> Report:
     """Say whether a fit can be trusted, on what evidence, and what to do if it cannot.
 
-    For draws: R-hat and effective sample sizes of the aligned parameters, and of quantities that
-    no permutation of components changes (the log posterior, sorted weights, the number of occupied
+    For draws: R-hat and effective sample sizes of the aligned parameters, and of quantities that no
+    permutation of components changes (the log posterior, sorted weights, the number of occupied
     components, the log density at some rows, whether random pairs of rows share a component), so
     that label switching is not mistaken for failure nor failure for label switching; in how many
-    modes chains sit; divergences, saturated trees and energy of NUTS; how often the alignment was
-    nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
-    importance weights, which tells whether the posterior has what the draws have not, but not of
-    modes where no draw is. For a single point: whether the optimiser arrived, and how many starts
-    agreed.
+    modes chains sit, and the mass of those that none visited, where masses were measured;
+    divergences, saturated trees and energy of NUTS; how often the alignment was nearly a tie. For
+    an approximation, whose draws are independent: the Pareto k-hat of its importance weights, which
+    tells whether the posterior has what the draws have not, but not of modes where no draw is. For
+    a single point: whether the optimiser arrived, and how many starts agreed.
 
     Parameters
     ----------
