@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -240,14 +240,8 @@ def _check_draws(tree: xr.DataTree) -> Report:
     evidence = {
         "chains": float(n_chains),
         "draws per chain": float(posterior.sizes[names.DRAW]),
-        "largest R-hat, aligned": _worst(of_aligned["r_hat"], np.nanmax),
-        "largest R-hat, label-free": _worst(of_free["r_hat"], np.nanmax),
-        "smallest ESS, aligned": _worst(
-            np.minimum(of_aligned["ess_bulk"], of_aligned["ess_tail"]), np.nanmin
-        ),
-        "smallest ESS, label-free": _worst(
-            np.minimum(of_free["ess_bulk"], of_free["ess_tail"]), np.nanmin
-        ),
+        **symptoms.of_quantities("aligned", of_aligned),
+        **symptoms.of_quantities("label-free", of_free),
         "modes that chains sit in": float(len(below) + 1),
         "draws nearly tied in labels": symptoms.nearly_tied(tree),
         "chains that never moved": float(symptoms.never_moved(stats)),
@@ -324,19 +318,7 @@ def _failures(
             f"R-hat reaches {_shown(r_hat)}, and the smallest effective sample size is {ess:.0f}; "
             f"{LARGEST_RHAT} and {least} are wanted. Draw more: draws={_more_draws(evidence)}.",
         ))  # fmt: skip
-    missing = evidence.get("mass of modes not visited", 0.0)
-    if missing > 1.0 - SMALLEST_SHARE:
-        found.append((
-            "Doubtful: no chain visited modes that hold a part of the posterior.",
-            f"By Laplace's method they may hold {missing:.0%} of it: `log_mass` in `tree.modes`. "
-            f"Fit with chains={2 * n_chains}: each starts in a mode by its mass. Then see what the "
-            f"modes are worth: bayesgmm.mode_audit(tree). Or use another number of components.",
-        ))  # fmt: skip
-    if n_chains == 1:
-        found.append((
-            "Unconfirmed: a single chain cannot show that it found the whole posterior.",
-            "Fit with chains=4: that chains from different starts agree is the evidence.",
-        ))  # fmt: skip
+    found += _unseen(evidence, n_chains)
     if evidence.get("divergences", 0) > 0:
         found.append((
             "Biased by divergences: parts of the posterior were not reached.",
@@ -370,6 +352,25 @@ def _failures(
     return found
 
 
+def _unseen(evidence: Mapping[str, float], n_chains: int) -> list[tuple[str, str]]:
+    """Return what the draws cannot show, though it is known or to be feared."""
+    found = []
+    missing = evidence.get("mass of modes not visited", 0.0)
+    if missing > 1.0 - SMALLEST_SHARE:
+        found.append((
+            "Doubtful: no chain visited modes that hold a part of the posterior.",
+            f"By Laplace's method they may hold {missing:.0%} of it: `log_mass` in `tree.modes`. "
+            f"Fit with chains={2 * n_chains}: each starts in a mode by its mass. Then see what the "
+            f"modes are worth: bayesgmm.mode_audit(tree). Or use another number of components.",
+        ))  # fmt: skip
+    if n_chains == 1:
+        found.append((
+            "Unconfirmed: a single chain cannot show that it found the whole posterior.",
+            "Fit with chains=4: that chains from different starts agree is the evidence.",
+        ))  # fmt: skip
+    return found
+
+
 def _remedy(sitting: str, evidence: Mapping[str, float]) -> str:
     """Return what to do about chains that disagree: those in modes of their own, or all."""
     if not sitting:
@@ -385,11 +386,6 @@ def _more_draws(evidence: Mapping[str, float]) -> int:
     needed = SMALLEST_ESS * evidence["chains"] / max(evidence["smallest ESS, label-free"], 1.0)
     factor = min(max(1.5 * needed, 2.0), 30.0)
     return int(np.ceil(factor * evidence["draws per chain"] / 500) * 500)
-
-
-def _worst(values: Array, choose: Any) -> float:
-    """Return the largest or smallest value, NaN if there is none."""
-    return float(choose(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _shown(r_hat: float) -> str:

@@ -1,6 +1,6 @@
 """What is measured of a fit to judge it: of its draws, of its sampler, of its components."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -155,8 +155,9 @@ def unvisited(tree: xr.DataTree) -> float | None:
 
 def _densities(points: Array, parts: Sequence[Array]) -> Array:
     """Return the log density of every mixture at every point, shape (S, n)."""
-    density = np.empty((len(parts[0]), points.shape[1]))
-    fill_draws(points, *parts, density, NO_CUBE, NO_LABELS, NO_CUBE)
+    log_weights, means, cholesky = parts
+    density = np.empty((len(means), points.shape[1]))
+    fill_draws(points, log_weights, means, cholesky, density, NO_CUBE, NO_LABELS, NO_CUBE)
     return density
 
 
@@ -174,6 +175,15 @@ def gap_in_density(tree: xr.DataTree, log_p: Array) -> float:
     gap = float(np.median(np.abs(log_p - stored.ravel())[known]))
     nats, relative = SAME_DENSITY
     return 0.0 if gap <= nats + relative * float(np.median(np.abs(log_p[known]))) else gap
+
+
+def of_quantities(kind: str, quality: Mapping[str, Array]) -> dict[str, float]:
+    """Return the worst R-hat and effective sample size of some quantities, NaN if all are."""
+    r_hat, ess = quality["r_hat"], np.minimum(quality["ess_bulk"], quality["ess_tail"])
+    return {
+        f"largest R-hat, {kind}": float(np.nanmax(r_hat)) if np.isfinite(r_hat).any() else np.nan,
+        f"smallest ESS, {kind}": float(np.nanmin(ess)) if np.isfinite(ess).any() else np.nan,
+    }
 
 
 def of_sampler(stats: xr.Dataset) -> dict[str, float]:
