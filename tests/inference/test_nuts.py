@@ -17,7 +17,9 @@ from bayesgmm.inference import nuts
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.chains import LARGEST_TURN
 from bayesgmm.inference.em import Mode
+from bayesgmm.inference.laplace import WIDEST
 from bayesgmm.inference.progress import Progress
+from bayesgmm.posterior_density import curvature
 from bayesgmm.problem import Problem
 
 PARAMETERS = ("weights", "means", "scales", "correlations")
@@ -359,6 +361,22 @@ def test_a_much_higher_mode_found_elsewhere_is_where_every_second_chain_starts()
     for start, before in zip([unchanged.prepare() for _ in range(4)], own, strict=True):
         np.testing.assert_array_equal(start.coordinates.center, before.coordinates.center)
         np.testing.assert_array_equal(start.z, before.z)
+
+
+def test_modes_are_weighed_by_laplaces_method() -> None:
+    prepared = run(chains=2)
+    for _ in range(2):
+        prepared.prepare()
+    weighed = [mode for mode in prepared.modes if not np.isnan(mode.log_mass)]
+    assert len(weighed) > 0
+    for mode in weighed:
+        hessian = curvature(prepared.problem, mode.vector)
+        assert np.linalg.eigvalsh(hessian).min() > 1.0 / WIDEST**2
+        expected = mode.objective - 0.5 * np.linalg.slogdet(hessian)[1]
+        assert mode.log_mass == pytest.approx(expected, abs=1e-2)
+    far = raised(weighed[0], -nuts.NEAR - 1.0)
+    (same,) = prepared._weighed((far,), weighed[0].objective - nuts.NEAR)
+    assert same is far
 
 
 def weighing(*log_mass: float) -> list[Mode]:
