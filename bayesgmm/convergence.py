@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names, symptoms
 from bayesgmm.kernels.psis import LARGEST_PARETO_K
-from bayesgmm.modes import chains_sit_in, heights, modes_of_chains
+from bayesgmm.modes import lower_modes
 from bayesgmm.summaries import FEWEST_DRAWS, diagnostics, distinct_parameters, require_draws
 
 type Array = NDArray[np.float64]
@@ -66,15 +66,15 @@ class Report:
 def check(tree: xr.DataTree) -> Report:
     """Say whether a fit can be trusted, on what evidence, and what to do if it cannot.
 
-    For draws: R-hat and effective sample sizes of the aligned parameters, and of quantities that
-    no permutation of components changes (the log posterior, sorted weights, the number of occupied
+    For draws: R-hat and effective sample sizes of the aligned parameters, and of quantities that no
+    permutation of components changes (the log posterior, sorted weights, the number of occupied
     components, the log density at some rows, whether random pairs of rows share a component), so
     that label switching is not mistaken for failure nor failure for label switching; in how many
-    modes chains sit; divergences, saturated trees and energy of NUTS; how often the alignment was
-    nearly a tie. For an approximation, whose draws are independent: the Pareto k-hat of its
-    importance weights, which tells whether the posterior has what the draws have not, but not of
-    modes where no draw is. For a single point: whether the optimiser arrived, and how many starts
-    agreed.
+    modes chains sit, and the mass of those that none visited, where masses were measured;
+    divergences, saturated trees and energy of NUTS; how often the alignment was nearly a tie. For
+    an approximation, whose draws are independent: the Pareto k-hat of its importance weights, which
+    tells whether the posterior has what the draws have not, but not of modes where no draw is. For
+    a single point: whether the optimiser arrived, and how many starts agreed.
 
     Parameters
     ----------
@@ -234,26 +234,23 @@ def _check_draws(tree: xr.DataTree) -> Report:
     labels, aligned = distinct_parameters(tree)
     free_labels, label_free = symptoms.label_free(tree)
     quality = diagnostics(np.concatenate([aligned, label_free]))
-    below, sitting = _lower_modes(tree, label_free)
+    below, sitting = lower_modes(tree, label_free)
     of_aligned = {name: values[: len(labels)] for name, values in quality.items()}
     of_free = {name: values[len(labels) :] for name, values in quality.items()}
     evidence = {
         "chains": float(n_chains),
         "draws per chain": float(posterior.sizes[names.DRAW]),
-        "largest R-hat, aligned": _worst(of_aligned["r_hat"], np.nanmax),
-        "largest R-hat, label-free": _worst(of_free["r_hat"], np.nanmax),
-        "smallest ESS, aligned": _worst(
-            np.minimum(of_aligned["ess_bulk"], of_aligned["ess_tail"]), np.nanmin
-        ),
-        "smallest ESS, label-free": _worst(
-            np.minimum(of_free["ess_bulk"], of_free["ess_tail"]), np.nanmin
-        ),
+        **symptoms.of_quantities("aligned", of_aligned),
+        **symptoms.of_quantities("label-free", of_free),
         "modes that chains sit in": float(len(below) + 1),
         "draws nearly tied in labels": symptoms.nearly_tied(tree),
         "chains that never moved": float(symptoms.never_moved(stats)),
     } | symptoms.of_sampler(stats)
     if below:
         evidence["nats to the lowest mode"] = max(below)
+    missing = symptoms.unvisited(tree)
+    if missing is not None:
+        evidence["mass of modes not visited"] = missing
     found = _failures(evidence, n_chains, labels, of_aligned, free_labels, of_free, sitting)
     good = "Trustworthy: chains agree, labels are clear and effective draws suffice."
     return _report(tree, good, evidence, found)
@@ -321,11 +318,7 @@ def _failures(
             f"R-hat reaches {_shown(r_hat)}, and the smallest effective sample size is {ess:.0f}; "
             f"{LARGEST_RHAT} and {least} are wanted. Draw more: draws={_more_draws(evidence)}.",
         ))  # fmt: skip
-    if n_chains == 1:
-        found.append((
-            "Unconfirmed: a single chain cannot show that it found the whole posterior.",
-            "Fit with chains=4: that chains from different starts agree is the evidence.",
-        ))  # fmt: skip
+    found += _unseen(evidence, n_chains)
     if evidence.get("divergences", 0) > 0:
         found.append((
             "Biased by divergences: parts of the posterior were not reached.",
@@ -359,17 +352,23 @@ def _failures(
     return found
 
 
-def _lower_modes(tree: xr.DataTree, label_free: Array) -> tuple[list[float], str]:
-    """Return how far below the highest mode others are that chains sit in, and which chains do."""
-    lp = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW)
-    of_chain = modes_of_chains(label_free, lp.values)
-    height, labels = heights(of_chain, lp.values), tree[names.POSTERIOR].dataset[names.CHAIN].values
-    below = (height[0] - height[1:]).tolist()
-    sitting = [
-        f"{chains_sit_in(labels[of_chain == mode].tolist())} a mode {nats:.1f} nats lower"
-        for mode, nats in enumerate(below, 1)
-    ]
-    return below, ", ".join(sitting)
+def _unseen(evidence: Mapping[str, float], n_chains: int) -> list[tuple[str, str]]:
+    """Return what the draws cannot show, though it is known or to be feared."""
+    found = []
+    missing = evidence.get("mass of modes not visited", 0.0)
+    if missing > 1.0 - SMALLEST_SHARE:
+        found.append((
+            "Doubtful: no chain visited modes that hold a part of the posterior.",
+            f"By Laplace's method they may hold {missing:.0%} of it: `log_mass` in `tree.modes`. "
+            f"Fit with chains={2 * n_chains}: each starts in a mode by its mass. Then see what the "
+            f"modes are worth: bayesgmm.mode_audit(tree). Or use another number of components.",
+        ))  # fmt: skip
+    if n_chains == 1:
+        found.append((
+            "Unconfirmed: a single chain cannot show that it found the whole posterior.",
+            "Fit with chains=4: that chains from different starts agree is the evidence.",
+        ))  # fmt: skip
+    return found
 
 
 def _remedy(sitting: str, evidence: Mapping[str, float]) -> str:
@@ -387,11 +386,6 @@ def _more_draws(evidence: Mapping[str, float]) -> int:
     needed = SMALLEST_ESS * evidence["chains"] / max(evidence["smallest ESS, label-free"], 1.0)
     factor = min(max(1.5 * needed, 2.0), 30.0)
     return int(np.ceil(factor * evidence["draws per chain"] / 500) * 500)
-
-
-def _worst(values: Array, choose: Any) -> float:
-    """Return the largest or smallest value, NaN if there is none."""
-    return float(choose(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _shown(r_hat: float) -> str:

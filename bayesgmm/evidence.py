@@ -20,8 +20,8 @@ from bayesgmm.records import fingerprint
 from bayesgmm.summaries import require_draws
 from bayesgmm.symmetry import Domain, groups_of, log_copies
 from bayesgmm.symptoms import gap_in_density, never_moved
-from bayesgmm.tree import FactorParameters, Parameters, parameters_of, require, specification
-from bayesgmm.tree.mixtures import scales_of
+from bayesgmm.tree import require, specification
+from bayesgmm.tree.mixtures import of_modes
 
 type Array = NDArray[np.float64]
 
@@ -293,8 +293,7 @@ def _laplace(tree: xr.DataTree, problem: Problem, density: Density) -> float:
     """Return the log integral around one copy of every mode of a fit, NaN if it has no modes."""
     if names.MODES not in tree.children:
         return float("nan")
-    group = tree[names.MODES].dataset
-    vectors = problem.vectors(_of_modes(group))
+    vectors = problem.vectors(of_modes(tree))
     heights = density(vectors)[0]
     masses = []
     for vector, height in zip(vectors, heights, strict=True):
@@ -303,24 +302,6 @@ def _laplace(tree: xr.DataTree, problem: Problem, density: Density) -> float:
         widths = np.maximum(np.linalg.eigvalsh(curvature(problem, vector)), WIDEST**-2.0)
         masses.append(height + 0.5 * np.log(2.0 * np.pi / widths).sum())
     return float(logsumexp(masses))
-
-
-def _of_modes(group: xr.Dataset) -> Parameters | FactorParameters:
-    """Return the parameters of the modes of a fit."""
-
-    def values(name: str) -> Array:
-        dims = names.PARAMETER_DIMS | names.FACTOR_DIMS
-        return np.ascontiguousarray(group[name].transpose(names.MODE, *dims[name]).values)
-
-    weights, means = values(names.WEIGHTS), values(names.MEANS)
-    if names.LOADINGS in group:
-        noise, loadings = values(names.NOISE_SCALES), values(names.LOADINGS)
-        return FactorParameters(weights, means, noise, loadings, scales_of(noise, loadings))
-    covariances = values(names.COVARIANCES)
-    scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
-    correlations = covariances / (scales[..., :, None] * scales[..., None, :])
-    tails = [group[names.DF].transpose(names.MODE, names.COMPONENT).values] * (names.DF in group)
-    return parameters_of(weights, means, scales, correlations, covariances, *tails)
 
 
 def _warn(found: Evidence, argument: str, n_parameters: int) -> None:

@@ -162,6 +162,19 @@ def heights(of_chain: Labels, lp: Array) -> Array:
     return np.array([lp[of_chain == mode].mean() for mode in range(of_chain.max() + 1)])
 
 
+def lower_modes(tree: xr.DataTree, label_free: Array) -> tuple[list[float], str]:
+    """Return how far below the highest mode others are that chains sit in, and which chains do."""
+    lp = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(names.CHAIN, names.DRAW)
+    of_chain = modes_of_chains(label_free, lp.values)
+    height, labels = heights(of_chain, lp.values), tree[names.POSTERIOR].dataset[names.CHAIN].values
+    below = (height[0] - height[1:]).tolist()
+    sitting = [
+        f"{chains_sit_in(labels[of_chain == mode].tolist())} a mode {nats:.1f} nats lower"
+        for mode, nats in enumerate(below, 1)
+    ]
+    return below, ", ".join(sitting)
+
+
 def chains_sit_in(labels: list[Any]) -> str:
     """Return some chains with the verb that goes with them."""
     if len(labels) == 1:

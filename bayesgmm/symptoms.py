@@ -1,5 +1,6 @@
 """What is measured of a fit to judge it: of its draws, of its sampler, of its components."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.prediction import fitted_rows, mixtures
 from bayesgmm.summaries import of_number
 from bayesgmm.tree import specification
+from bayesgmm.tree.mixtures import of_modes
 
 type Array = NDArray[np.float64]
 
@@ -32,6 +34,8 @@ PAIRS: Final = 20
 """Pairs of rows of which it is monitored whether they share a cluster."""
 COUNTED_ROWS: Final = 1000
 """Rows, about, that tell whether a component is occupied."""
+LIGHT: Final = 0.01
+"""Share of the mass of all modes under which it does not matter whether one was visited."""
 SAME_DENSITY: Final = (1e-3, 1e-8)
 """Differences, in nats and relative, between a log density and the same computed anew."""
 ROUNDING: Final = 1e-6
@@ -75,8 +79,7 @@ def _at_means(tree: xr.DataTree, lp: Array) -> tuple[list[str], Array]:
     """Return the same at the means of the draw of highest density, where no rows are kept."""
     draws = mixtures(tree)
     points = np.ascontiguousarray(draws.means[lp.argmax()].T)
-    density = np.empty((lp.size, points.shape[1]))
-    fill_draws(points, *draws[:3], density, NO_CUBE, NO_LABELS, NO_CUBE)
+    density = _densities(points, draws[:3])
     labels = [f"log density at mean {k}" for k in range(points.shape[1])]
     return labels, np.ascontiguousarray(density.T).reshape(-1, *lp.shape)
 
@@ -124,6 +127,40 @@ def never_moved(stats: xr.Dataset) -> int:
     return int((np.ptp(lp, axis=1) == 0).sum())
 
 
+def unvisited(tree: xr.DataTree) -> float | None:
+    """Return the share of the modes without a draw in the mass of all that were found.
+
+    A draw is at the mode whose log density at some rows is nearest to its own. None where masses
+    were not measured. Without rows it is looked at where the means of the modes are.
+    """
+    if names.MODES not in tree.children or names.LOG_MASS not in tree[names.MODES].dataset:
+        return None
+    mass = np.nan_to_num(np.exp(tree[names.MODES].dataset[names.LOG_MASS].values))
+    shares = mass / mass.sum()
+    heavy = np.flatnonzero(shares > LIGHT)
+    if heavy.size == 1:
+        return 0.0
+    draws = mixtures(tree)
+    modes = [one[heavy] for one in of_modes(tree).standardised(draws.center, draws.unit)]
+    if names.OBSERVED_DATA in tree.children:
+        every = fitted_rows(tree, draws)
+        points = np.ascontiguousarray(every[:, :: -(-every.shape[1] // LOOKED_AT)])
+    else:
+        points = np.ascontiguousarray(modes[1].reshape(-1, modes[1].shape[2]).T)
+    at_draws = _densities(points, draws[:3])
+    gaps = [np.abs(at_draws - mode).mean(axis=1) for mode in _densities(points, modes)]
+    empty = np.setdiff1d(np.arange(heavy.size), np.argmin(gaps, axis=0))
+    return float(shares[heavy[empty]].sum())
+
+
+def _densities(points: Array, parts: Sequence[Array]) -> Array:
+    """Return the log density of every mixture at every point, shape (S, n)."""
+    log_weights, means, cholesky = parts
+    density = np.empty((len(means), points.shape[1]))
+    fill_draws(points, log_weights, means, cholesky, density, NO_CUBE, NO_LABELS, NO_CUBE)
+    return density
+
+
 def gap_in_density(tree: xr.DataTree, log_p: Array) -> float:
     """Return how far the log posterior in a tree is from the same computed anew, in nats.
 
@@ -138,6 +175,15 @@ def gap_in_density(tree: xr.DataTree, log_p: Array) -> float:
     gap = float(np.median(np.abs(log_p - stored.ravel())[known]))
     nats, relative = SAME_DENSITY
     return 0.0 if gap <= nats + relative * float(np.median(np.abs(log_p[known]))) else gap
+
+
+def of_quantities(kind: str, quality: Mapping[str, Array]) -> dict[str, float]:
+    """Return the worst R-hat and effective sample size of some quantities, NaN if all are."""
+    r_hat, ess = quality["r_hat"], np.minimum(quality["ess_bulk"], quality["ess_tail"])
+    return {
+        f"largest R-hat, {kind}": float(np.nanmax(r_hat)) if np.isfinite(r_hat).any() else np.nan,
+        f"smallest ESS, {kind}": float(np.nanmin(ess)) if np.isfinite(ess).any() else np.nan,
+    }
 
 
 def of_sampler(stats: xr.Dataset) -> dict[str, float]:

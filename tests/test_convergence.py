@@ -393,3 +393,71 @@ def test_the_order_of_dimensions_does_not_matter(order: Any, tree: xr.DataTree) 
     for group in ("posterior", "sample_stats", "log_likelihood"):
         turned[group] = xr.DataTree(tree[group].to_dataset().transpose(..., *order))
     assert bg.check(turned) == bg.check(tree)
+
+
+# Modes that no chain visited
+
+THIRD = np.array([[-0.5, -(0.75**0.5)], [0.75**0.5, -0.5]])
+"""Turns by 120 degrees."""
+
+
+@pytest.fixture(scope="module")
+def triangle() -> xr.DataTree:
+    """Three clusters, all alike, and two components: three modes of which one holds the most."""
+    one = np.random.default_rng(1).normal(size=(40, 2)) + np.array([3.5, 0.0])
+    rows = np.concatenate([one, one @ THIRD, one @ THIRD @ THIRD])
+    return bg.fit(rows, 2, draws=500, random_seed=2, progressbar=False)
+
+
+def test_modes_that_no_chain_visited_are_told(triangle: xr.DataTree) -> None:
+    report = bg.check(triangle)
+    assert report.evidence["modes that chains sit in"] == 1.0
+    mass = np.exp(triangle["modes"]["log_mass"].values)
+    assert mass.shape == (3,)
+    assert report.evidence["mass of modes not visited"] == pytest.approx(
+        mass[1:].sum() / mass.sum()
+    )
+    assert report.verdict.startswith("Doubtful: no chain visited modes")
+    assert "may hold 17% of it" in report.advice[0]
+    assert "chains=8" in report.advice[0]
+    assert_readable(report)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_draws_are_given_to_modes_by_their_densities(triangle: xr.DataTree, kept: bool) -> None:
+    tree = triangle if kept else triangle.drop_nodes(["observed_data", "log_likelihood"])
+    mass = np.exp(tree["modes"]["log_mass"].values)
+    shares = mass / mass.sum()
+    for mode in range(3):
+        posterior = {name: values(tree, "posterior", name) for name in tree["posterior"].data_vars}
+        there = tree["modes"].dataset.isel(mode=mode)
+        scales = np.sqrt(np.einsum("kdd->kd", there["covariances"].values))
+        posterior["weights"][0, 0] = there["weights"].values[::-1]  # by whatever names
+        posterior["means"][0, 0] = there["means"].values[::-1]
+        posterior["covariances"][0, 0] = there["covariances"].values[::-1]
+        posterior["scales"][0, 0] = scales[::-1]
+        posterior["correlations"][0, 0] = (
+            there["covariances"].values / (scales[:, :, None] * scales[:, None])
+        )[::-1]
+        expected = sum(shares[other] for other in {1, 2} - {mode})
+        found = symptoms.unvisited(changed(tree, "posterior", **posterior))
+        assert found == pytest.approx(expected)
+
+
+def test_masses_that_were_not_measured_are_not_spoken_of(
+    tree: xr.DataTree, triangle: xr.DataTree
+) -> None:
+    assert bg.check(tree).evidence["mass of modes not visited"] == 0.0
+    bare = triangle.copy()
+    bare["modes"] = xr.DataTree(triangle["modes"].to_dataset().drop_vars("log_mass"))
+    assert "mass of modes not visited" not in bg.check(bare).evidence
+    assert symptoms.unvisited(triangle.drop_nodes("modes")) is None
+
+
+def test_a_mode_with_next_to_no_mass_needs_no_visit(triangle: xr.DataTree) -> None:
+    light = changed(triangle, "modes", log_mass=np.array([0.0, -5.0, np.nan]))
+    assert symptoms.unvisited(light) == 0.0
+    little = changed(triangle, "modes", log_mass=np.array([0.0, -3.5, -9.0]))
+    report = bg.check(little)
+    assert 0.01 < report.evidence["mass of modes not visited"] < 0.05
+    assert not report.verdict.startswith("Doubtful: no chain")

@@ -239,8 +239,11 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
         turned = [turned_to_agree(one[None], noise[None])[0] for one, noise in each]
         found[names.LOADINGS] = np.stack(turned)
     unstored = (names.SCALES, names.CORRELATIONS)
+    mass = np.array([mode.log_mass for mode in modes])
+    measured = {} if np.isnan(mass).all() else {names.LOG_MASS: mass - np.nanmax(mass)}
     return {
         names.OBJECTIVE: np.array([mode.objective for mode in modes]),
         names.STARTS: np.array([mode.starts for mode in modes]),
+        **measured,
         **{name: values for name, values in found.items() if name not in unstored},
     }

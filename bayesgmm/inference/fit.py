@@ -115,7 +115,7 @@ def fit(
         Tuning draws per chain; by default 100 (800 with more than 1,000 parameters, or with
         PyMC's engine).
     chains : int, default 4
-        Each starts from its own search for a mode.
+        Each searches for modes of its own and starts in one of them, by its share of the mass.
     target_accept : float, default 0.8
         Acceptance that the step size is tuned for, in (0, 1); nearer to 1 for fewer divergences.
     random_seed : int, optional

@@ -36,6 +36,9 @@ class Mode:
         Objective of EM after each accepted pass on the way here, its own penalty included.
     converged : bool
         Whether the top was reached to the tolerance.
+    log_mass : float
+        Logarithm of what the posterior integrates to around it by Laplace's method, up to a
+        constant; NaN where it was not measured.
     """
 
     vector: Array
@@ -44,6 +47,7 @@ class Mode:
     starts: int
     trace: Array
     converged: bool
+    log_mass: float = np.nan
 
 
 @dataclass(frozen=True, eq=False)

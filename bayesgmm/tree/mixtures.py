@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
@@ -149,3 +150,24 @@ def with_covariances(
     correlations[..., diagonal, diagonal] = 1.0
     covariances = correlations * scales[..., :, None] * scales[..., None, :]
     return Parameters(found.weights, found.means[..., some], scales, correlations, covariances)
+
+
+def of_modes(tree: xr.DataTree) -> Parameters | FactorParameters:
+    """Return the parameters of the modes of a fit."""
+    group = tree[names.MODES].dataset
+
+    def values(name: str) -> Array:
+        dims = names.PARAMETER_DIMS | names.FACTOR_DIMS
+        return np.ascontiguousarray(group[name].transpose(names.MODE, *dims[name]).values)
+
+    weights, means = values(names.WEIGHTS), values(names.MEANS)
+    if names.LOADINGS in group:
+        noise, loadings = values(names.NOISE_SCALES), values(names.LOADINGS)
+        return FactorParameters(weights, means, noise, loadings, scales_of(noise, loadings))
+    covariances = values(names.COVARIANCES)
+    scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
+    correlations = covariances / (scales[..., :, None] * scales[..., None, :])
+    matrices = (weights, means, scales, correlations, covariances)
+    if names.DF not in group:
+        return parameters_of(*matrices)
+    return parameters_of(*matrices, group[names.DF].transpose(names.MODE, names.COMPONENT).values)

@@ -77,6 +77,7 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 OPTIONAL: Final[dict[str, dict[str, Due]]] = {
     names.POSTERIOR: TAILS | {name: Due((*SAMPLE, *dims)) for name, dims in _OF_FACTORS.items()},
     names.MODES: {
+        names.LOG_MASS: Due((names.MODE,)),
         names.DF: Due((names.MODE, names.COMPONENT)),
         **{name: Due((names.MODE, *dims)) for name, dims in _OF_FACTORS.items()},
     },

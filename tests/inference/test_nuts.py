@@ -16,8 +16,10 @@ from bayesgmm.data import prepare
 from bayesgmm.inference import nuts
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.chains import LARGEST_TURN
+from bayesgmm.inference.laplace import WIDEST
 from bayesgmm.inference.mode import Mode
 from bayesgmm.inference.progress import Progress
+from bayesgmm.posterior_density import curvature
 from bayesgmm.problem import Problem
 
 PARAMETERS = ("weights", "means", "scales", "correlations")
@@ -307,7 +309,9 @@ def run(warm: tuple[Mode, ...] = (), **given: Any) -> nuts.Run:
 
 def raised(mode: Mode, by: float) -> Mode:
     """Return a mode elsewhere, said to be higher."""
-    return dataclasses.replace(mode, vector=mode.vector + 0.1, objective=mode.objective + by)
+    return dataclasses.replace(
+        mode, vector=mode.vector + 0.1, objective=mode.objective + by, log_mass=np.nan
+    )
 
 
 def test_a_mode_is_whitened_once_whatever_its_components_are_called(
@@ -336,13 +340,13 @@ def test_a_mode_is_whitened_once_whatever_its_components_are_called(
     assert not nuts._same(swapped, raised(swapped, 0.01), unit)
 
 
-def test_a_higher_mode_found_elsewhere_is_where_every_second_chain_starts() -> None:
+def test_a_much_higher_mode_found_elsewhere_is_where_every_second_chain_starts() -> None:
     alone = run(chains=4)
     own = [alone.prepare() for _ in range(4)]
-    higher, lower = (raised(alone.best, by) for by in (1.0, -1.0))
+    higher, lower = (raised(alone.best, by) for by in (30.0, -30.0))
     warmed = run((higher,), chains=4)
     starts = [warmed.prepare() for _ in range(4)]
-    assert warmed.best is higher
+    np.testing.assert_array_equal(warmed.best.vector, higher.vector)
     for number, (start, before) in enumerate(zip(starts, own, strict=True)):
         assert start.seed == before.seed
         if number % 2 == 0:
@@ -357,6 +361,49 @@ def test_a_higher_mode_found_elsewhere_is_where_every_second_chain_starts() -> N
     for start, before in zip([unchanged.prepare() for _ in range(4)], own, strict=True):
         np.testing.assert_array_equal(start.coordinates.center, before.coordinates.center)
         np.testing.assert_array_equal(start.z, before.z)
+
+
+def test_modes_are_weighed_by_laplaces_method() -> None:
+    prepared = run(chains=2)
+    for _ in range(2):
+        prepared.prepare()
+    weighed = [mode for mode in prepared.modes if not np.isnan(mode.log_mass)]
+    assert len(weighed) > 0
+    for mode in weighed:
+        hessian = curvature(prepared.problem, mode.vector)
+        assert np.linalg.eigvalsh(hessian).min() > 1.0 / WIDEST**2
+        expected = mode.objective - 0.5 * np.linalg.slogdet(hessian)[1]
+        assert mode.log_mass == pytest.approx(expected, abs=1e-2)
+    far = raised(weighed[0], -nuts.NEAR - 1.0)
+    (same,) = prepared._weighed((far,), weighed[0].objective - nuts.NEAR)
+    assert same is far
+
+
+def weighing(*log_mass: float) -> list[Mode]:
+    """Return modes that differ by their masses, in logarithms."""
+    prepared = run(chains=1)
+    prepared.prepare()
+    return [dataclasses.replace(prepared.best, log_mass=value) for value in log_mass]
+
+
+def test_chains_start_in_modes_in_proportion_to_their_mass(rng: np.random.Generator) -> None:
+    modes = weighing(-7.0, -7.0 + np.log(3.0), -7.0 + np.log(0.1), np.nan)
+    drawn = [id(nuts._by_mass(modes, rng)) for _ in range(2000)]
+    times = [drawn.count(id(mode)) for mode in modes]
+    assert abs(times[1] / 2000 - 0.75) < 5.0 * (0.75 * 0.25 / 2000) ** 0.5
+    assert sum(times[:2]) == 2000  # a thirtieth of the largest is next to nothing
+
+
+@pytest.mark.parametrize(
+    ("log_mass", "where"), [((0.0, -4.0), 0), ((-4.0, 0.0), 1), ((np.nan, 0.0), 0), ((0.0,), 0)]
+)
+def test_where_one_mode_has_the_mass_no_random_number_is_taken(
+    log_mass: tuple[float, ...], where: int
+) -> None:
+    rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
+    modes = weighing(*log_mass)
+    assert nuts._by_mass(modes, rng) is modes[where]
+    assert rng.random() == untouched.random()
 
 
 def test_chains_draw_the_same_whenever_they_start() -> None:

@@ -59,6 +59,7 @@ def test_a_row_says_what_the_functions_for_one_fit_say(selected: Selection) -> N
     assert selected.table["n_parameters"][2].to_dict() == {"full": 11, "tied": 8}
 
 
+@pytest.mark.filterwarnings("ignore:The log evidence:bayesgmm.errors.ConvergenceWarning")
 def test_evidence_and_clusters_are_those_of_the_functions_for_one_fit(selected: Selection) -> None:
     table = selected.table
     for candidate, tree in selected.fits.items():
