@@ -309,7 +309,7 @@ def _of_modes(group: xr.Dataset) -> Parameters | FactorParameters:
     """Return the parameters of the modes of a fit."""
 
     def values(name: str) -> Array:
-        dims = names.PARAMETER_DIMS | names.FACTOR_DIMS
+        dims = names.PARAMETER_DIMS | names.FACTOR_DIMS | {names.DF: (names.COMPONENT,)}
         return np.ascontiguousarray(group[name].transpose(names.MODE, *dims[name]).values)
 
     weights, means = values(names.WEIGHTS), values(names.MEANS)
@@ -319,7 +319,7 @@ def _of_modes(group: xr.Dataset) -> Parameters | FactorParameters:
     covariances = values(names.COVARIANCES)
     scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
     correlations = covariances / (scales[..., :, None] * scales[..., None, :])
-    tails = [group[names.DF].transpose(names.MODE, names.COMPONENT).values] * (names.DF in group)
+    tails = [values(names.DF)] if names.DF in group else []
     return parameters_of(weights, means, scales, correlations, covariances, *tails)
 
 

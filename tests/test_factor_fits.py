@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytensor
 import pytest
@@ -425,6 +426,18 @@ REFUSED: dict[str, tuple[Callable[[Array], Any], str]] = {
         "`covariance` must be an LKJCovariance where rows come in batches",
     ),
     "path": (lambda X: bg.em_path(X, of(1, 2)), "`covariance` must be an LKJCovariance for `em_pa"),
+    "JAX": (
+        lambda X: bg.fit(X, of(1, 2), engine="jax"),
+        r"`covariance` must be LKJCovariance for engine 'jax'; got FactorCovariance\(n_factors=1",
+    ),
+    "blocks": (
+        lambda X: bg.fit(dask.array.from_array(X, chunks=(20, 5)), of(1, 2)),
+        "and an LKJCovariance where `X` is in blocks of rows.* Dirichlet and FactorCovariance",
+    ),
+    "tails": (
+        lambda X: bg.StudentTMixture(2, covariance=bg.FactorCovariance(1)),
+        r"`covariance` must be an LKJCovariance for a StudentTMixture; got FactorCovariance\(",
+    ),
 }  # fmt: skip
 
 
