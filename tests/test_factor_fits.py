@@ -199,7 +199,7 @@ def test_the_maximum_of_the_likelihood_is_one() -> None:
     X = made(np.random.default_rng(3), 150, 5, 1, 2)[0]
     tree = bg.fit(X, of(1, 2), method="ml", random_seed=1, progressbar=False)
     problem = Problem.of_tree(tree)
-    flat = problem.pack(problem.rows, problem.row_weights, priors=False)
+    flat = problem.pack(problem.rows, problem.row_weights, prior=False)
     vector = problem.vectors_of(tree)[0]
     from bayesgmm.kernels.target import log_target
 
