@@ -265,7 +265,8 @@ def test_two_hundred_features_of_two_thousand_rows_are_fitted(method: str) -> No
     )  # fmt: skip
     if method == "nuts":
         assert bg.check(tree).evidence["largest R-hat, label-free"] < 1.05
-        assert np.isfinite(bg.loo(tree).elpd)
+        with pytest.warns(UserWarning, match="The Pareto shape k of"):  # so many numbers for a row
+            assert np.isfinite(bg.loo(tree).elpd)
 
 
 def test_weights_of_two_are_rows_repeated() -> None:
