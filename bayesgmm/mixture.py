@@ -351,6 +351,12 @@ class StudentTMixture(GaussianMixture):
                 f"{self.n_components!r}. Only of a GaussianMixture is the number of components "
                 f"learnt: compare fits by bg.select."
             )
+        if isinstance(self.covariance, FactorCovariance):
+            raise ValueError(
+                f"`covariance` must be an LKJCovariance for a StudentTMixture; got "
+                f"{self.covariance!r}. Factor analysers have Normal noise: use that, or a "
+                f"GaussianMixture."
+            )
         object.__setattr__(self, "df", checked_df(self.df, self.n_components))
 
     def _law(self, covariance: str) -> str:

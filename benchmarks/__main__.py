@@ -12,6 +12,7 @@ SECTIONS = (
     "gradient",
     "accelerators",
     "options",
+    "factors",
     "em",
     "estimator",
     "sampling",

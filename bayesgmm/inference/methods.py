@@ -55,7 +55,7 @@ def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
                 stacklevel=3,
             )
         best, *others = found.modes
-        if target is Target.MAP and best.converged:
+        if target is Target.MAP and best.converged and problem.gauge is None:
             best = sharpen(problem, best)
         return Draws(
             parameters=best.parameters,
