@@ -31,7 +31,12 @@ type Array = NDArray[np.float64]
 
 
 def build_model(
-    spec: GaussianMixture | int, X: Any, *, sample_weight: Any = None, labels: Any = None
+    spec: GaussianMixture | int,
+    X: Any,
+    *,
+    sample_weight: Any = None,
+    labels: Any = None,
+    log_weights: Callable[[Any], Any] | None = None,
 ) -> pm.Model:
     """Write a Gaussian mixture down as a PyMC model, ready to be drawn from, extended and fitted.
 
@@ -46,6 +51,10 @@ def build_model(
         How many rows each stands for, as `fit` takes them.
     labels : array or Series, shape (n_obs,) or (n_obs, n_components), optional
         What is known of the components of rows, as `fit` takes it.
+    log_weights : callable, optional
+        For rows with weights of their own, by a regression say. It is called within the model with
+        the variable ``weights``, may add variables, and returns a tensor of shape (n_obs,
+        n_components): the logarithms of the weights of every row, up to a constant for each row.
 
     Returns
     -------
@@ -81,9 +90,12 @@ def build_model(
     correlation matrix, independent Beta variables. PyMC's own LKJ distributions are not used: their
     normalising constants are wrong.
 
-    What `fit` stores of a model that was changed, and what is computed from it, is that of the
-    mixture of its weights, means and covariances: if its likelihood is another, so are its
-    ``log_likelihood``, LOO and the probabilities of rows, which are then to be computed by hand.
+    Priors may be changed as you like. Where the likelihood is another than that of the mixture, by
+    `log_weights` or by your own terms, `fit` notes the attribute ``likelihood`` and stores as
+    ``log_likelihood`` what the model says of every row, if it says it row by row; functions that
+    would take rows for those of the mixture refuse such a fit. It is seen by the densities of rows,
+    and by potentials and further observed variables that read anything as long as the data; what
+    read the rows in another form, their sums say, cannot be told from priors.
 
     PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
     knows better starts.
@@ -99,6 +111,7 @@ def build_model(
     Examples
     --------
     >>> import bayesgmm as bg
+    >>> import numpy as np
     >>> import pymc as pm
     >>> X = bg.datasets.load_faithful()
     >>> with bg.build_model(2, X) as model:
@@ -106,6 +119,14 @@ def build_model(
     ...     _ = pm.Potential("order", pm.math.switch(short < long, 0.0, -1e3))
     >>> [variable.name for variable in model.free_RVs]
     ['weights', 'means', 'scales', 'partial_correlations_beta']
+
+    Weights that depend on when a row was observed:
+
+    >>> time = np.linspace(-1.0, 1.0, len(X))
+    >>> def log_weights(weights):
+    ...     slope = pm.ZeroSumNormal("slope", sigma=1.0, dims="component")
+    ...     return pm.math.log(weights) + time[:, None] * slope
+    >>> model = bg.build_model(2, X, log_weights=log_weights)
     """
     specification = _as_specification(spec)
     data = prepare(X, sample_weight=sample_weight)
@@ -128,13 +149,14 @@ def build_model(
         else:
             cholesky = _of_correlations(resolved, n_features)
         tails = _df(resolved)
+        of_rows = None if log_weights is None else _of_rows(log_weights, weights, data)
         pm.CustomDist(
             names.X,
-            weights,
+            weights if of_rows is None else of_rows,
             means,
             cholesky,
             *tails,
-            dist=_random_rows,
+            dist=_random_rows if of_rows is None else _random_rows_of_their_weights,
             logp=_log_density_of(data, resolved),
             signature=f"(k),(k,d),(k,d,d){',(k)' * len(tails)}->(d)",
             observed=data.values,
@@ -144,6 +166,24 @@ def build_model(
     setattr(model, names.SAMPLE_WEIGHT, data.sample_weight)
     setattr(model, names.ALLOWED, data.allowed)
     return model
+
+
+def _of_rows(log_weights: Callable[[Any], Any], weights: Any, data: Data) -> Any:
+    """Return the log-weights of every row, (obs, component), as a user's function says."""
+    if not callable(log_weights):
+        raise TypeError(
+            f"`log_weights` must be a function of the variable 'weights'; got an object of type "
+            f"{type(log_weights).__name__}. Write lambda weights: pm.math.log(weights) + ..."
+        )
+    found = pt.as_tensor_variable(log_weights(weights))
+    due = (data.n_obs, weights.type.shape[0])
+    known = found.type.shape
+    if len(known) != 2 or any(a not in (None, b) for a, b in zip(known, due, strict=True)):
+        raise ValueError(
+            f"`log_weights` must return a tensor of shape {due}, rows by components; got {known}. "
+            f"Write pm.math.log(weights) + z[:, None] * slope, with a z for every row."
+        )
+    return pt.special.log_softmax(found, axis=1)
 
 
 def _of_correlations(specification: GaussianMixture, n_features: int) -> Any:
@@ -355,18 +395,24 @@ def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[...,
     row_weights = data.sample_weight
     log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
 
+    def rows_of(value: Any, below: list[Any]) -> Any:
+        """Return rows as the pass reads them."""
+        if isinstance(value, Constant):
+            return np.concatenate([((value.data - center) / unit).T, *below])
+        rows = ((value - center) / unit).T
+        return pt.concatenate([rows, *below]) if below else rows
+
     def log_density(value: Any, weights: Any, means: Any, cholesky: Any, *df: Any) -> Any:
         """Return the log density of every row, shape (obs,), in nats."""
-        if isinstance(value, Constant):
-            rows = np.concatenate([((value.data - center) / unit).T, *offsets])
-        else:
-            rows = ((value - center) / unit).T
-            rows = pt.concatenate([rows, *offsets]) if offsets else rows
+        if weights.type.ndim == 1:
+            rows, log_weights = rows_of(value, offsets), pt.log(weights)
+        else:  # rows have log-weights of their own
+            rows, log_weights = rows_of(value, []), sum(offsets, start=weights.T)
         standardised = (means - center) * per_unit
         factors = cholesky * per_unit[:, None]
         if df:
             factors = with_df(factors, df[0])
-        density = mixture_log_density(rows, pt.log(weights), standardised, factors) - log_volume
+        density = mixture_log_density(rows, log_weights, standardised, factors) - log_volume
         if row_weights is None:
             return density
         return pt.switch(pt.eq(row_weights, 0.0), 0.0, row_weights * density)
@@ -384,3 +430,8 @@ def _random_rows(weights: Any, means: Any, cholesky: Any, *df_and_size: Any) -> 
         of_row = df[0][component]
         z = z * pt.sqrt(of_row / pm.ChiSquared.dist(of_row))[..., None]
     return means[component] + (cholesky[component] * z[..., None, :]).sum(axis=-1)
+
+
+def _random_rows_of_their_weights(log_weights: Any, *further: Any) -> Any:
+    """Return rows drawn from mixtures of log-weights of their own."""
+    return _random_rows(pt.exp(log_weights), *further)

@@ -47,7 +47,8 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
     labels = ["log posterior"]
     labels += [f"weight of rank {rank}" for rank in range(1, len(weights) + 1)]
     kept, own = names.OBSERVED_DATA in tree.children, names.LIKELIHOOD in tree.attrs
-    where, density = more, allocated = [], np.empty((0, *lp.shape))
+    nothing: tuple[list[str], Array] = [], np.empty((0, *lp.shape))
+    (where, density), (more, allocated) = nothing, nothing
     if not own or names.LOG_LIKELIHOOD in tree.children:
         where, density = (_at_rows if kept else _at_means)(tree, lp)
     if kept and not own:  # of another likelihood rows have other probabilities
