@@ -30,7 +30,7 @@ def criteria_at(problem: Problem, point: Parameters | FactorParameters) -> dict[
     Parameters
     ----------
     problem : Problem
-    point : Parameters
+    point : Parameters or FactorParameters
         With one mixture.
 
     Returns

@@ -163,11 +163,9 @@ class GaussianMixtureEstimator(
         """
         specification = self._specification()
         table = self._table(X, validate_data(self, X, ensure_min_samples=2, **CELLS))
-        weights = None
-        if sample_weight is not None:
-            weights = read_weights(
-                _check_sample_weight(sample_weight, table), np.arange(len(table))
-            )
+        weights = sample_weight
+        if weights is not None:
+            weights = read_weights(_check_sample_weight(weights, table), np.arange(len(table)))
         self._basis = basis_of(table if weights is None else table[weights > 0.0])
         self.posterior_ = fit(
             table.iloc[:, self._basis.kept],
@@ -233,8 +231,7 @@ class GaussianMixtureEstimator(
         array, shape (n_obs, n_components)
             Averaged over the draws; every row sums to 1.
         """
-        rows = self._rows(X)
-        return np.asarray(prediction.predict_proba(self.posterior_, rows))
+        return np.asarray(prediction.predict_proba(self.posterior_, self._rows(X)))
 
     def transform(self, X: ArrayLike) -> Array:
         """Return what `predict_proba` does, as features for the next step of a pipeline.
@@ -258,8 +255,7 @@ class GaussianMixtureEstimator(
         array, shape (n_obs,)
             In nats; the logarithm of the density averaged over the draws.
         """
-        rows = self._rows(X)
-        return np.asarray(prediction.score_samples(self.posterior_, rows))
+        return np.asarray(prediction.score_samples(self.posterior_, self._rows(X)))
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean log density of rows; of new rows, how well they were predicted.

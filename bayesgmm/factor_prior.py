@@ -38,9 +38,9 @@ class FactorCovariance(Textbook):
     .. math:: x = \mu_k + W_k z + \psi_k \epsilon, \qquad
               \Sigma_k = W_k W_k^\top + \operatorname{diag}(\psi_k)^2,
 
-    z and epsilon standard Normal, W of shape (n_features, n_factors): D (q + 1) numbers in place of
-    D (D + 1) / 2, and passes over the data that are linear in D. For dozens to hundreds of features,
-    and to see in which directions a component extends (`project`).
+    z and epsilon standard Normal, W of shape (n_features, n_factors): D (q + 1) numbers in place
+    of D (D + 1) / 2, and passes over the data that are linear in D. For dozens to hundreds of
+    features, and to see in which directions a component extends (`project`).
 
     Parameters
     ----------

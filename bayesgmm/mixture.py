@@ -133,11 +133,9 @@ class GaussianMixture(Textbook):
     def resolved(self) -> bool:
         """Whether every hyperparameter is a number."""
         means, covariance = self.means, self.covariance
-        numbers: tuple[Any, ...] = (
-            means.location, means.scale, covariance.scale, covariance.floor
-        )  # fmt: skip
+        numbers: list[Any] = [means.location, means.scale, covariance.scale, covariance.floor]
         if isinstance(covariance, FactorCovariance):
-            numbers = (*numbers, covariance.loading_scale)
+            numbers.append(covariance.loading_scale)
         return None not in numbers
 
     def resolve(self, values: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
@@ -360,6 +358,14 @@ class StudentTMixture(GaussianMixture):
 
     def _tails(self) -> tuple[Line, ...]:
         return df_lines(self.df)
+
+    def textbook(self) -> tuple[Line, ...]:
+        """Return the model as lines of a textbook, covariances being scale matrices."""
+        matrices = r"\text{scale matrices}"
+        return tuple(
+            one._replace(about=one.about.replace(r"\text{covariances}", matrices))
+            for one in super().textbook()
+        )
 
     def _shown_rows(self) -> list[str]:
         df = f"~ {self.df}" if isinstance(self.df, GammaDegrees) else f"= {shown(self.df, '')}"

@@ -64,8 +64,9 @@ def _run(
 ) -> dict[str, float]:
     """Return seconds, the smallest ESS of the aligned parameters, and the largest R-hat."""
     from bayesgmm.inference.chains import Chain, Settings
-    from bayesgmm.inference.em import Target, find_modes
+    from bayesgmm.inference.em import find_modes
     from bayesgmm.inference.laplace import whitening
+    from bayesgmm.inference.mode import Target
     from benchmarks.effective import summarise
 
     settings = Settings(1000, tune, 0.8, adaptation, integrator)

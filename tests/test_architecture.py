@@ -47,7 +47,9 @@ FLOORS = (
     ),
     floor("factor_model jax_pass model op", "pymc pytensor numba xarray", "0 1 2"),
     floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
-    floor("inference", "dask nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"),
+    floor(
+        "inference", "dask distributed nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"
+    ),
     floor(
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence factor_scores functionals identifiability imputation "
@@ -80,6 +82,7 @@ ONLY_IN = {
         *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
     },
     "sklearn": {"estimator.py"},
+    "distributed": {"inference/blocks.py"},
     "zarr": {"chunked.py"},
     "jax": {"jax_pass.py", "op.py", *(f"inference/jax_{x}.py" for x in ("nuts", "posterior"))},
     "blackjax": {"inference/jax_nuts.py"},
@@ -88,7 +91,7 @@ ONLY_IN = {
 
 HEAVY = (
     "pymc", "pytensor", "nutpie", "arviz_stats", "arviz", "matplotlib", "numba", "sklearn", "zarr",
-    "dask", "jax",
+    "dask", "distributed", "jax",
 )  # fmt: skip
 
 

@@ -73,4 +73,5 @@ def test_they_are_shown(df: Any, line: str, latex: str) -> None:
     assert "t(df, mean, scale matrix)" in repr(spec)
     assert latex in spec._repr_latex_()
     assert "&nu;" in spec._repr_html_()
-    assert "Normal(\\mu_k" not in spec._repr_latex_()
+    assert "Normal}(\\mu_k" not in spec._repr_latex_()
+    assert "scale matrices" in spec._repr_html_()

@@ -12,7 +12,8 @@ from scipy.stats import multivariate_normal
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import SCREENED_ROWS, screened_rows
 from bayesgmm.known_labels import told, with_labels
 from bayesgmm.problem import Problem

@@ -7,8 +7,9 @@ import pytest
 
 from bayesgmm.data import prepare
 from bayesgmm.datasets import make_mixture
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.laplace import WIDEST, factor_of
+from bayesgmm.inference.mode import Target
 from bayesgmm.kernels import threads
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.posterior_density import STEP, _stratified, curvature, curvature_of, subset, whole

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_integer, check_positive
-from bayesgmm.inference.em import Mode
+from bayesgmm.inference.mode import Mode
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.matching import DEFAULT, match_draws
 from bayesgmm.kernels.occupied import occupied_first

@@ -27,7 +27,8 @@ from bayesgmm.inference.blocks import (
     tree_of,
 )
 from bayesgmm.inference.crew import helpers
-from bayesgmm.inference.fit import LEARNING, RUNNERS, at_work, provenance
+from bayesgmm.inference.fit import LEARNING, at_work, provenance
+from bayesgmm.inference.methods import RUNNERS
 from bayesgmm.inference.survey import Survey, merged, survey
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
@@ -128,9 +129,9 @@ def _refuse(
     if allocated or heavy or not isinstance(specification.covariance, LKJCovariance):
         raise ValueError(
             f"`spec` must be a GaussianMixture of a number of components with Dirichlet weights "
-            f"and an LKJCovariance where `X` is in blocks of rows; got a {type(specification).__name__} of {number!r} components, "
-            f"{type(weights).__name__} and {type(specification.covariance).__name__}. Fit some of "
-            f"the rows in memory."
+            f"and an LKJCovariance where `X` is in blocks of rows; got a "
+            f"{type(specification).__name__} of {number!r} components, {type(weights).__name__} "
+            f"and {type(specification.covariance).__name__}. Fit some of the rows in memory."
         )
 
 

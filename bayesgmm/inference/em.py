@@ -6,7 +6,7 @@ a Laplace approximation needs.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,13 @@ from scipy.optimize import minimize
 from bayesgmm.blockwise import BlockProblem
 from bayesgmm.errors import FitError
 from bayesgmm.inference.factor_em import (
-    Target,
     climb_factors,
     finish_factors,
     has_collapsed,
     reordered,
     start_from,
 )
+from bayesgmm.inference.mode import EMResult, Mode, Target
 from bayesgmm.inference.starts import (
     SCREENED_ROWS,
     Sample,
@@ -59,55 +59,6 @@ FLAT = 1e-5
 """Slope of the log posterior, in nats per rough standard deviation, at which it is at its top."""
 SMALLEST_SCALE = 1e-8
 """Standardised scale below which a component has collapsed onto equal rows."""
-
-
-@dataclass(frozen=True, eq=False)
-class Mode:
-    """A local maximum.
-
-    Parameters
-    ----------
-    vector : array, shape (P,)
-        Unconstrained; of EM, or under the floor of the prior once it has been polished.
-    parameters : Parameters
-        The same in the data's units, with one mixture.
-    objective : float
-        Log posterior density on the unconstrained scale, or log-likelihood; in nats.
-    starts : int
-        How many starts ended here.
-    trace : array
-        Objective of EM after each accepted pass on the way here, its own penalty included.
-    converged : bool
-        Whether the top was reached to the tolerance.
-    """
-
-    vector: Array
-    parameters: Parameters | FactorParameters
-    objective: float
-    starts: int
-    trace: Array
-    converged: bool
-
-
-@dataclass(frozen=True, eq=False)
-class EMResult:
-    """What EM found.
-
-    Parameters
-    ----------
-    modes : tuple of Mode
-        The distinct local maxima, best first.
-    degenerate : int
-        Starts that ended in a collapsed component and were refused.
-    """
-
-    modes: tuple[Mode, ...]
-    degenerate: int
-
-    @property
-    def best(self) -> Mode:
-        """The highest mode."""
-        return self.modes[0]
 
 
 def find_modes(

@@ -6,7 +6,6 @@ of `kernels.factor_pass` makes. EM only comes near the top, in few passes; L-BFG
 density goes on from there.
 """
 
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bayesgmm.factor_packing import factor_parameters, factor_vectors, principal
+from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.factor_loadings import joined, places_of
@@ -35,13 +35,6 @@ STEPS = 2000
 """Of L-BFGS, at the most."""
 FLAT = 1e-4
 """Slope, in nats per rough standard deviation, at which the top is reached."""
-
-
-class Target(StrEnum):
-    """What is maximised."""
-
-    MAP = "map"
-    ML = "ml"
 
 
 class Factored(NamedTuple):

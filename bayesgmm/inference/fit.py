@@ -1,7 +1,6 @@
 """One call from data to a clustered posterior."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -14,15 +13,12 @@ from bayesgmm import names
 from bayesgmm.chunked import is_chunked
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import Data, check_enough_rows, prepare
-from bayesgmm.errors import ConvergenceWarning, check_choice
-from bayesgmm.inference import advi, laplace, nuts, telescoping
+from bayesgmm.errors import check_choice
+from bayesgmm.inference import telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.em import find_modes
-from bayesgmm.inference.factor_em import Target
-from bayesgmm.inference.families import FullRank, MeanField
+from bayesgmm.inference.methods import METHODS, RUNNERS, warn_interrupted
 from bayesgmm.inference.progress import Progress
-from bayesgmm.inference.sharpening import sharpen
 from bayesgmm.inference.suited import (
     held_by,
     refuse_errors_of_tails,
@@ -49,8 +45,6 @@ OF_JAX: Final = ("nuts",)
 """And JAX's."""
 LEARNING: Final = (("nuts", "auto"), ("nuts", "fused"))
 """Methods and engines that allocate rows where components may be empty."""
-N_STARTS: Final = 20
-"""EM runs of ``method="map"`` and ``"ml"``."""
 
 
 def fit(
@@ -348,7 +342,7 @@ def _allocated(
         learnt = telescoping.Learnt.make(specification, data)
         drawn, interrupted = telescoping.sample(learnt, options, progress)
     if interrupted:
-        _warn_interrupted(drawn.statistics[names.LP].shape[1], options)
+        warn_interrupted(drawn.statistics[names.LP].shape[1], options)
     attrs = provenance(learnt.problem, options, method, "fused", began)
     del attrs["n_parameters"]  # they are those of one component
     return assemble(learnt.problem, drawn, attrs, sharing=1)
@@ -363,64 +357,3 @@ def _of_model(method: str) -> Callable[[Problem, Any, Options, Progress], Draws]
     from bayesgmm.inference.pymc_advi import approximate_model
 
     return approximate_model(method)
-
-
-def _nuts(problem: Problem, options: Options, progress: Progress) -> Draws:
-    """Sample by NUTS on the fused density."""
-    result = nuts.sample(problem, options, progress)
-    if result.interrupted:
-        _warn_interrupted(result.vectors.shape[1], options)
-    return nuts.to_draws(problem, options, result)
-
-
-def _warn_interrupted(n_draws: int, options: Options) -> None:
-    """Warn that there are fewer draws than were asked for."""
-    warnings.warn(
-        f"Sampling was interrupted: {n_draws} of {options.draws} draws per chain are returned.",
-        ConvergenceWarning,
-        stacklevel=4,
-    )
-
-
-def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
-    """Return the method that climbs to the highest mode of a target."""
-
-    def climb(problem: Problem, options: Options, progress: Progress) -> Draws:
-        began = time.perf_counter()
-        progress.update("Climbing from many starts")
-        rng = np.random.default_rng(options.random_seed)
-        found = find_modes(problem, target, rng, n_starts=N_STARTS, hierarchical=True)
-        if not found.best.converged:
-            warnings.warn(
-                f"The best of {N_STARTS} starts did not reach the top to the tolerance: the "
-                f"objective is {found.best.objective:.6g}. Rescale `X`, or use fewer components.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        best, *others = found.modes
-        if target is Target.MAP and best.converged:
-            best = sharpen(problem, best)
-        return Draws(
-            parameters=best.parameters,
-            statistics={names.LP: np.array([[best.objective]])},
-            modes=(best, *others),
-            attrs={
-                "starts": N_STARTS,
-                "degenerate_starts": found.degenerate,
-                "converged": int(best.converged),
-                "sampling_time": time.perf_counter() - began,
-            },
-        )
-
-    return climb
-
-
-RUNNERS: Final[dict[str, Callable[[Problem, Options, Progress], Draws]]] = {
-    "nuts": _nuts,
-    "fullrank_advi": advi.approximate(FullRank),
-    "advi": advi.approximate(MeanField),
-    "laplace": laplace.approximate,
-    "map": _point(Target.MAP),
-    "ml": _point(Target.ML),
-}
-METHODS: Final = tuple(RUNNERS)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.inference.em import Mode, climb, distinct, finish, is_degenerate
-from bayesgmm.inference.factor_em import Target
+from bayesgmm.inference.em import climb, distinct, finish, is_degenerate
+from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import dense

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from bayesgmm.criteria import criteria_at
-from bayesgmm.inference.em import Mode, finish, is_degenerate
-from bayesgmm.inference.factor_em import Target
+from bayesgmm.inference.em import finish, is_degenerate
+from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.kernels.cholesky import unconstrain
 from bayesgmm.problem import Problem
 

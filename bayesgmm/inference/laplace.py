@@ -17,8 +17,8 @@ from bayesgmm.inference.approximation import (
     settle,
 )
 from bayesgmm.inference.assemble import Draws, Options
-from bayesgmm.inference.em import Mode, find_modes
-from bayesgmm.inference.factor_em import Target
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.thin import thin_whitening
 from bayesgmm.posterior_density import curvature, whole

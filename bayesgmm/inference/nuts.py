@@ -13,9 +13,9 @@ from bayesgmm import names
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
-from bayesgmm.inference.em import SAME_MODE, Mode, distinct, find_modes
-from bayesgmm.inference.factor_em import Target
+from bayesgmm.inference.em import SAME_MODE, distinct, find_modes
 from bayesgmm.inference.laplace import LARGEST_DENSE, heaviest_tail, whitening
+from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.pointer import stretched
 from bayesgmm.kernels.relabel import order_of

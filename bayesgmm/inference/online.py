@@ -26,8 +26,9 @@ from bayesgmm.inference.carry import (
 )
 from bayesgmm.inference.crew import crew, helpers
 from bayesgmm.inference.em import find_modes
-from bayesgmm.inference.factor_em import Target
-from bayesgmm.inference.fit import N_STARTS, at_work
+from bayesgmm.inference.fit import at_work
+from bayesgmm.inference.methods import N_STARTS
+from bayesgmm.inference.mode import Target
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sufficient import (
     Ground,
@@ -343,13 +344,11 @@ def _started(
     with crew(problem, 1):
         best = find_modes(problem, Target.MAP, rng, n_starts=N_STARTS, hierarchical=True).best
     ground = Ground(problem.specification, problem.center, problem.unit, data.feature_coords)
-    order = np.arange(spec.known_number)
+    components = order = np.arange(spec.known_number)
     if spec.weights.exchangeable:
         order = order_of(best.parameters.means[0])
-    ordered = Parameters(*(part[:, order] for part in best.parameters))
-    mixture = mixtures_of(ordered, ground)[0]
+    mixture = mixtures_of(Parameters(*(part[:, order] for part in best.parameters)), ground)[0]
     shares = expect(problem.rows, mixture)[1].times(1.0 / data.n_obs)
-    components = np.arange(spec.known_number)
     n_rows = float(data.n_obs)
     return Stream(ground, components, len(components), decay, n_rows, shares, shares, mixture)
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesgmm import names
 from bayesgmm.data import check_enough_rows, prepare, refuse_missing
 from bayesgmm.errors import FitError, check_choice, check_integer
-from bayesgmm.inference.factor_em import Target
+from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import LLOYD_SWEEPS
 from bayesgmm.inference.suited import without_factors
 from bayesgmm.kernels.cholesky import unconstrain
@@ -21,7 +21,7 @@ from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import FactorParameters, Parameters, TailedParameters
+from bayesgmm.tree import Parameters, TailedParameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -119,7 +119,8 @@ def em_path(
     vector = _first_vector(problem, first, np.random.default_rng(random_seed))
     vectors, objective, status = _climb(problem, target, vector, n_iterations)
     objective -= data.n_obs * np.log(problem.unit).sum()
-    parameters = problem.constrain(vectors, floor=np.zeros(problem.layout.scale_columns))
+    floor = np.zeros(problem.layout.scale_columns)
+    parameters = with_covariances(problem.constrain(vectors, floor=floor))
     log_likelihood, responsibilities = _pass(problem, parameters)
     dims = names.PARAMETER_DIMS
     arrays = {
@@ -236,7 +237,7 @@ def _climb(
     return np.array(vectors), np.array(objective), status
 
 
-def _pass(problem: Problem, parameters: Parameters | FactorParameters) -> tuple[Array, Array]:
+def _pass(problem: Problem, parameters: Parameters) -> tuple[Array, Array]:
     """Return log-likelihoods, shape (T,), and responsibilities, shape (T, N, K)."""
     n, n_obs = parameters.weights.shape[0], problem.data.n_obs
     densities, shares = np.empty((n, n_obs)), np.zeros((n, problem.layout.n_components, n_obs))

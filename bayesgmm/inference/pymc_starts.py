@@ -8,8 +8,8 @@ from scipy.special import expit
 
 from bayesgmm import names
 from bayesgmm.errors import FitError
-from bayesgmm.inference.em import Mode
 from bayesgmm.inference.laplace import whitening
+from bayesgmm.inference.mode import Mode
 from bayesgmm.inference.pymc_compiled import NUMPY, size_of
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of

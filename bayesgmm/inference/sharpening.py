@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
-from bayesgmm.inference.em import Mode, rounded
+from bayesgmm.inference.em import rounded
+from bayesgmm.inference.mode import Mode
 from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]

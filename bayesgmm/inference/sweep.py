@@ -12,9 +12,10 @@ from bayesgmm.data import Data
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
-from bayesgmm.inference.fit import RUNNERS, provenance
+from bayesgmm.inference.fit import provenance
 from bayesgmm.inference.growth import grow
 from bayesgmm.inference.information import criteria
+from bayesgmm.inference.methods import RUNNERS
 from bayesgmm.inference.nuts import Run, Start, to_draws, told_apart
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.threads import n_cores

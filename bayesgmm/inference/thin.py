@@ -1,4 +1,4 @@
-"""What whitens a posterior of thousands of parameters: a diagonal and the directions that it misses.
+"""What whitens thousands of parameters: a diagonal, and the directions that it misses.
 
 Of factor analysers rough scales are known of every parameter. In these units most of the curvature
 is near 1 but for some directions, in which many parameters move together: the means along the

@@ -54,7 +54,7 @@ def pack_factor_problem(
 
     Parameters
     ----------
-    layout, rows, concentration, sticks, location, scale, unit, row_weights, prior
+    layout, rows, concentration, sticks, location, scale
         As `kernels.posterior.pack_problem` takes them; no cell is missing.
     tau, floor : arrays, shape (C,)
         Of the half-normal prior of the standardised uniquenesses.
@@ -62,6 +62,8 @@ def pack_factor_problem(
         Standard deviation of the Normal prior of the standardised loadings.
     reflectors : array, shape (q, D)
         As `kernels.factor_loadings` has them.
+    unit, row_weights, prior
+        As `kernels.posterior.pack_problem` takes them.
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
@@ -97,7 +99,7 @@ def factor_log_posterior(vector: Array, problem: Array, gradient: Array) -> floa
     """
     layout = Layout(
         int(problem[LAYOUT]), int(problem[LAYOUT + 1]), int(problem[LAYOUT + 2]),
-        int(problem[LAYOUT + 3]), 0, -int(problem[LAYOUT + 4]),
+        int(problem[LAYOUT + 3]), 0, 0, -int(problem[LAYOUT + 4]),
     )  # fmt: skip
     k_all, n_dim, q = layout.n_components, layout.n_features, layout.n_factors
     mean_start, noise_start, _, _ = offsets(layout)

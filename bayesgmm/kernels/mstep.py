@@ -17,18 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import (
-    COLLAPSED,
     Layout,
-    factorise,
     fill_cholesky,
     fill_log_weights,
     offsets,
-    sandwich,
     unconstrain,
 )
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
+from bayesgmm.kernels.matrices import COLLAPSED, factorise, sandwich
 from bayesgmm.kernels.tails import NO_DF, fill_df, learn_df, pull_sum
 
 type Array = NDArray[np.float64]

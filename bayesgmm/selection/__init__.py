@@ -15,7 +15,8 @@ from bayesgmm.data import Data, check_enough_rows, prepare
 from bayesgmm.errors import ConvergenceWarning, FitError, check_choice, check_integer
 from bayesgmm.factor_prior import FACTOR_STRUCTURES, FactorCovariance
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.fit import METHODS, at_work
+from bayesgmm.inference.fit import at_work
+from bayesgmm.inference.methods import METHODS
 from bayesgmm.inference.sweep import Candidate, Outcome, sweep
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import STRUCTURES, Dirichlet

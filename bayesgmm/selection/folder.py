@@ -18,7 +18,7 @@ from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.sweep import Candidate, Outcome
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.records import fingerprint
-from bayesgmm.tree import load, parameters_of, save
+from bayesgmm.tree import FactorParameters, Parameters, load, parameters_of, save
 
 ARGUMENTS: Final = "selection.json"
 """File with what was asked for."""
@@ -98,7 +98,7 @@ class Folder:
             None if read["failure"] else self.fit(candidate),
             read["criteria"],
             read["failure"],
-            None if mode is None else parameters_of(*(np.array(values) for values in mode)),
+            None if mode is None else _parameters(mode),
         )
 
     def fit(self, candidate: Candidate) -> xr.DataTree:
@@ -110,6 +110,12 @@ class Folder:
 
     def _record(self, candidate: Candidate) -> Path:
         return self.path / f"{candidate.n_components}-{candidate.structure}.json"
+
+
+def _parameters(values: list[Any]) -> Parameters | FactorParameters:
+    """Return the parameters that were written as lists: the fifth are matrices, or not."""
+    arrays = [np.array(one) for one in values]
+    return parameters_of(*arrays) if arrays[4].ndim == 4 else FactorParameters(*arrays)
 
 
 def asked_for(

@@ -14,16 +14,8 @@ from bayesgmm.data import prepare
 from bayesgmm.datasets import load_faithful, make_mixture
 from bayesgmm.errors import FitError
 from bayesgmm.inference import em
-from bayesgmm.inference.em import (
-    SAME_MODE,
-    SCREENED_ROWS,
-    EMResult,
-    Mode,
-    Target,
-    find_modes,
-    is_degenerate,
-    polish,
-)
+from bayesgmm.inference.em import SAME_MODE, SCREENED_ROWS, find_modes, is_degenerate, polish
+from bayesgmm.inference.mode import EMResult, Mode, Target
 from bayesgmm.inference.starts import Sample
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance

@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from bayesgmm.inference.approximation import Normal
-from bayesgmm.inference.em import Mode
 from bayesgmm.inference.families import Family, FullRank, MeanField
 from bayesgmm.inference.laplace import Frame, factor_of
+from bayesgmm.inference.mode import Mode
 from bayesgmm.tree import Parameters
 
 type Array = np.ndarray

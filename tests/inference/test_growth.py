@@ -6,8 +6,9 @@ import pytest
 import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import growth
-from bayesgmm.inference.em import Mode, Sample, Target, find_modes
+from bayesgmm.inference.em import Sample, find_modes
 from bayesgmm.inference.growth import grow
+from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.relabel import partition_of
 from bayesgmm.problem import Problem

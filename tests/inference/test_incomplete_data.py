@@ -9,7 +9,8 @@ import xarray as xr
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.mode import Target
 from bayesgmm.kernels.posterior import log_posterior
 from bayesgmm.posterior_density import subset, whole
 from bayesgmm.problem import Problem

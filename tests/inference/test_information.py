@@ -6,8 +6,9 @@ import pytest
 import bayesgmm as bg
 from bayesgmm import criteria as at_a_point
 from bayesgmm.data import prepare
-from bayesgmm.inference.em import Mode, Target, find_modes
+from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.information import criteria
+from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.problem import Problem
 
 

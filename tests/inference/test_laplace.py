@@ -15,7 +15,7 @@ from bayesgmm.datasets import load_faithful, load_galaxies, make_mixture
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference import approximation, laplace
 from bayesgmm.inference.approximation import Normal, propose
-from bayesgmm.inference.em import EMResult, Target, find_modes
+from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.laplace import (
     LARGEST_DENSE,
     WIDEST,
@@ -24,6 +24,7 @@ from bayesgmm.inference.laplace import (
     find_frame,
     whitening,
 )
+from bayesgmm.inference.mode import EMResult, Target
 from bayesgmm.inference.progress import Progress
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.posterior_density import curvature, whole

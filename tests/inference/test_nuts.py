@@ -16,7 +16,7 @@ from bayesgmm.data import prepare
 from bayesgmm.inference import nuts
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.chains import LARGEST_TURN
-from bayesgmm.inference.em import Mode
+from bayesgmm.inference.mode import Mode
 from bayesgmm.inference.progress import Progress
 from bayesgmm.problem import Problem
 

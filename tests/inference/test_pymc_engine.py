@@ -18,7 +18,8 @@ from bayesgmm.data import prepare
 from bayesgmm.errors import ConvergenceWarning, FitError
 from bayesgmm.inference import pymc_engine
 from bayesgmm.inference.assemble import Draws, assemble
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.mode import Target
 from bayesgmm.inference.nuts import STARTS_PER_CHAIN, NutsResult
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_engine import specification_of

@@ -95,7 +95,8 @@ from threading import Event
 import numpy as np
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import prepare
-from bayesgmm.inference.em import Target, find_modes
+from bayesgmm.inference.em import find_modes
+from bayesgmm.inference.mode import Target
 from bayesgmm.kernels import (
     ascent, factors, foreign, linked, merging, pairs, pointer, quantiles,
 )

@@ -6,7 +6,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from bayesgmm.kernels.cholesky import Layout, fill_cholesky, fill_log_weights, unconstrain
-from bayesgmm.kernels.mstep import Penalty, em_map, factorise, m_step, run_em
+from bayesgmm.kernels.matrices import factorise
+from bayesgmm.kernels.mstep import Penalty, em_map, m_step, run_em
 from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.posterior import log_posterior, pack_problem
 from tests.kernels.oracle import STRUCTURES, Mixture, layout, random_mixture, run_pass, sample
