@@ -12,7 +12,6 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.distributions.transforms import simplex
-from pytensor.graph.basic import Constant
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
@@ -20,9 +19,15 @@ from bayesgmm.degrees_of_freedom import GammaDegrees
 from bayesgmm.factor_model import factor_covariances
 from bayesgmm.factor_packing import Gauge
 from bayesgmm.factor_prior import FactorCovariance
-from bayesgmm.known_labels import log_allowed, with_labels
+from bayesgmm.known_labels import with_labels
+from bayesgmm.likelihood import (
+    log_density_of,
+    log_weights_of_rows,
+    random_rows,
+    random_rows_of_their_weights,
+)
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
-from bayesgmm.op import correlation_factors, mixture_log_density, with_df
+from bayesgmm.op import correlation_factors
 from bayesgmm.overfitted import Gamma, StickBreaking
 from bayesgmm.packing import packed_df
 from bayesgmm.priors import LKJCovariance
@@ -149,15 +154,15 @@ def build_model(
         else:
             cholesky = _of_correlations(resolved, n_features)
         tails = _df(resolved)
-        of_rows = None if log_weights is None else _of_rows(log_weights, weights, data)
+        of_rows = None if log_weights is None else log_weights_of_rows(log_weights, weights, data)
         pm.CustomDist(
             names.X,
             weights if of_rows is None else of_rows,
             means,
             cholesky,
             *tails,
-            dist=_random_rows if of_rows is None else _random_rows_of_their_weights,
-            logp=_log_density_of(data, resolved),
+            dist=random_rows if of_rows is None else random_rows_of_their_weights,
+            logp=log_density_of(data, resolved),
             signature=f"(k),(k,d),(k,d,d){',(k)' * len(tails)}->(d)",
             observed=data.values,
             dims=(names.OBS, names.FEATURE),
@@ -166,24 +171,6 @@ def build_model(
     setattr(model, names.SAMPLE_WEIGHT, data.sample_weight)
     setattr(model, names.ALLOWED, data.allowed)
     return model
-
-
-def _of_rows(log_weights: Callable[[Any], Any], weights: Any, data: Data) -> Any:
-    """Return the log-weights of every row, (obs, component), as a user's function says."""
-    if not callable(log_weights):
-        raise TypeError(
-            f"`log_weights` must be a function of the variable 'weights'; got an object of type "
-            f"{type(log_weights).__name__}. Write lambda weights: pm.math.log(weights) + ..."
-        )
-    found = pt.as_tensor_variable(log_weights(weights))
-    due = (data.n_obs, weights.type.shape[0])
-    known = found.type.shape
-    if len(known) != 2 or any(a not in (None, b) for a, b in zip(known, due, strict=True)):
-        raise ValueError(
-            f"`log_weights` must return a tensor of shape {due}, rows by components; got {known}. "
-            f"Write pm.math.log(weights) + z[:, None] * slope, with a z for every row."
-        )
-    return pt.special.log_softmax(found, axis=1)
 
 
 def _of_correlations(specification: GaussianMixture, n_features: int) -> Any:
@@ -382,56 +369,3 @@ def lkj_factors(b: Any, n_features: int) -> Any:
     """
     # as logarithms: PyTensor knows those of b = sigmoid(x) exactly, where b rounds to 0 or 1
     return correlation_factors(pt.log(b), pt.log1p(-b), n_features)
-
-
-def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., Any]:
-    """Return the log density of rows, for which they are centred and scaled as these data are.
-
-    If the rows of the data have weights and known labels, rows must be as many, and have the same.
-    """
-    values, counts = data.counted
-    center, unit = center_and_unit(values, specification.structure.common_scale, counts)
-    offsets = [] if data.allowed is None else [log_allowed(data.allowed)]
-    row_weights = data.sample_weight
-    log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
-
-    def rows_of(value: Any, below: list[Any]) -> Any:
-        """Return rows as the pass reads them."""
-        if isinstance(value, Constant):
-            return np.concatenate([((value.data - center) / unit).T, *below])
-        rows = ((value - center) / unit).T
-        return pt.concatenate([rows, *below]) if below else rows
-
-    def log_density(value: Any, weights: Any, means: Any, cholesky: Any, *df: Any) -> Any:
-        """Return the log density of every row, shape (obs,), in nats."""
-        if weights.type.ndim == 1:
-            rows, log_weights = rows_of(value, offsets), pt.log(weights)
-        else:  # rows have log-weights of their own
-            rows, log_weights = rows_of(value, []), sum(offsets, start=weights.T)
-        standardised = (means - center) * per_unit
-        factors = cholesky * per_unit[:, None]
-        if df:
-            factors = with_df(factors, df[0])
-        density = mixture_log_density(rows, log_weights, standardised, factors) - log_volume
-        if row_weights is None:
-            return density
-        return pt.switch(pt.eq(row_weights, 0.0), 0.0, row_weights * density)
-
-    return log_density
-
-
-def _random_rows(weights: Any, means: Any, cholesky: Any, *df_and_size: Any) -> Any:
-    """Return rows drawn from the mixture: a component each, then a Normal or a t."""
-    *df, size = df_and_size
-    component = pm.Categorical.dist(weights, size=size)
-    shape = pt.concatenate([component.shape, means.shape[-1:]])
-    z = pm.Normal.dist(0.0, 1.0, size=shape)
-    if df:
-        of_row = df[0][component]
-        z = z * pt.sqrt(of_row / pm.ChiSquared.dist(of_row))[..., None]
-    return means[component] + (cholesky[component] * z[..., None, :]).sum(axis=-1)
-
-
-def _random_rows_of_their_weights(log_weights: Any, *further: Any) -> Any:
-    """Return rows drawn from mixtures of log-weights of their own."""
-    return _random_rows(pt.exp(log_weights), *further)

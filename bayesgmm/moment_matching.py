@@ -113,7 +113,10 @@ class Movable:
         fixed = names.N_COMPONENTS not in tree[names.POSTERIOR].dataset
         ours = names.LIKELIHOOD not in tree.attrs
         if not (
-            ours and fixed and tree.attrs.get(names.RESAMPLED, 1) and names.SAMPLE_STATS in tree.children
+            ours
+            and fixed
+            and tree.attrs.get(names.RESAMPLED, 1)
+            and names.SAMPLE_STATS in tree.children
         ):
             return None
         problem = Problem.of_tree(tree)

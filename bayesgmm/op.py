@@ -37,7 +37,7 @@ class MixtureLogDensity(Op):
 
     def make_node(self, rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Apply:
         """Return the application of the Op to matrices and vectors of float64."""
-        inputs = _as_inputs((rows, log_weights, means, cholesky), (2, 1, 2, 3))
+        inputs = as_inputs((rows, log_weights, means, cholesky), (2, 1, 2, 3))
         return Apply(self, inputs, [pt.vector(dtype="float64", shape=inputs[0].type.shape[1:])])
 
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
@@ -73,7 +73,7 @@ class MixtureSlopes(Op):
     ) -> Apply:
         """Return the application of the Op to matrices and vectors of float64."""
         given = (rows, log_weights, means, cholesky, row_slopes)
-        inputs = _as_inputs(given, (2, 1, 2, 3, 1))
+        inputs = as_inputs(given, (2, 1, 2, 3, 1))
         return Apply(self, inputs, [value.type() for value in inputs[1:4]])
 
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
@@ -84,70 +84,6 @@ class MixtureSlopes(Op):
 
     def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return the shapes of the parameters."""
-        return list(shapes[1:4])
-
-
-class RowWeightedLogDensity(Op):
-    """The log density of every row under a mixture with weights of its own.
-
-    Inputs are those of `mixture_log_density`, log-weights of shape (K, N) and rows of shape (D, N).
-    The gradient by the rows is not implemented.
-    """
-
-    __props__ = ()
-    gufunc_signature = "(d,n),(k,n),(k,d),(k,m,d)->(n)"
-
-    def make_node(self, rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Apply:
-        """Return the application of the Op to matrices of float64."""
-        inputs = _as_inputs((rows, log_weights, means, cholesky), (2, 2, 2, 3))
-        return Apply(self, inputs, [pt.vector(dtype="float64", shape=inputs[0].type.shape[1:])])
-
-    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
-        """Call the kernel from Python."""
-        outputs[0][0] = linked.log_densities(*_with_offsets(*inputs))
-
-    def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return (N,)."""
-        return [(shapes[0][1],)]
-
-    def pullback(
-        self,
-        inputs: Sequence[Variable],
-        outputs: Sequence[Variable],
-        cotangents: Sequence[Variable],
-    ) -> list[Variable]:
-        """Return the vector-Jacobian products, by two passes."""
-        by_rows = grad_not_implemented(self, 0, inputs[0], "Rows are data.")
-        return [by_rows, *_row_weighted_slopes(*inputs, cotangents[0])]
-
-
-class RowWeightedSlopes(Op):
-    """The derivatives of a weighted sum of the log densities of `RowWeightedLogDensity`.
-
-    Inputs are those and a weight for every row, of any sign. The derivative by a log-weight is the
-    weight of its row times the responsibility of its component.
-    """
-
-    __props__ = ()
-    gufunc_signature = "(d,n),(k,n),(k,d),(k,m,d),(n)->(k,n),(k,d),(k,m,d)"
-
-    def make_node(
-        self, rows: Any, log_weights: Any, means: Any, cholesky: Any, row_slopes: Any
-    ) -> Apply:
-        """Return the application of the Op to matrices and vectors of float64."""
-        given = (rows, log_weights, means, cholesky, row_slopes)
-        inputs = _as_inputs(given, (2, 2, 2, 3, 1))
-        return Apply(self, inputs, [value.type() for value in inputs[1:4]])
-
-    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
-        """Call the kernels from Python."""
-        given = (*_with_offsets(*inputs[:4]), np.ascontiguousarray(inputs[4]))
-        results = (linked.offset_slopes(*given), *linked.density_slopes(*given)[1:])
-        for output, result in zip(outputs, results, strict=True):
-            output[0] = result
-
-    def infer_shape(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return the shapes of log-weights and parameters."""
         return list(shapes[1:4])
 
 
@@ -214,8 +150,6 @@ class CorrelationSlopes(Op):
 
 _mixture_slopes = MixtureSlopes()
 _mixture_log_density = MixtureLogDensity()
-_row_weighted_slopes = RowWeightedSlopes()
-_row_weighted_log_density = RowWeightedLogDensity()
 _correlation_slopes = CorrelationSlopes()
 
 
@@ -236,9 +170,7 @@ def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) 
     rows : tensor_like, shape (D, N) or (D + K, N)
         Feature by feature, below them what is added to the log density of every component.
         Digits are kept best where they are centred and of order 1.
-    log_weights : tensor_like, shape (K,) or (K, N)
-        The same for all rows, or each row's own; rows then have shape (D, N).
-    means : tensor_like, shape (K, D)
+    log_weights, means : tensor_like, shapes (K,) and (K, D)
     cholesky : tensor_like, shape (K, D, D) or (K, D + 1, D)
         Lower Cholesky factors of the covariances; the upper triangles are not read. Below them, of
         Student's t, the degrees of freedom (`with_df`).
@@ -250,12 +182,8 @@ def mixture_log_density(rows: Any, log_weights: Any, means: Any, cholesky: Any) 
 
     Notes
     -----
-    O(N K D^2) operations for the value, and twice as many for the gradient. That by log-weights of
-    rows is one pass more: the responsibilities.
+    O(N K D^2) operations for the value, and twice as many for the gradient.
     """
-    log_weights = pt.as_tensor_variable(log_weights)
-    if log_weights.type.ndim == 2:
-        return _row_weighted_log_density(rows, log_weights, means, cholesky)
     return _mixture_log_density(rows, log_weights, means, cholesky)
 
 
@@ -284,7 +212,7 @@ def correlation_factors(log_b: Any, log_q: Any, n_features: int) -> Any:
     return CorrelationFactors(n_features)(log_b, log_q)
 
 
-def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variable]:
+def as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variable]:
     """Return tensors of float64, refusing other numbers of dimensions."""
     labels = ("rows", "log_weights", "means", "cholesky", "row_slopes")
     tensors = [pt.as_tensor_variable(value, dtype="float64") for value in values]
@@ -297,18 +225,7 @@ def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variabl
     return tensors
 
 
-def _with_offsets(
-    rows: Any, log_weights: Any, means: Any, cholesky: Any
-) -> tuple[Any, Any, Any, Any]:
-    """Return what kernels take, from rows and log-weights of their own."""
-    below = linked.with_offsets(
-        np.ascontiguousarray(rows), np.ascontiguousarray(log_weights), means.shape[1]
-    )
-    nothing = np.zeros(log_weights.shape[0])
-    return below, nothing, np.ascontiguousarray(means), np.ascontiguousarray(cholesky)
-
-
-def _version() -> int:
+def version() -> int:
     """Return a number that changes with the linked functions, for the keys of PyTensor's cache."""
     return crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (linked, factors)))
 
@@ -316,47 +233,13 @@ def _version() -> int:
 @register_funcify_default_op_cache_key(MixtureLogDensity)
 def _funcify_density(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
-    return numba_njit(linked.linked_log_densities), _version()
+    return numba_njit(linked.linked_log_densities), version()
 
 
 @register_funcify_default_op_cache_key(MixtureSlopes)
 def _funcify_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
-    return numba_njit(linked.linked_density_slopes), _version()
-
-
-@register_funcify_default_op_cache_key(RowWeightedLogDensity)
-def _funcify_row_weighted(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
-    link()
-    log_densities, with_offsets = numba_njit(linked.linked_log_densities), linked.with_offsets
-
-    @numba_njit
-    def row_weighted(rows, log_weights, means, cholesky):  # type: ignore[no-untyped-def]
-        below = with_offsets(
-            np.ascontiguousarray(rows), np.ascontiguousarray(log_weights), means.shape[1]
-        )
-        return log_densities(below, np.zeros(log_weights.shape[0]), means, cholesky)
-
-    return row_weighted, _version()
-
-
-@register_funcify_default_op_cache_key(RowWeightedSlopes)
-def _funcify_row_weighted_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
-    link()
-    slopes = numba_njit(linked.linked_density_slopes)
-    offset_slopes, with_offsets = numba_njit(linked.linked_offset_slopes), linked.with_offsets
-
-    @numba_njit
-    def row_weighted_slopes(rows, log_weights, means, cholesky, row_slopes):  # type: ignore[no-untyped-def]
-        below = with_offsets(
-            np.ascontiguousarray(rows), np.ascontiguousarray(log_weights), means.shape[1]
-        )
-        nothing = np.zeros(log_weights.shape[0])
-        _, by_means, by_cholesky = slopes(below, nothing, means, cholesky, row_slopes)
-        by_log_weights = offset_slopes(below, nothing, means, cholesky, row_slopes)
-        return by_log_weights, by_means, by_cholesky
-
-    return row_weighted_slopes, _version()
+    return numba_njit(linked.linked_density_slopes), version()
 
 
 @register_funcify_default_op_cache_key(CorrelationFactors)
@@ -368,13 +251,13 @@ def _funcify_factors(op: CorrelationFactors, **kwargs: Any) -> tuple[Callable[..
     def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
         return linked_factors(log_b, log_q, n_features)
 
-    return correlation_factors, _version()
+    return correlation_factors, version()
 
 
 @register_funcify_default_op_cache_key(CorrelationSlopes)
 def _funcify_factor_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
-    return numba_njit(factors.linked_factor_slopes), _version()
+    return numba_njit(factors.linked_factor_slopes), version()
 
 
 @graph_rewriter
