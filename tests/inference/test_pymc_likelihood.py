@@ -231,8 +231,8 @@ def test_what_is_said_of_rows_is_refused(own: tuple[xr.DataTree, Array]) -> None
     X = data()
     further: dict[str, tuple[Any, ...]] = {
         "marginal": (["x0"],), "conditional": ({"x0": 1.0},), "regress": ({"x0": 1.0},),
-        "density": ([0.0],), "cdf": ([0.0],), "quantile": ([0.5],), "update": (X,), "representative_partitions": (2,),
-        "plot_partition": (np.zeros(30),),
+        "density": ([0.0],), "cdf": ([0.0],), "quantile": ([0.5],), "update": (X,),
+        "representative_partitions": (2,), "plot_partition": (np.zeros(30),),
         "plot_credible_ball": (None,),
     }  # fmt: skip
     asked = 0
