@@ -141,13 +141,17 @@ def with_shared_data(X: Array) -> pm.Model:
     "build",
     [with_another_observed, with_a_term_of_rows, with_a_latent_of_rows, with_shared_data],
 )
-def test_a_further_term_of_the_rows_leaves_no_likelihood_of_each(
+def test_a_further_term_of_the_rows_leaves_none_of_each(
     build: Callable[[Array], pm.Model],
 ) -> None:
     X = data()
     model = build(X)
     (term,) = [*model.potentials, *(one for one in model.observed_RVs if one.name != "X")]
     assert along_rows(model, term, X.shape)
+    if build is with_a_term_of_rows:
+        own = own_of(X, model)
+        assert own is not None
+        assert own.pointwise is None
 
 
 def test_terms_of_parameters_alone_are_priors() -> None:
