@@ -12,7 +12,6 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.distributions.transforms import simplex
-from pytensor.graph.basic import Constant
 
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
@@ -20,9 +19,15 @@ from bayesgmm.degrees_of_freedom import GammaDegrees
 from bayesgmm.factor_model import factor_covariances
 from bayesgmm.factor_packing import Gauge
 from bayesgmm.factor_prior import FactorCovariance
-from bayesgmm.known_labels import log_allowed, with_labels
+from bayesgmm.known_labels import with_labels
+from bayesgmm.likelihood import (
+    log_density_of,
+    log_weights_of_rows,
+    random_rows,
+    random_rows_of_their_weights,
+)
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
-from bayesgmm.op import correlation_factors, mixture_log_density, with_df
+from bayesgmm.op import correlation_factors
 from bayesgmm.overfitted import Gamma, StickBreaking
 from bayesgmm.packing import packed_df
 from bayesgmm.priors import LKJCovariance
@@ -31,7 +36,12 @@ type Array = NDArray[np.float64]
 
 
 def build_model(
-    spec: GaussianMixture | int, X: Any, *, sample_weight: Any = None, labels: Any = None
+    spec: GaussianMixture | int,
+    X: Any,
+    *,
+    sample_weight: Any = None,
+    labels: Any = None,
+    log_weights: Callable[[Any], Any] | None = None,
 ) -> pm.Model:
     """Write a Gaussian mixture down as a PyMC model, ready to be drawn from, extended and fitted.
 
@@ -46,6 +56,10 @@ def build_model(
         How many rows each stands for, as `fit` takes them.
     labels : array or Series, shape (n_obs,) or (n_obs, n_components), optional
         What is known of the components of rows, as `fit` takes it.
+    log_weights : callable, optional
+        For rows with weights of their own, by a regression say. It is called within the model with
+        the variable ``weights``, may add variables, and returns a tensor of shape (n_obs,
+        n_components): the logarithms of the weights of every row, up to a constant for each row.
 
     Returns
     -------
@@ -81,9 +95,12 @@ def build_model(
     correlation matrix, independent Beta variables. PyMC's own LKJ distributions are not used: their
     normalising constants are wrong.
 
-    What `fit` stores of a model that was changed, and what is computed from it, is that of the
-    mixture of its weights, means and covariances: if its likelihood is another, so are its
-    ``log_likelihood``, LOO and the probabilities of rows, which are then to be computed by hand.
+    Priors may be changed as you like. Where the likelihood is another than that of the mixture, by
+    `log_weights` or by your own terms, `fit` notes the attribute ``likelihood`` and stores as
+    ``log_likelihood`` what the model says of every row, if it says it row by row; functions that
+    would take rows for those of the mixture refuse such a fit. It is seen by the densities of rows,
+    and by potentials and further observed variables that read anything as long as the data; what
+    read the rows in another form, their sums say, cannot be told from priors.
 
     PyMC starts its samplers with all components alike, give or take 1 in the data's units: `fit`
     knows better starts.
@@ -99,6 +116,7 @@ def build_model(
     Examples
     --------
     >>> import bayesgmm as bg
+    >>> import numpy as np
     >>> import pymc as pm
     >>> X = bg.datasets.load_faithful()
     >>> with bg.build_model(2, X) as model:
@@ -106,6 +124,14 @@ def build_model(
     ...     _ = pm.Potential("order", pm.math.switch(short < long, 0.0, -1e3))
     >>> [variable.name for variable in model.free_RVs]
     ['weights', 'means', 'scales', 'partial_correlations_beta']
+
+    Weights that depend on when a row was observed:
+
+    >>> time = np.linspace(-1.0, 1.0, len(X))
+    >>> def log_weights(weights):
+    ...     slope = pm.ZeroSumNormal("slope", sigma=1.0, dims="component")
+    ...     return pm.math.log(weights) + time[:, None] * slope
+    >>> model = bg.build_model(2, X, log_weights=log_weights)
     """
     specification = _as_specification(spec)
     data = prepare(X, sample_weight=sample_weight)
@@ -128,14 +154,15 @@ def build_model(
         else:
             cholesky = _of_correlations(resolved, n_features)
         tails = _df(resolved)
+        of_rows = None if log_weights is None else log_weights_of_rows(log_weights, weights, data)
         pm.CustomDist(
             names.X,
-            weights,
+            weights if of_rows is None else of_rows,
             means,
             cholesky,
             *tails,
-            dist=_random_rows,
-            logp=_log_density_of(data, resolved),
+            dist=random_rows if of_rows is None else random_rows_of_their_weights,
+            logp=log_density_of(data, resolved),
             signature=f"(k),(k,d),(k,d,d){',(k)' * len(tails)}->(d)",
             observed=data.values,
             dims=(names.OBS, names.FEATURE),
@@ -342,45 +369,3 @@ def lkj_factors(b: Any, n_features: int) -> Any:
     """
     # as logarithms: PyTensor knows those of b = sigmoid(x) exactly, where b rounds to 0 or 1
     return correlation_factors(pt.log(b), pt.log1p(-b), n_features)
-
-
-def _log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., Any]:
-    """Return the log density of rows, for which they are centred and scaled as these data are.
-
-    If the rows of the data have weights and known labels, rows must be as many, and have the same.
-    """
-    values, counts = data.counted
-    center, unit = center_and_unit(values, specification.structure.common_scale, counts)
-    offsets = [] if data.allowed is None else [log_allowed(data.allowed)]
-    row_weights = data.sample_weight
-    log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
-
-    def log_density(value: Any, weights: Any, means: Any, cholesky: Any, *df: Any) -> Any:
-        """Return the log density of every row, shape (obs,), in nats."""
-        if isinstance(value, Constant):
-            rows = np.concatenate([((value.data - center) / unit).T, *offsets])
-        else:
-            rows = ((value - center) / unit).T
-            rows = pt.concatenate([rows, *offsets]) if offsets else rows
-        standardised = (means - center) * per_unit
-        factors = cholesky * per_unit[:, None]
-        if df:
-            factors = with_df(factors, df[0])
-        density = mixture_log_density(rows, pt.log(weights), standardised, factors) - log_volume
-        if row_weights is None:
-            return density
-        return pt.switch(pt.eq(row_weights, 0.0), 0.0, row_weights * density)
-
-    return log_density
-
-
-def _random_rows(weights: Any, means: Any, cholesky: Any, *df_and_size: Any) -> Any:
-    """Return rows drawn from the mixture: a component each, then a Normal or a t."""
-    *df, size = df_and_size
-    component = pm.Categorical.dist(weights, size=size)
-    shape = pt.concatenate([component.shape, means.shape[-1:]])
-    z = pm.Normal.dist(0.0, 1.0, size=shape)
-    if df:
-        of_row = df[0][component]
-        z = z * pt.sqrt(of_row / pm.ChiSquared.dist(of_row))[..., None]
-    return means[component] + (cholesky[component] * z[..., None, :]).sum(axis=-1)

@@ -111,8 +111,12 @@ class Movable:
         has a prior they have no common scale; of a changed PyMC model the density is not known.
         """
         fixed = names.N_COMPONENTS not in tree[names.POSTERIOR].dataset
+        ours = names.LIKELIHOOD not in tree.attrs
         if not (
-            fixed and tree.attrs.get(names.RESAMPLED, 1) and names.SAMPLE_STATS in tree.children
+            ours
+            and fixed
+            and tree.attrs.get(names.RESAMPLED, 1)
+            and names.SAMPLE_STATS in tree.children
         ):
             return None
         problem = Problem.of_tree(tree)

@@ -37,7 +37,7 @@ class MixtureLogDensity(Op):
 
     def make_node(self, rows: Any, log_weights: Any, means: Any, cholesky: Any) -> Apply:
         """Return the application of the Op to matrices and vectors of float64."""
-        inputs = _as_inputs((rows, log_weights, means, cholesky), (2, 1, 2, 3))
+        inputs = as_inputs((rows, log_weights, means, cholesky), (2, 1, 2, 3))
         return Apply(self, inputs, [pt.vector(dtype="float64", shape=inputs[0].type.shape[1:])])
 
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
@@ -73,7 +73,7 @@ class MixtureSlopes(Op):
     ) -> Apply:
         """Return the application of the Op to matrices and vectors of float64."""
         given = (rows, log_weights, means, cholesky, row_slopes)
-        inputs = _as_inputs(given, (2, 1, 2, 3, 1))
+        inputs = as_inputs(given, (2, 1, 2, 3, 1))
         return Apply(self, inputs, [value.type() for value in inputs[1:4]])
 
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[list[Any]]) -> None:
@@ -212,7 +212,7 @@ def correlation_factors(log_b: Any, log_q: Any, n_features: int) -> Any:
     return CorrelationFactors(n_features)(log_b, log_q)
 
 
-def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variable]:
+def as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variable]:
     """Return tensors of float64, refusing other numbers of dimensions."""
     labels = ("rows", "log_weights", "means", "cholesky", "row_slopes")
     tensors = [pt.as_tensor_variable(value, dtype="float64") for value in values]
@@ -225,7 +225,7 @@ def _as_inputs(values: Sequence[Any], dimensions: Sequence[int]) -> list[Variabl
     return tensors
 
 
-def _version() -> int:
+def version() -> int:
     """Return a number that changes with the linked functions, for the keys of PyTensor's cache."""
     return crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (linked, factors)))
 
@@ -233,13 +233,13 @@ def _version() -> int:
 @register_funcify_default_op_cache_key(MixtureLogDensity)
 def _funcify_density(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
-    return numba_njit(linked.linked_log_densities), _version()
+    return numba_njit(linked.linked_log_densities), version()
 
 
 @register_funcify_default_op_cache_key(MixtureSlopes)
 def _funcify_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
-    return numba_njit(linked.linked_density_slopes), _version()
+    return numba_njit(linked.linked_density_slopes), version()
 
 
 @register_funcify_default_op_cache_key(CorrelationFactors)
@@ -251,13 +251,13 @@ def _funcify_factors(op: CorrelationFactors, **kwargs: Any) -> tuple[Callable[..
     def correlation_factors(log_b, log_q):  # type: ignore[no-untyped-def]
         return linked_factors(log_b, log_q, n_features)
 
-    return correlation_factors, _version()
+    return correlation_factors, version()
 
 
 @register_funcify_default_op_cache_key(CorrelationSlopes)
 def _funcify_factor_slopes(op: Op, **kwargs: Any) -> tuple[Callable[..., Any], int]:
     link()
-    return numba_njit(factors.linked_factor_slopes), _version()
+    return numba_njit(factors.linked_factor_slopes), version()
 
 
 @graph_rewriter

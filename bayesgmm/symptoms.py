@@ -50,9 +50,13 @@ def label_free(tree: xr.DataTree) -> tuple[list[str], Array]:
     weights = posterior[names.WEIGHTS].transpose(names.COMPONENT, *sample).values
     labels = ["log posterior"]
     labels += [f"weight of rank {rank}" for rank in range(1, len(weights) + 1)]
-    kept = names.OBSERVED_DATA in tree.children
-    where, density = (_at_rows if kept else _at_means)(tree, lp)
-    more, allocated = _allocations(tree, lp.shape) if kept else ([], np.empty((0, *lp.shape)))
+    kept, own = names.OBSERVED_DATA in tree.children, names.LIKELIHOOD in tree.attrs
+    nothing: tuple[list[str], Array] = [], np.empty((0, *lp.shape))
+    (where, density), (more, allocated) = nothing, nothing
+    if not own or names.LOG_LIKELIHOOD in tree.children:
+        where, density = (_at_rows if kept else _at_means)(tree, lp)
+    if kept and not own:  # of another likelihood rows have other probabilities
+        more, allocated = _allocations(tree, lp.shape)
     weights = np.sort(weights, axis=0)[::-1]
     scalars = of_number(posterior)
     return (

@@ -45,7 +45,9 @@ FLOORS = (
         "xarray pandas pyarrow dask zarr",
         "0 1",
     ),
-    floor("factor_model jax_pass model op", "pymc pytensor numba xarray", "0 1 2"),
+    floor(
+        "factor_model jax_pass likelihood model op row_op", "pymc pytensor numba xarray", "0 1 2"
+    ),
     floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
     floor(
         "inference", "dask distributed nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"
@@ -71,11 +73,20 @@ FLOORS = (
 ONLY_IN = {
     "pymc": {
         "factor_model.py",
+        "likelihood.py",
         "model.py",
         "op.py",
-        *(f"inference/pymc_{x}.py" for x in ("advi", "compiled", "engine")),
+        *(f"inference/pymc_{x}.py" for x in ("advi", "compiled", "engine", "likelihood")),
     },
-    "pytensor": {"factor_model.py", "model.py", "op.py", "inference/pymc_compiled.py"},
+    "pytensor": {
+        "factor_model.py",
+        "likelihood.py",
+        "model.py",
+        "op.py",
+        "row_op.py",
+        "inference/pymc_compiled.py",
+        "inference/pymc_likelihood.py",
+    },
     "dask": {
         "chunked.py",
         "lazy.py",

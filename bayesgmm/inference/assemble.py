@@ -93,6 +93,8 @@ class Draws:
         Further variables of a model that the user changed.
     optimization : dict of str to array, shape (iterations,)
         How the method came to where it drew from.
+    own_likelihood : OwnLikelihood or None
+        None where it is that of the mixture.
     """
 
     parameters: Parameters | FactorParameters
@@ -101,6 +103,20 @@ class Draws:
     attrs: Mapping[str, str | int | float]
     others: Mapping[str, xr.Variable] = field(default_factory=dict)
     optimization: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    own_likelihood: "OwnLikelihood | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class OwnLikelihood:
+    """The likelihood of a PyMC model, where it is not that of the mixture.
+
+    Parameters
+    ----------
+    pointwise : array, shape (S, N), or None
+        Its logarithm for every row under every draw, in nats; None where it is not one of rows.
+    """
+
+    pointwise: Array | None
 
 
 def assemble(
@@ -125,7 +141,8 @@ def assemble(
     -----
     Two passes per draw, O(S N K D^2), the second stopped half-way, in as many threads as there
     are cores. Where the pointwise log-likelihoods of all that share memory would take more than
-    1 GiB they are left out and the attribute ``log_likelihood_bytes`` says so.
+    1 GiB they are left out and the attribute ``log_likelihood_bytes`` says so. Where the likelihood
+    is a PyMC model's own the attribute ``likelihood`` says so.
     """
     shape = drawn.statistics[names.LP].shape
     mixtures = drawn.parameters.standardised(problem.center, problem.unit)
@@ -145,8 +162,13 @@ def assemble(
     size = 8 * len(permutation) * problem.kept.n_obs
     log_likelihood = None
     extra: dict[str, str | int | float] = {}
-    if 0 < size * sharing <= LARGEST_LOG_LIKELIHOOD:
-        log_likelihood = _log_likelihood(problem, mixtures).reshape(*shape, -1)
+    own = drawn.own_likelihood
+    if own is not None:
+        extra[names.LIKELIHOOD] = "own"
+        if own.pointwise is not None:
+            log_likelihood = own.pointwise.reshape(*shape, -1)
+    elif 0 < size * sharing <= LARGEST_LOG_LIKELIHOOD:
+        log_likelihood = log_likelihoods(problem, mixtures).reshape(*shape, -1)
     elif size:
         extra["log_likelihood_bytes"] = size
     return build(
@@ -179,7 +201,7 @@ def _permuted(variable: xr.Variable, permutation: NDArray[np.int64]) -> xr.Varia
     return variable.copy(data=values)
 
 
-def _log_likelihood(problem: Problem, mixtures: tuple[Array, Array, Array]) -> Array:
+def log_likelihoods(problem: Problem, mixtures: tuple[Array, Array, Array]) -> Array:
     """Return the log-likelihood of every row under every draw, (S, N), in the data's units."""
     log_weights, means, cholesky = mixtures
     result = np.empty((len(log_weights), problem.data.n_obs))

@@ -130,7 +130,8 @@ def fit(
         In ArviZ's schema: ``posterior`` (aligned, see `align`), ``sample_stats``,
         ``log_likelihood``, ``observed_data``, ``constant_data``, ``alignment``, ``modes``, for
         ADVI ``optimization``; attributes say how it was made. Of rows in blocks neither these nor
-        what is known of each are kept: no ``observed_data``, no ``log_likelihood``.
+        what is known of each are kept: no ``observed_data``, no ``log_likelihood``. Of a PyMC
+        model with a likelihood of its own ``log_likelihood`` is the model's (see `build_model`).
 
     Raises
     ------

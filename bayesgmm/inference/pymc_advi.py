@@ -124,12 +124,14 @@ def approximate_model(
         proposals = propose(fitted.normal, density, wanted, rng, progress)
         settled = settle(fitted.normal, density, proposals, options, rng, progress)
         variables = ready.compiled.expand(settled.vectors)
+        parameters = all_parameters({name: variables[name] for name in ready.stored})
         return Draws(
-            parameters=all_parameters({name: variables[name] for name in ready.stored}),
+            parameters=parameters,
             statistics=settled.statistics,
             modes=modes,
             others=ready.labelled(variables, settled.statistics[names.LP].shape),
             optimization=_optimization(fitted.trace, problem.data.n_obs),
+            own_likelihood=ready.own_likelihood(problem, settled.vectors, parameters),
             attrs={
                 **settled.attrs,
                 names.CONVERGED: int(fitted.converged),

@@ -41,6 +41,8 @@ NUMPY: Final = Mode(linker="py", optimizer=None)
 """Every node of a graph as it was written, evaluated by NumPy."""
 TOGETHER: Final = 256
 """Draws whose consequences are computed at a time."""
+TOGETHER_ROWS: Final = 2**20
+"""Cells of the data, times draws, whose densities are computed at a time."""
 
 
 class _Watch(event.Listener):  # type: ignore[misc]
@@ -159,10 +161,24 @@ class Compiled:
             for name, arrays in zip(self.kept, zip(*parts, strict=True), strict=True)
         }
 
+    def densities(self, observed: Any, vectors: Array) -> Array:
+        """Return the log density of an observed variable, entry by entry, (S, ...), in nats."""
+        (graph,) = self.model.logp(vars=[observed], jacobian=False, sum=False)
+        graph = rewrite_graph(graph, include=["canonicalize", "stabilize"])
+        function = self._of_vectors([graph])
+        together = max(1, TOGETHER_ROWS // int(np.prod(observed.shape.eval(mode=NUMPY))))
+        starts = range(0, len(vectors), together)
+        with np.errstate(all="ignore"):
+            return np.concatenate([function(vectors[at : at + together])[0] for at in starts])
+
     @cached_property
     def _expanded(self) -> Callable[[Array], list[NDArray[Any]]]:
+        kept = [self.model[name] for name in self.kept]
+        return self._of_vectors(self.model.replace_rvs_by_values(kept))
+
+    def _of_vectors(self, graphs: Sequence[Any]) -> Callable[[Array], list[NDArray[Any]]]:
+        """Return a function, evaluated by NumPy, of vectors (S, P) from graphs of their values."""
         vector = pt.tensor("vector", dtype="float64", shape=(self.n_parameters,))
-        graphs = self.model.replace_rvs_by_values([self.model[name] for name in self.kept])
         graphs = _frozen(graphs, _parts(self.model, self.shapes, vector))
         vectors = pt.tensor("vectors", dtype="float64", shape=(None, self.n_parameters))
         batched = vectorize_graph(graphs, {vector: vectors})

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import ConvergenceWarning
-from bayesgmm.inference.assemble import Draws, Options
+from bayesgmm.inference.assemble import Draws, Options, OwnLikelihood
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.mode import Target
 from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Coordinates, Run, Start, to_the_end
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_compiled import Compiled, compile_model
+from bayesgmm.inference.pymc_likelihood import own_likelihood
 from bayesgmm.inference.pymc_starts import OURS, start_near
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.model import build_model
@@ -121,9 +122,11 @@ def sample_model(
             stacklevel=3,
         )
     shape = result.vectors.shape[:2]
-    variables = ready.compiled.expand(result.vectors.reshape(-1, ready.compiled.n_parameters))
+    vectors = result.vectors.reshape(-1, ready.compiled.n_parameters)
+    variables = ready.compiled.expand(vectors)
+    parameters = all_parameters({name: variables[name] for name in ready.stored})
     return Draws(
-        parameters=all_parameters({name: variables[name] for name in ready.stored}),
+        parameters=parameters,
         statistics=result.statistics,
         modes=result.modes,
         attrs={
@@ -134,6 +137,7 @@ def sample_model(
             names.INTERRUPTED: int(result.interrupted),
         },
         others=ready.labelled(variables, shape),
+        own_likelihood=ready.own_likelihood(problem, vectors, parameters),
     )
 
 
@@ -149,12 +153,23 @@ class Ready:
         The variables of the schema that the model has.
     others : list of str
         What the user added to it, and is to be reported.
+    observed : TensorVariable or None
+        The variable whose observed values are the data; None if the model is ours as it was made.
     """
 
     model: pm.Model
     compiled: Compiled
     stored: list[str]
     others: list[str]
+    observed: Any
+
+    def own_likelihood(
+        self, problem: Problem, vectors: Array, parameters: Parameters
+    ) -> OwnLikelihood | None:
+        """Return the likelihood under draws, where it is not that of the mixture; else None."""
+        if self.observed is None:
+            return None
+        return own_likelihood(self.compiled, self.observed, problem, vectors, parameters)
 
     def labelled(
         self, variables: Mapping[str, NDArray[Any]], shape: tuple[int, ...]
@@ -177,19 +192,20 @@ def make_ready(problem: Problem, model: pm.Model | None, progress: Progress) -> 
     ValueError
         If the model was built for other data, or its variables have other shapes.
     """
+    ours = model is None
     if model is None:
         data = problem.data
         model = build_model(
             problem.specification, data.labelled(data.values),
             sample_weight=data.sample_weight, labels=data.allowed,
         )  # fmt: skip
-    _check_data(model, problem)
+    observed = _observed(model, problem)
     stored, others = _stored(model, problem.data.n_obs)
     added = [variable.name for variable in model.free_RVs if variable.name not in OURS]
     compiled = compile_model(model, [*stored, *others], added)
     _check_shapes(compiled.kept_shapes(), problem)
     compiled.compile(progress.announce)
-    return Ready(model, compiled, stored, others)
+    return Ready(model, compiled, stored, others, None if ours else observed)
 
 
 class _ModelChain(Chain):
@@ -233,14 +249,14 @@ class _ModelRun(Run):
         self._launched = time.perf_counter()
 
 
-def _check_data(model: pm.Model, problem: Problem) -> None:
-    """Refuse a model of other data than those that are to be fitted."""
+def _observed(model: pm.Model, problem: Problem) -> Any:
+    """Return the variable that is observed to be the data, refusing a model of others."""
     values = problem.data.values
     observed = []
     for variable in model.observed_RVs:
         seen = np.asarray(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"))
         if seen.size == values.size and np.array_equal(seen.reshape(values.shape), values):
-            return
+            return variable
         observed.append(f"{variable.name!r} of shape {seen.shape}")
     raise ValueError(
         f"`X` must be the data that the model was built for; got shape {values.shape} and other "

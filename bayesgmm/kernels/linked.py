@@ -113,6 +113,57 @@ def density_slopes(
 
 
 @kernel
+def with_offsets(rows: Array, log_weights: Array, n_dim: int) -> Array:
+    """Return rows, shape (D, N), with log-weights of their own, shape (K, N), below them."""
+    if rows.shape[0] != n_dim or log_weights.shape[1] != rows.shape[1]:
+        raise ValueError(
+            "rows and log_weights must have shapes (D, N) and (K, N) where rows have weights of "
+            "their own."
+        )
+    n_rows = rows.shape[1]
+    result = np.empty((n_dim + log_weights.shape[0], n_rows))
+    for i in range(n_dim):
+        for n in range(n_rows):
+            result[i, n] = rows[i, n]
+    for k in range(log_weights.shape[0]):
+        for n in range(n_rows):
+            result[n_dim + k, n] = log_weights[k, n]
+    return result
+
+
+@kernel
+def offset_slopes(
+    rows: Array, log_weights: Array, means: Array, cholesky: Array, row_slopes: Array
+) -> Array:
+    """Return the derivatives of ``sum(row_slopes * log_densities(...))`` by what is added to rows.
+
+    Arguments are those of `density_slopes`. The derivative of the log density of row i by what is
+    added to the log density of component k there is its responsibility.
+
+    Returns
+    -------
+    array, shape (K, N)
+    """
+    _refuse_mismatch(rows, log_weights, means, cholesky)
+    n_components, n_dim = means.shape
+    shares = np.zeros((1, n_components, rows.shape[1]))
+    fill_complete(
+        rows,
+        log_weights.reshape(1, n_components),
+        means.reshape(1, n_components, n_dim),
+        cholesky.reshape(1, n_components, cholesky.shape[1], n_dim),
+        np.empty((0, 0)),
+        shares,
+        np.empty(0, dtype=np.int64),
+        np.empty((0, 0, 0)),
+    )
+    for k in range(n_components):
+        for i in range(rows.shape[1]):
+            shares[0, k, i] *= row_slopes[i]
+    return shares[0]
+
+
+@kernel
 def write(values: Array, out: Array) -> None:
     """Copy a vector. An assignment would take a second to compile, for its error message."""
     for i in range(values.size):
@@ -120,6 +171,7 @@ def write(values: Array, out: Array) -> None:
 
 
 _DENSITIES: Final = types.void(*[_SIZE] * 5, *[_DOUBLES] * 5)
+_OFFSET_SLOPES: Final = types.void(*[_SIZE] * 5, *[_DOUBLES] * 6)
 _SLOPES: Final = types.void(*[_SIZE] * 5, *[_DOUBLES] * 8)
 
 
@@ -166,8 +218,24 @@ def _density_slopes_c(  # type: ignore[no-untyped-def]
     write(by_cholesky.ravel(), carray(out_cholesky, by_cholesky.size))
 
 
+@callback(_OFFSET_SLOPES)
+def _offset_slopes_c(  # type: ignore[no-untyped-def]
+    n_lines, n_rows, n_dim, n_deep, k, rows, log_weights, means, cholesky, row_slopes, out
+):
+    """Write what `offset_slopes` returns."""
+    slopes = offset_slopes(
+        carray(rows, (n_lines, n_rows)),
+        carray(log_weights, (k,)),
+        carray(means, (k, n_dim)),
+        carray(cholesky, (k, n_deep, n_dim)),
+        carray(row_slopes, (n_rows,)),
+    )
+    write(slopes.ravel(), carray(out, slopes.size))
+
+
 _log_densities_x = linked("log_densities", _log_densities_c, _DENSITIES)
 _density_slopes_x = linked("density_slopes", _density_slopes_c, _SLOPES)
+_offset_slopes_x = linked("offset_slopes", _offset_slopes_c, _OFFSET_SLOPES)
 
 
 # Whatever the layouts of the arguments, the pass sees C-contiguous arrays.
@@ -203,3 +271,20 @@ def linked_density_slopes(rows, log_weights, means, cholesky, row_slopes):  # ty
         result.ctypes, by_means.ctypes, by_cholesky.ctypes,
     )  # fmt: skip
     return result, by_means, by_cholesky
+
+
+def linked_offset_slopes(rows, log_weights, means, cholesky, row_slopes):  # type: ignore[no-untyped-def]
+    """Return what `offset_slopes` does; to be compiled into a function that is to stay short."""
+    _refuse_mismatch(rows, log_weights, means, cholesky)
+    rows = np.ascontiguousarray(rows)
+    log_weights = np.ascontiguousarray(log_weights)
+    means = np.ascontiguousarray(means)
+    cholesky = np.ascontiguousarray(cholesky)
+    row_slopes = np.ascontiguousarray(row_slopes)
+    result = np.empty((log_weights.size, rows.shape[1]))
+    _offset_slopes_x(
+        rows.shape[0], rows.shape[1], means.shape[1], cholesky.shape[1], log_weights.size,
+        rows.ctypes, log_weights.ctypes, means.ctypes, cholesky.ctypes, row_slopes.ctypes,
+        result.ctypes,
+    )  # fmt: skip
+    return result

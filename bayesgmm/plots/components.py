@@ -113,6 +113,8 @@ def plot_components(
     notes = [note_of_rows(len(rows), X.sizes[names.OBS]), note]
     if features is None and len(positions) < len(labels):
         notes.append(f"{len(positions)} of {len(labels)} features, choose with `features`")
+    if names.LIKELIHOOD in tree.attrs:
+        notes.append("colours by weights, means and covariances, not by the model's own likelihood")
     title = "\n".join(filter(None, [_title(scene, probability, draws), *notes]))
     if len(positions) > 2:
         return _pairs(scene, ax, title, probability, draws)

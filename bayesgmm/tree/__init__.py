@@ -48,6 +48,14 @@ _OF_HEAVY_TAILS: Final = frozenset(
 )  # fmt: skip
 """Functions that know of Student-t components: all others are refused to take them for Normal."""
 
+_OF_POINTWISE: Final = frozenset({"loo", "waic", "compare"})
+"""Functions of the log-likelihood that a tree holds, whosever it is."""
+_OF_ANY_LIKELIHOOD: Final = _OF_POINTWISE | {
+    "save", "unstack", "align", "alignment_report", "summary", "check", "overlap",
+    "plot_alignment", "plot_components",
+}  # fmt: skip
+"""Functions that are about the parameters: all others would take rows for those of the mixture."""
+
 
 def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     """Save a fit to a file, from which `load` gives it back exactly as it is.
@@ -202,6 +210,8 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
             f"`{argument}` must be a fit of Normal components for `{function}`, which is not there "
             f"for Student's t; got a fit of a StudentTMixture. Fit a GaussianMixture."
         )
+    if names.LIKELIHOOD in tree.attrs:
+        _refuse_own_likelihood(tree, function, argument)
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
@@ -211,6 +221,23 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
         raise ValueError(
             f"`{argument}` must hold the group {missing[0]!r} for `{function}`; got a fit with "
             f"{there}. {remedy}"
+        )
+
+
+def _refuse_own_likelihood(tree: xr.DataTree, function: str, argument: str) -> None:
+    """Refuse a fit of a PyMC model with a likelihood of its own, where that is asked for."""
+    if function not in _OF_ANY_LIKELIHOOD:
+        raise ValueError(
+            f"`{argument}` must be a fit whose likelihood is that of the mixture for `{function}`; "
+            f"got one of a PyMC model with a likelihood of its own, under which rows have other "
+            f"densities and probabilities. Compute them from `tree.posterior`."
+        )
+    if function in _OF_POINTWISE and names.LOG_LIKELIHOOD not in tree.children:
+        raise ValueError(
+            f"`{argument}` must hold the group {names.LOG_LIKELIHOOD!r} for `{function}`; got a "
+            f"fit of a PyMC model whose own likelihood is not known for every row. Compute it from "
+            f"`tree.posterior` along chain, draw and obs, and put it in: "
+            f"tree['log_likelihood'] = xarray.Dataset({{'X': ...}})."
         )
 
 

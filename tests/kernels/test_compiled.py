@@ -156,6 +156,7 @@ prior = PriorOnComponents()
 learnt = Learnt.make(GaussianMixture(prior), problem.data)
 Chain(learnt, np.random.SeedSequence(1)).run(1, 1, Event())
 link()
+linked.with_offsets(np.ones((1, 3)), np.ones((2, 3)), 1)
 for function in (pointer.log_posterior_c, pointer.expand_c, foreign.foreign_density_c):
     assert function.address
 """
