@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from bayesgmm import names
 from bayesgmm.chunked import is_chunked
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.data import Data, check_enough_rows, prepare
+from bayesgmm.data import Data, prepare
 from bayesgmm.errors import check_choice
 from bayesgmm.inference import telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
@@ -21,12 +21,8 @@ from bayesgmm.inference.methods import METHODS, RUNNERS, warn_interrupted
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.suited import (
     held_by,
-    refuse_errors_of_tails,
-    refuse_incomplete,
-    refuse_unallocated,
     refuse_unknown_to_jax,
-    refuse_what_is_shared,
-    without_factors,
+    refuse_unsuited,
 )
 from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
@@ -213,6 +209,7 @@ def fit(
         random_seed=random_seed,
     )
     specification, model = _specification(spec, method, engine)
+    engine = engine if model is None else "pymc"
     if engine == "jax":
         from bayesgmm.inference import jax_nuts
 
@@ -222,7 +219,6 @@ def fit(
             "measurement_error": measurement_error, "sample_weight": sample_weight,
             "labels": labels,
         }  # fmt: skip
-        engine = engine if model is None else "pymc"
         return _fit_blocks(
             X, specification, options, method, engine, said=said, progressbar=progressbar
         )
@@ -235,30 +231,17 @@ def fit(
         feature_dim=feature_dim,
     )
     hint_at_units(specification, data)
-    number, weights = specification.n_components, specification.weights
-    overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
-    overfitted = overfitted and model is None and (method, engine) in LEARNING
-    if model is not None or engine == "pymc":
-        without_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
-    if isinstance(number, PriorOnComponents) or overfitted:
-        without_factors(specification, "where components may be empty by their prior")
-        what = number if isinstance(number, PriorOnComponents) else weights
-        refuse_unallocated(what, data, labels)
-    if isinstance(number, PriorOnComponents):
-        return _allocated(specification, telescoping.METHOD, data, options, progressbar)
-    if not data.complete and (model is not None or engine in ("pymc", "jax")):
-        refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
-    refuse_errors_of_tails(specification, data)
-    check_enough_rows(data, number)
-    if overfitted:
-        refuse_what_is_shared(specification)
-        return _allocated(specification, telescoping.OVERFITTED, data, options, progressbar)
-    problem = Problem.make(specification, with_labels(data, labels, number))
+    allocated = _allocated_by(specification, method, engine)
+    refuse_unsuited(specification, data, labels, engine, allocated=allocated is not None)
+    if allocated is not None:
+        return _allocated(specification, allocated, data, options, progressbar)
+    labelled = with_labels(data, labels, specification.known_number)
+    problem = Problem.make(specification, labelled)
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1
     with at_work(progressbar) as progress, crew(problem, n_masters):
-        if model is not None or engine == "pymc":
-            engine, drawn = "pymc", _of_model(method)(problem, model, options, progress)
+        if engine == "pymc":
+            drawn = _of_model(method)(problem, model, options, progress)
         elif engine == "jax":
             drawn = jax_nuts.sample(problem, options, progress)
         else:
@@ -328,6 +311,14 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
         f"`spec` must be a GaussianMixture, a number of components or a PyMC model; got {spec!r} "
         f"of type {type(spec).__name__}. Write bg.fit(X, 3)."
     )
+
+
+def _allocated_by(specification: GaussianMixture, method: str, engine: str) -> str | None:
+    """Return how rows are allocated where components may be empty; None where they may not."""
+    if isinstance(specification.n_components, PriorOnComponents):
+        return telescoping.METHOD
+    overfitted = isinstance(specification.weights, SparseDirichlet | StickBreaking)
+    return telescoping.OVERFITTED if overfitted and (method, engine) in LEARNING else None
 
 
 def _allocated(

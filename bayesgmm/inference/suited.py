@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bayesgmm import names
-from bayesgmm.data import Data
+from bayesgmm.component_prior import PriorOnComponents
+from bayesgmm.data import Data, check_enough_rows
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
@@ -34,6 +35,38 @@ def held_by(model: "pymc.Model", sample_weight: Any, labels: Any) -> tuple[Any, 
                 f"object of type {type(value).__name__}. Pass them to bg.build_model."
             )
     return getattr(model, names.SAMPLE_WEIGHT, None), getattr(model, names.ALLOWED, None)
+
+
+def refuse_unsuited(
+    specification: GaussianMixture, data: Data, labels: Any, engine: str, *, allocated: bool
+) -> None:
+    """Refuse data and parts of a specification that an engine, or allocating rows, does not know.
+
+    Parameters
+    ----------
+    specification : GaussianMixture
+    data : Data
+    labels : object
+        As `fit` was given them.
+    engine : str
+    allocated : bool
+        Whether rows are allocated to components, which may be empty.
+    """
+    number = specification.n_components
+    if engine == "pymc":
+        without_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
+    if allocated:
+        without_factors(specification, "where components may be empty by their prior")
+        learnt = isinstance(number, PriorOnComponents)
+        refuse_unallocated(number if learnt else specification.weights, data, labels)
+    if isinstance(number, PriorOnComponents):
+        return
+    if not data.complete and engine in ("pymc", "jax"):
+        refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
+    refuse_errors_of_tails(specification, data)
+    check_enough_rows(data, number)
+    if allocated:
+        refuse_what_is_shared(specification)
 
 
 def refuse_incomplete(engine: str) -> None:
