@@ -192,7 +192,9 @@ def test_simulated_rows_are_ready_to_be_fitted() -> None:
     assert prepared.features.tolist() == ["x0", "x1", "x2"]
     np.testing.assert_array_equal(prepared.values, data["X"])
     assert isinstance(data["labels"].to_series(), pd.Series)
-    with pytest.raises(TypeError, match=r"got Dataset. Pass one of its variables \('X', 'labels'"):
+    with pytest.raises(
+        TypeError, match=r"got a Dataset .* Pass one of its variables \('X', 'labels'"
+    ):
         prepare(data)
 
 

@@ -127,7 +127,7 @@ def test_the_rows_stay_where_they_are(X: Array, tmp_path: Path) -> None:
     assert bg.load(tmp_path / "fit.nc").identical(tree)
     assert bg.check(tree).ok
     assert len(bg.summary(tree)) == 12
-    with pytest.raises(ValueError, match=r"'observed_data' for `predict_proba`; .* Blocks are not"):
+    with pytest.raises(ValueError, match=r"'observed_data' for `predict_proba`; .* Rows are not"):
         bg.predict_proba(tree)
 
 

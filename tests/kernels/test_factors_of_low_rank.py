@@ -112,7 +112,7 @@ def test_draws_are_those_of_dense_factors(rng: np.random.Generator, missing: boo
         rows[2, :20] = np.nan
         rows[:4, 7] = np.nan
     found = []
-    for kind in (factors, dense(factors)):
+    for kind in (factors, dense(factors, factors.shape[-2])):
         densities, shares = np.empty((2, 50)), np.empty((2, 3, 50))
         confusion, labels = np.empty((2, 3, 2)), (np.arange(50) % 2).astype(np.int64)
         fill_draws(rows, log_weights, means, kind, densities, shares, labels, confusion)
@@ -122,14 +122,14 @@ def test_draws_are_those_of_dense_factors(rng: np.random.Generator, missing: boo
 
 
 def test_factored_and_dense_are_told_apart() -> None:
-    assert is_factored(np.empty((3, 2, 5, 3)))
-    assert not is_factored(np.empty((3, 2, 5, 5)))
+    assert is_factored(np.empty((3, 2, 5, 3)), 5)
+    assert not is_factored(np.empty((3, 2, 5, 5)), 5)
 
 
 def test_dense_factors_of_too_much_memory_are_refused() -> None:
     large = np.broadcast_to(1.0, (4000, 3, 400, 3))
     with pytest.raises(ValueError, match=r"under 2 GiB here.* got 400 features and 14\.3 GiB"):
-        dense(large)
+        dense(large, large.shape[-2])
 
 
 def test_reflections_are_orthogonal_and_span_the_basis(rng: np.random.Generator) -> None:
@@ -145,7 +145,7 @@ def test_reflections_are_orthogonal_and_span_the_basis(rng: np.random.Generator)
 def test_every_covariance_has_one_vector(
     rng: np.random.Generator, k: int, d: int, q: int, n: int
 ) -> None:
-    layout = Layout(k, d, k, d, 0, q)
+    layout = Layout(k, d, k, d, 0, n_factors=q)
     spread, reflectors = rng.uniform(0.5, 2.0, d), reflectors_of(rng.normal(size=(d, q)))
     loadings = rng.normal(size=(4, k, d, q))
     entries = entries_of(loadings, spread, reflectors)
@@ -170,7 +170,7 @@ def test_log_posterior_is_that_of_scipy_and_its_gradient(
     rng: np.random.Generator, k: int, d: int, q: int, n: int, structure: str
 ) -> None:
     r, c = 1 if structure == "tied" else k, 1 if structure == "spherical" else d
-    layout = Layout(k, d, r, c, 0, q)
+    layout = Layout(k, d, r, c, 0, n_factors=q)
     rows, unit = rng.normal(size=(d, n)), rng.uniform(0.5, 2.0, d)
     parts = {
         "concentration": rng.uniform(0.5, 2.0, k), "sticks": False,
@@ -229,7 +229,7 @@ def test_log_posterior_is_that_of_scipy_and_its_gradient(
 def test_the_prior_does_not_depend_on_the_order_of_features(rng: np.random.Generator) -> None:
     # of the triangle and of a Gaussian matrix, W W' has the same distribution: moments agree
     q, d, n = 2, 4, 40_000
-    layout = Layout(1, d, 1, d, 0, q)
+    layout = Layout(1, d, 1, d, 0, n_factors=q)
     rows, columns = np.tril_indices(d, 0, q)
     entries = rng.normal(size=(n, rows.size))
     on = rows == columns
