@@ -108,6 +108,7 @@ def build_model(
     ['weights', 'means', 'scales', 'partial_correlations_beta']
     """
     specification = _as_specification(spec)
+    specification.refuse_noise("for `build_model`")
     data = prepare(X, sample_weight=sample_weight)
     refuse_missing(data, "X", "Fit a specification, bg.fit(X, spec), which integrates them out.")
     check_enough_rows(data, specification.known_number)

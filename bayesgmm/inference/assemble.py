@@ -131,10 +131,9 @@ def assemble(
     mixtures = drawn.parameters.standardised(problem.center, problem.unit)
     overfitted = names.N_CLUSTERS in drawn.others
     permutation, alignment = _align(problem, mixtures, drawn.statistics[names.LP], overfitted)
-    which = np.arange(len(permutation))[:, None]
     posterior = {
-        name: values[which, permutation].reshape(*shape, *values.shape[1:])
-        for name, values in drawn.parameters._asdict().items()
+        name: values.reshape(*shape, *values.shape[1:])
+        for name, values in _in_order(drawn.parameters, permutation).items()
     }
     if names.LOADINGS in posterior:
         flat = (posterior[name] for name in (names.LOADINGS, names.NOISE_SCALES))
@@ -166,6 +165,18 @@ def assemble(
         optimization=drawn.optimization or None,
         attrs={**attrs, **drawn.attrs, **extra},
     )
+
+
+def _in_order(
+    parameters: Parameters | FactorParameters, order: NDArray[np.int64]
+) -> dict[str, Array]:
+    """Return what a tree holds of parameters by name, components in an order, shape (S, K)."""
+    which = np.arange(len(order))[:, None]
+    return {
+        name: values if values.ndim == 1 else values[which, order]
+        for name, values in parameters._asdict().items()
+        if name != names.NOISE_LOG_DENSITY  # it is in the specification
+    }
 
 
 def _permuted(variable: xr.Variable, permutation: NDArray[np.int64]) -> xr.Variable:
@@ -204,7 +215,8 @@ def _align(
     Of an overfitted mixture components that expect a row come first.
     """
     shape = log_posterior.shape
-    n_draws, n_components = mixtures[0].shape
+    n_draws, n_components = mixtures[1].shape[:2]
+    mixtures = (np.ascontiguousarray(mixtures[0][:, :n_components]), *mixtures[1:])  # without noise
     pivot = int(np.argmax(log_posterior))
     method = "none" if problem.specification.weights.naming else DEFAULT
     apart = named_apart(problem.data.allowed, n_components)
@@ -232,8 +244,7 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     if not problem.specification.weights.naming:
         apart = named_apart(problem.data.allowed, problem.layout.n_components)
         order = np.stack([order_within(apart, means) for means in parameters.means])
-    which = np.arange(len(modes))[:, None]
-    found = {name: values[which, order] for name, values in parameters._asdict().items()}
+    found = _in_order(parameters, order)
     if names.LOADINGS in found:
         each = zip(found[names.LOADINGS], found[names.NOISE_SCALES], strict=True)
         turned = [turned_to_agree(one[None], noise[None])[0] for one, noise in each]

@@ -25,6 +25,7 @@ from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sharpening import sharpen
 from bayesgmm.inference.suited import (
     held_by,
+    refuse_beside_noise,
     refuse_errors_of_tails,
     refuse_incomplete,
     refuse_unallocated,
@@ -244,6 +245,7 @@ def fit(
     overfitted = isinstance(weights, SparseDirichlet | StickBreaking)
     overfitted = overfitted and model is None and (method, engine) in LEARNING
     if model is not None or engine == "pymc":
+        specification.refuse_noise("for PyMC's engine")
         without_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
     if isinstance(number, PriorOnComponents) or overfitted:
         without_factors(specification, "where components may be empty by their prior")
@@ -254,6 +256,7 @@ def fit(
     if not data.complete and (model is not None or engine in ("pymc", "jax")):
         refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
     refuse_errors_of_tails(specification, data)
+    refuse_beside_noise(specification, data, labels)
     check_enough_rows(data, number)
     if overfitted:
         refuse_what_is_shared(specification)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bayesgmm import names
-from bayesgmm.data import Data
+from bayesgmm.data import Data, refuse_missing
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
@@ -91,6 +91,25 @@ def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
             "`measurement_error` must be left out for a StudentTMixture, whose sum with Normal "
             f"errors has no density in closed form; got errors of shape {data.errors.shape}. Fit a "
             "GaussianMixture, or leave the errors to the tails."
+        )
+
+
+def refuse_beside_noise(specification: GaussianMixture, data: Data, labels: Any) -> None:
+    """Refuse rows of which there is no telling what they would be as background noise."""
+    noise = specification.noise
+    if noise is None:
+        return
+    if labels is not None:
+        specification.refuse_noise("where `labels` are known, which name components alone")
+    if data.errors is not None:
+        specification.refuse_noise("where there is a `measurement_error`")
+    refuse_missing(data, "X", "Leave these rows out, or fit them without `noise`.")
+    resolved = specification.resolve(*data.counted).noise
+    outside = np.flatnonzero(resolved.outside(data.counted[0])) if resolved is not None else ()
+    if len(outside):
+        raise ValueError(
+            f"`noise` must have a box that holds every row of `X`; got {noise!r} and "
+            f"{len(outside)} rows outside of it. Widen it, or leave `low` and `high` None."
         )
 
 

@@ -18,6 +18,7 @@ from bayesgmm.mixture import GaussianMixture
 from bayesgmm.tree import schema, storage
 from bayesgmm.tree.mixtures import (
     FactorParameters,
+    NoisyParameters,
     Parameters,
     TailedParameters,
     each,
@@ -27,7 +28,7 @@ from bayesgmm.tree.mixtures import (
 )
 
 __all__ = [
-    "FactorParameters", "Parameters", "TailedParameters", "build", "check_schema", "each",
+    "FactorParameters", "NoisyParameters", "Parameters", "TailedParameters", "build", "check_schema", "each",
     "features", "load", "parameters", "parameters_of", "require", "save", "specification", "stacked",
     "with_covariances",
 ]  # fmt: skip
@@ -56,6 +57,14 @@ _OF_HEAVY_TAILS: Final = frozenset(
     }
 )  # fmt: skip
 """Functions that know of Student-t components: all others are refused to take them for Normal."""
+
+_OF_NOISE: Final = frozenset(
+    {
+        "save", "summary", "check", "predict_proba", "predict", "score_samples",
+        "sample_posterior_predictive", "loo", "waic", "compare",
+    }
+)  # fmt: skip
+"""The same of background noise."""
 
 
 def build(
@@ -306,6 +315,12 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
             f"`{argument}` must be a fit of Normal components for `{function}`, which is not there "
             f"for Student's t; got a fit of a StudentTMixture. Fit a GaussianMixture."
         )
+    if function not in _OF_NOISE and noisy(tree):
+        raise ValueError(
+            f"`{argument}` must be a fit without background noise for `{function}`, which is not "
+            f"there for it; got a fit with {names.NOISE_WEIGHT!r}. Fit a GaussianMixture without "
+            f"`noise`."
+        )
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
@@ -321,6 +336,12 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
 def tailed(tree: xr.DataTree) -> bool:
     """Tell whether the components of a fit are Student's t."""
     return names.POSTERIOR in tree.children and names.DF in tree[names.POSTERIOR].data_vars
+
+
+def noisy(tree: xr.DataTree) -> bool:
+    """Tell whether rows of a fit may be background noise."""
+    posterior = tree.children.get(names.POSTERIOR)
+    return posterior is not None and names.NOISE_WEIGHT in posterior.data_vars
 
 
 def specification(tree: xr.DataTree) -> GaussianMixture:
@@ -346,10 +367,16 @@ def parameters(tree: xr.DataTree) -> Parameters | FactorParameters:
     arrays = {}
     factored = names.LOADINGS in posterior
     dues = schema.FACTOR_PARAMETERS if factored else schema.PARAMETERS
-    for name, due in (dues | (schema.TAILS if names.DF in posterior else {})).items():
+    further = schema.TAILS if names.DF in posterior else {}
+    further = schema.BACKGROUND if names.NOISE_WEIGHT in posterior else further
+    for name, due in (dues | further).items():
         values = posterior[name].transpose(*due.dims).values
         stacked = values.reshape(-1, *values.shape[len(schema.SAMPLE) :])
         arrays[name] = np.ascontiguousarray(stacked, dtype=due.dtype)
+    noise = specification(tree).noise if further is schema.BACKGROUND else None
+    if noise is not None:
+        density = np.full(len(arrays[names.WEIGHTS]), noise.log_density)
+        return parameters_of(*arrays.values(), density)
     if not factored:
         return parameters_of(*arrays.values())
     found = FactorParameters(**arrays)
