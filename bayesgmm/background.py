@@ -7,9 +7,17 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.errors import check_positive
 from bayesgmm.notation import Line, Textbook
-from bayesgmm.priors import PerFeature, per_feature, resolved, shown
+from bayesgmm.priors import (
+    Dirichlet,
+    LKJCovariance,
+    PerFeature,
+    per_feature,
+    resolved,
+    shown,
+)
 
 NOISE_LABEL: Final = -1
 """What noise is called where components are 0 to K - 1."""
@@ -84,6 +92,13 @@ class UniformNoise(Textbook):
                 f"corner of the box, then the upper."
             )
 
+    def refuse(self, where: str) -> None:
+        """Refuse background noise where it is not known."""
+        raise ValueError(
+            f"`noise` must be None {where}; got {self!r}. Leave it out, or use bg.fit with a "
+            f"GaussianMixture of a number of components, Dirichlet weights and an LKJCovariance."
+        )
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> Self | None:
         """Return the noise that was turned into a dictionary, if there was any."""
@@ -113,9 +128,7 @@ class UniformNoise(Textbook):
         low, high = self.corners
         return np.asarray(((values < low) | (values > high)).any(axis=1))
 
-    def draw(
-        self, shape: tuple[int, ...], rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
         """Return rows drawn in a resolved box, of shape (*shape, D)."""
         low, high = self.corners
         return rng.uniform(low, high, (*shape, low.size))
@@ -125,6 +138,25 @@ class UniformNoise(Textbook):
         box = r"\operatorname{Uniform}(\text{box})"
         return (Line(r"x_i \mid z_i = 0", box, r"\text{noise}"),)
 
-    def __str__(self) -> str:
+    def as_line(self) -> str:
+        """Return the noise as a line of what is printed of a specification."""
         corners = f"low = {shown(self.low, 'smallest')}, high = {shown(self.high, 'largest')}"
-        return f"Uniform({corners}), concentration {self.concentration:g}"
+        return f"  noise         ~ Uniform({corners}), concentration {self.concentration:g}"
+
+
+def check_noise(noise: Any, n_components: Any, weights: Any, covariance: Any) -> None:
+    """Refuse noise of another type, and beside what it does not go with."""
+    if noise is None:
+        return
+    if not isinstance(noise, UniformNoise):
+        raise TypeError(
+            f"`noise` must be a UniformNoise; got {noise!r} of type {type(noise).__name__}. Write "
+            f"noise=bg.UniformNoise()."
+        )
+    for name, value, known, verb in (
+        (names.N_COMPONENTS, n_components, int, "is"),
+        (names.WEIGHTS, weights, Dirichlet, "are"),
+        ("covariance", covariance, LKJCovariance, "is"),
+    ):
+        if type(value) is not known:
+            noise.refuse(f"where `{name}` {verb} a {type(value).__name__}")

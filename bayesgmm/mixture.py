@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
-from bayesgmm.background import UniformNoise
+from bayesgmm.background import UniformNoise, check_noise
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.degrees_of_freedom import GammaDegrees, checked_df, df_lines, df_symbol
 from bayesgmm.errors import check_integer
@@ -89,8 +89,7 @@ class GaussianMixture(Textbook):
                     f"`{name}` must be a {kind.__name__}; got {value!r} of type "
                     f"{type(value).__name__}. Write {name}=bg.{kind.__name__}(...)."
                 )
-        if self.noise is not None:
-            self._refuse_what_has_no_noise()
+        check_noise(self.noise, self.n_components, self.weights, self.covariance)
         if isinstance(self.n_components, PriorOnComponents):
             self._refuse_what_cannot_vary()
             return
@@ -118,28 +117,10 @@ class GaussianMixture(Textbook):
                 f"'spherical'."
             )
 
-    def _refuse_what_has_no_noise(self) -> None:
-        """Refuse noise of another type, and beside what it does not go with."""
-        if not isinstance(self.noise, UniformNoise):
-            raise TypeError(
-                f"`noise` must be a UniformNoise; got {self.noise!r} of type "
-                f"{type(self.noise).__name__}. Write noise=bg.UniformNoise()."
-            )
-        if isinstance(self.n_components, PriorOnComponents):
-            self.refuse_noise("where `n_components` is a PriorOnComponents")
-        if type(self.weights) is not Dirichlet:
-            self.refuse_noise(f"where `weights` are a {type(self.weights).__name__}")
-        if isinstance(self.covariance, FactorCovariance):
-            self.refuse_noise("where `covariance` is a FactorCovariance")
-
     def refuse_noise(self, where: str) -> None:
         """Refuse background noise where it is not known."""
         if self.noise is not None:
-            raise ValueError(
-                f"`noise` must be None {where}; got {self.noise!r}. Leave it out, or use bg.fit "
-                f"with a GaussianMixture of a number of components, Dirichlet weights and an "
-                f"LKJCovariance."
-            )
+            self.noise.refuse(where)
 
     @property
     def concentration(self) -> NDArray[np.float64]:
@@ -171,8 +152,7 @@ class GaussianMixture(Textbook):
         numbers: list[Any] = [means.location, means.scale, covariance.scale, covariance.floor]
         if isinstance(covariance, FactorCovariance):
             numbers.append(covariance.loading_scale)
-        if self.noise is not None:
-            numbers += [self.noise.low, self.noise.high]
+        numbers += [] if self.noise is None else [self.noise.low, self.noise.high]
         return None not in numbers
 
     def resolve(self, values: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
@@ -222,9 +202,7 @@ class GaussianMixture(Textbook):
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as nested dictionaries of plain Python values."""
         fields = dataclasses.asdict(self) | {names.WEIGHTS: weights_to_dict(self.weights)}
-        if self.noise is None:
-            del fields[names.NOISE]
-        return fields
+        return {name: fields[name] for name in fields if name != names.NOISE or fields[name]}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -274,9 +252,7 @@ class GaussianMixture(Textbook):
     def _shown_rows(self) -> list[str]:
         """Return the last lines of what is printed."""
         rows = "  X             ~ sum over components of weight * Normal(mean, covariance)"
-        if self.noise is None:
-            return [rows]
-        return [f"  noise         ~ {self.noise}", f"{rows} + noise"]
+        return [rows] if self.noise is None else [self.noise.as_line(), f"{rows} + noise"]
 
     def __repr__(self) -> str:
         location = shown(self.means.location, "midpoint")
@@ -342,8 +318,8 @@ class StudentTMixture(GaussianMixture):
     ----------
     n_components : int
         Number of components, at least 1.
-    weights, means : optional
-        As of a `GaussianMixture`.
+    weights, means, noise : optional
+        As of a `GaussianMixture`; of these tails there is no `noise`.
     covariance : LKJCovariance, optional
         Prior of the scale matrices, which have the place of covariance matrices everywhere, under
         the same names: the covariance within a component is ``df / (df - 2)`` times its scale

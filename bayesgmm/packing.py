@@ -9,7 +9,6 @@ from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.tails import NO_DF
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
-from bayesgmm.priors import Dirichlet
 
 
 def layout_of(specification: GaussianMixture, n_features: int) -> Layout:

@@ -136,8 +136,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     Returns
     -------
     DataArray of int, dims (obs,)
-        Labels of components, -1 of noise: where `predict_proba` is largest. Floats where a cell of a cube was
-        left out, and is NaN.
+        Labels of components, -1 of noise: where `predict_proba` is largest. Floats where a cell of
+        a cube was left out, and is NaN.
 
     Raises
     ------

@@ -277,9 +277,9 @@ class Problem:
                 scales_of(noise, loadings),
             )  # fmt: skip
         normal = constrain(self.layout, floor, vectors, self.center, self.unit)
-        noise = self.specification.noise
-        if noise is not None:
-            return NoisyParameters.of_all(normal[0], *normal[1:], log_density=noise.log_density)
+        background = self.specification.noise
+        if background is not None:
+            return NoisyParameters.of_all(*normal, log_density=background.log_density)
         if not self.df.size:
             return Parameters(*normal)
         learnt = np.exp(vectors[:, self.n_parameters - self.layout.df_sets :])

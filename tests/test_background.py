@@ -26,7 +26,7 @@ from bayesgmm.tree import _OF_NOISE, parameters
 type Array = NDArray[np.float64]
 
 QUIET: dict[str, Any] = {"progressbar": False, "random_seed": 1}
-SHORT = QUIET | {"draws": 250, "chains": 2}
+SHORT = QUIET | {"draws": 500, "chains": 2}
 NOISE = bg.UniformNoise()
 BOX = bg.UniformNoise(0.7, [-10.0, -10.0], [15.0, 14.0])
 SAMPLE = ["chain", "draw"]
@@ -36,7 +36,7 @@ COVARIANCES = np.array([[[1.0, 0.5], [0.5, 1.0]], [[0.5, -0.2], [-0.2, 0.4]]])
 def two_clusters(rng: np.random.Generator, n_each: int = 100) -> Array:
     factors = np.linalg.cholesky(COVARIANCES)
     first, second = (rng.normal(size=(n_each, 2)) @ factor.T for factor in factors)
-    return np.concatenate([first, [5.0, 4.0] + second])
+    return np.concatenate([first, second + np.array([5.0, 4.0])])
 
 
 def spoilt(rng: np.random.Generator, n_each: int = 150, share: float = 0.08) -> Array:
@@ -291,7 +291,9 @@ def test_simulated_mixtures_are_of_the_prior() -> None:
 
 def test_the_box_is_that_of_the_data_unless_given(X: Array) -> None:
     spec = with_noise(2).resolve(X)
-    assert spec.noise is not None and spec.resolved and not with_noise(2).resolved
+    assert spec.noise is not None
+    assert spec.resolved
+    assert not with_noise(2).resolved
     low, high = spec.noise.corners
     np.testing.assert_array_equal([low, high], [X.min(axis=0), X.max(axis=0)])
     assert GaussianMixture.from_dict(spec.to_dict()) == spec

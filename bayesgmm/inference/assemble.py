@@ -131,7 +131,7 @@ def assemble(
     mixtures = drawn.parameters.standardised(problem.center, problem.unit)
     overfitted = names.N_CLUSTERS in drawn.others
     permutation, alignment = _align(problem, mixtures, drawn.statistics[names.LP], overfitted)
-    posterior = {
+    posterior: dict[str, Any] = {
         name: values.reshape(*shape, *values.shape[1:])
         for name, values in _in_order(drawn.parameters, permutation).items()
     }

@@ -129,9 +129,9 @@ def _refuse(
     if allocated or heavy or not isinstance(specification.covariance, LKJCovariance):
         raise ValueError(
             f"`spec` must be a GaussianMixture of a number of components with Dirichlet weights "
-            f"and an LKJCovariance where `X` is in blocks of rows; got a {type(specification).__name__} of {number!r} components, "
-            f"{type(weights).__name__} and {type(specification.covariance).__name__}. Fit some of "
-            f"the rows in memory."
+            f"and an LKJCovariance where `X` is in blocks of rows; got a "
+            f"{type(specification).__name__} of {number!r} components, {type(weights).__name__} "
+            f"and {type(specification.covariance).__name__}. Fit some of the rows in memory."
         )
 
 

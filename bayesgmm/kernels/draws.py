@@ -5,8 +5,8 @@ their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
 means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D), or (S, K, D + 1, D)
 with degrees of freedom below (`kernels.tails`), or of factor analysers [W psi], (S, K, D, q + 1),
 q + 1 < D. A log-weight more than there are means is that of background noise, its log density
-added (`kernels.estep`), and then responsibilities are K + 1. Costs are O(S N K D^2) or O(S N K D q) operations; nothing of the size S x N x K is
-stored unless it is the result.
+added (`kernels.estep`), and then responsibilities are K + 1. Costs are O(S N K D^2) or O(S N K D q)
+operations; nothing of the size S x N x K is stored unless it is the result.
 """
 
 import numpy as np

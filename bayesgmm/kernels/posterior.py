@@ -9,8 +9,9 @@ depends on nothing and it is compiled once per machine:
            | other rows (as `pack_groups` has them)
 
 Where weights are broken off a stick, the first two of the K concentrations are shape and rate of
-the Gamma distribution of theirs. Where there is noise there are K + 1, the last of its weight. Where tails are heavy there are K known degrees of freedom, or
-shape and rate of the Gamma distribution of those that are learnt: Z is K, 2 or 0.
+the Gamma distribution of theirs. Where there is noise there are K + 1, the last of its weight.
+Where tails are heavy there are K known degrees of freedom, or shape and rate of the Gamma
+distribution of those that are learnt: Z is K, 2 or 0.
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.

@@ -28,9 +28,9 @@ from bayesgmm.tree.mixtures import (
 )
 
 __all__ = [
-    "FactorParameters", "NoisyParameters", "Parameters", "TailedParameters", "build", "check_schema", "each",
-    "features", "load", "parameters", "parameters_of", "require", "save", "specification", "stacked",
-    "with_covariances",
+    "FactorParameters", "NoisyParameters", "Parameters", "TailedParameters", "build",
+    "check_schema", "each", "features", "load", "noisy", "parameters", "parameters_of", "require",
+    "save", "specification", "stacked", "with_covariances",
 ]  # fmt: skip
 
 _LIBRARIES: Final = ("numpy", "xarray", "numba", "nutpie", "pymc", "jax", "blackjax")

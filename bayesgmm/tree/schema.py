@@ -77,7 +77,9 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 
 OPTIONAL: Final[dict[str, dict[str, Due]]] = {
-    names.POSTERIOR: TAILS | BACKGROUND | {name: Due((*SAMPLE, *dims)) for name, dims in _OF_FACTORS.items()},
+    names.POSTERIOR: TAILS
+    | BACKGROUND
+    | {name: Due((*SAMPLE, *dims)) for name, dims in _OF_FACTORS.items()},
     names.MODES: {
         names.DF: Due((names.MODE, names.COMPONENT)),
         names.NOISE_WEIGHT: Due((names.MODE,)),
