@@ -195,8 +195,7 @@ class GaussianMixture(Textbook):
         """Return the specification with numbers from the data's ranges, and a resolved prior."""
         location = resolved(self.means.location, 0.5 * low + 0.5 * high, "means.location")
         scale = resolved(self.means.scale, high - low, "means.scale")
-        noise = None if self.noise is None else self.noise.resolve(low, high)
-        means = NormalMeans(location, scale)
+        noise, means = self.noise and self.noise.resolve(low, high), NormalMeans(location, scale)
         return dataclasses.replace(self, means=means, covariance=covariance, noise=noise)
 
     def to_dict(self) -> dict[str, Any]:
@@ -318,8 +317,8 @@ class StudentTMixture(GaussianMixture):
     ----------
     n_components : int
         Number of components, at least 1.
-    weights, means, noise : optional
-        As of a `GaussianMixture`; of these tails there is no `noise`.
+    weights, means : optional
+        As of a `GaussianMixture`.
     covariance : LKJCovariance, optional
         Prior of the scale matrices, which have the place of covariance matrices everywhere, under
         the same names: the covariance within a component is ``df / (df - 2)`` times its scale
@@ -327,6 +326,8 @@ class StudentTMixture(GaussianMixture):
     df : float, sequence of float or GammaDegrees, optional
         Degrees of freedom, above 0: known, one number for all components or one for each; or their
         prior, by default ``GammaDegrees(2, 0.1)`` for each component.
+    noise : None
+        Not there beside these tails.
 
     Raises
     ------

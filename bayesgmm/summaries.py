@@ -36,10 +36,11 @@ def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
         ``correlations[0, height, weight]`` (below the diagonal), of Student's t ``df[0]`` if they
         are learnt, with noise ``noise_weight``; what components or features share stands once, as
         ``scales[all, height]``. Where the number of components has a prior: first
-        ``n_components``, ``n_clusters`` and ``concentration``, then as many components as the median
-        draw has clusters, those of the largest mean weights; where a draw has none of them they
-        stand for its prior. Columns ``mean``, ``sd``, an equal-tailed interval, ``mcse_mean``, ``ess_bulk``, ``ess_tail``,
-        ``r_hat``, in the data's units. A fit with a single draw has one column, ``estimate``.
+        ``n_components``, ``n_clusters`` and ``concentration``, then as many components as the
+        median draw has clusters, those of the largest mean weights; where a draw has none of them
+        they stand for its prior. Columns ``mean``, ``sd``, an equal-tailed interval, ``mcse_mean``,
+        ``ess_bulk``, ``ess_tail``, ``r_hat``, in the data's units. A fit with a single draw has one
+        column, ``estimate``.
 
     Raises
     ------
