@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bayesgmm import datasets
     from bayesgmm.alignment import align
     from bayesgmm.averaging import average
+    from bayesgmm.background import UniformNoise
     from bayesgmm.calibration import calibrate
     from bayesgmm.classifier import MixtureClassifier
     from bayesgmm.clustering.allocations import sample_allocations
@@ -89,6 +90,7 @@ __all__ = [
     "GaussianMixture",
     "StudentTMixture",
     "GammaDegrees",
+    "UniformNoise",
     "Dirichlet",
     "NormalMeans",
     "LKJCovariance",
@@ -173,6 +175,7 @@ __all__ = [
 _HOMES = {
     "bayesgmm.mixture": ("GaussianMixture", "StudentTMixture"),
     "bayesgmm.degrees_of_freedom": ("GammaDegrees",),
+    "bayesgmm.background": ("UniformNoise",),
     "bayesgmm.priors": ("Dirichlet", "NormalMeans", "LKJCovariance"),
     "bayesgmm.factor_prior": ("FactorCovariance",),
     "bayesgmm.component_prior": ("PriorOnComponents",),

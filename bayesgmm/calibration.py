@@ -148,6 +148,7 @@ def calibrate(
     'No sign of miscalibration: ranks of 5 quantities in 20 simulations look uniform.'
     """
     known = with_numbers(spec, n_features)
+    known.refuse_noise("for `calibrate`")
     check_choice(method, "method", DRAWING)
     remedy = "200 show what is clearly wrong."
     n_simulations = check_integer(n_simulations, "n_simulations", FEWEST, remedy)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
+from bayesgmm.background import UniformNoise, check_noise
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.degrees_of_freedom import GammaDegrees, checked_df, df_lines, df_symbol
 from bayesgmm.errors import check_integer
@@ -42,6 +43,8 @@ class GaussianMixture(Textbook):
     covariance : LKJCovariance or FactorCovariance, optional
         Prior of the covariance matrices, and what they share; scaled to the data, and nothing,
         if left out.
+    noise : UniformNoise, optional
+        Background that rows may be of in place of a component, by keyword; none if left out.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class GaussianMixture(Textbook):
     weights: Dirichlet | StickBreaking = field(default_factory=Dirichlet)
     means: NormalMeans = field(default_factory=NormalMeans)
     covariance: LKJCovariance | FactorCovariance = field(default_factory=LKJCovariance)
+    noise: UniformNoise | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_components, PriorOnComponents):
@@ -85,6 +89,7 @@ class GaussianMixture(Textbook):
                     f"`{name}` must be a {kind.__name__}; got {value!r} of type "
                     f"{type(value).__name__}. Write {name}=bg.{kind.__name__}(...)."
                 )
+        check_noise(self.noise, self.n_components, self.weights, self.covariance)
         if isinstance(self.n_components, PriorOnComponents):
             self._refuse_what_cannot_vary()
             return
@@ -112,6 +117,17 @@ class GaussianMixture(Textbook):
                 f"'spherical'."
             )
 
+    def refuse_noise(self, where: str) -> None:
+        """Refuse background noise where it is not known."""
+        if self.noise is not None:
+            self.noise.refuse(where)
+
+    @property
+    def concentration(self) -> NDArray[np.float64]:
+        """Of the Dirichlet prior of all weights, shape (K,); with noise (K + 1,), its own last."""
+        of_noise = [] if self.noise is None else [self.noise.concentration]
+        return np.append(self.weights.per_component(self.known_number), of_noise)
+
     @property
     def known_number(self) -> int:
         """The number of components, refused where it has a prior instead."""
@@ -136,6 +152,7 @@ class GaussianMixture(Textbook):
         numbers: list[Any] = [means.location, means.scale, covariance.scale, covariance.floor]
         if isinstance(covariance, FactorCovariance):
             numbers.append(covariance.loading_scale)
+        numbers += [] if self.noise is None else [self.noise.low, self.noise.high]
         return None not in numbers
 
     def resolve(self, values: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
@@ -178,11 +195,13 @@ class GaussianMixture(Textbook):
         """Return the specification with numbers from the data's ranges, and a resolved prior."""
         location = resolved(self.means.location, 0.5 * low + 0.5 * high, "means.location")
         scale = resolved(self.means.scale, high - low, "means.scale")
-        return dataclasses.replace(self, means=NormalMeans(location, scale), covariance=covariance)
+        noise, means = self.noise and self.noise.resolve(low, high), NormalMeans(location, scale)
+        return dataclasses.replace(self, means=means, covariance=covariance, noise=noise)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as nested dictionaries of plain Python values."""
-        return dataclasses.asdict(self) | {"weights": weights_to_dict(self.weights)}
+        fields = dataclasses.asdict(self) | {names.WEIGHTS: weights_to_dict(self.weights)}
+        return {name: fields[name] for name in fields if name != names.NOISE or fields[name]}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -199,6 +218,7 @@ class GaussianMixture(Textbook):
             weights=weights_from_dict(fields["weights"]),
             means=NormalMeans(**fields["means"]),
             covariance=structured(**covariance),
+            noise=UniformNoise.from_dict(fields.get(names.NOISE)),
             **tails,
         )
         return made
@@ -217,6 +237,7 @@ class GaussianMixture(Textbook):
             *self._tails(),
             Line("z_i", r"\operatorname{Categorical}(w)", r"\text{component of row } i"),
             Line(r"x_i \mid z_i = k", law, rf"\text{{row }} i{number}"),
+            *(() if self.noise is None else self.noise.textbook()),
         )
 
     def _law(self, covariance: str) -> str:
@@ -229,7 +250,8 @@ class GaussianMixture(Textbook):
 
     def _shown_rows(self) -> list[str]:
         """Return the last lines of what is printed."""
-        return ["  X             ~ sum over components of weight * Normal(mean, covariance)"]
+        rows = "  X             ~ sum over components of weight * Normal(mean, covariance)"
+        return [rows] if self.noise is None else [self.noise.as_line(), f"{rows} + noise"]
 
     def __repr__(self) -> str:
         location = shown(self.means.location, "midpoint")
@@ -304,6 +326,8 @@ class StudentTMixture(GaussianMixture):
     df : float, sequence of float or GammaDegrees, optional
         Degrees of freedom, above 0: known, one number for all components or one for each; or their
         prior, by default ``GammaDegrees(2, 0.1)`` for each component.
+    noise : None
+        Not there beside these tails.
 
     Raises
     ------
@@ -357,6 +381,7 @@ class StudentTMixture(GaussianMixture):
                 f"{self.covariance!r}. Factor analysers have Normal noise: use that, or a "
                 f"GaussianMixture."
             )
+        self.refuse_noise("for a StudentTMixture, whose tails are for outliers")
         object.__setattr__(self, "df", checked_df(self.df, self.n_components))
 
     def _law(self, covariance: str) -> str:

@@ -134,6 +134,7 @@ def build_model(
     >>> model = bg.build_model(2, X, log_weights=log_weights)
     """
     specification = _as_specification(spec)
+    specification.refuse_noise("for `build_model`")
     data = prepare(X, sample_weight=sample_weight)
     refuse_missing(data, "X", "Fit a specification, bg.fit(X, spec), which integrates them out.")
     check_enough_rows(data, specification.known_number)

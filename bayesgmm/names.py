@@ -43,6 +43,10 @@ PARAMETER_DIMS: Final[dict[str, tuple[str, ...]]] = {
 
 # Variable of the posterior where components have heavy tails: their degrees of freedom
 DF: Final = "df"
+# And where a row may be background noise, of a weight of its own
+NOISE: Final = "noise"
+NOISE_WEIGHT: Final = "noise_weight"
+NOISE_LOG_DENSITY: Final = "noise_log_density"
 # Of factor analysers
 FACTOR: Final = "factor"
 LOADINGS: Final = "loadings"

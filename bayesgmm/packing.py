@@ -9,7 +9,6 @@ from bayesgmm.kernels.cholesky import Layout
 from bayesgmm.kernels.tails import NO_DF
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import Gamma, StickBreaking
-from bayesgmm.priors import Dirichlet
 
 
 def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
@@ -26,6 +25,7 @@ def layout_of(specification: GaussianMixture, n_features: int) -> Layout:
         correlation_sets=sets if n_features > 1 else 0,
         df_sets=_df_sets(specification),
         n_factors=covariance.n_factors if isinstance(covariance, FactorCovariance) else 0,
+        n_noise=0 if specification.noise is None else 1,
     )
 
 
@@ -48,11 +48,12 @@ def packed_df(specification: GaussianMixture) -> NDArray[np.float64]:
 
 
 def packed(
-    weights: Dirichlet | StickBreaking, n_components: int
+    specification: GaussianMixture,
 ) -> tuple[NDArray[np.float64], bool]:
     """Return the concentrations that `pack_problem` takes, and whether they are of a stick."""
+    weights = specification.weights
     if not isinstance(weights, StickBreaking):
-        return weights.per_component(n_components), False
-    alpha, result = weights.concentration, np.zeros(n_components)
+        return specification.concentration, False
+    alpha, result = weights.concentration, np.zeros(specification.known_number)
     result[:2] = (alpha.shape, alpha.rate) if isinstance(alpha, Gamma) else (alpha, 0.0)
     return result, True

@@ -89,6 +89,7 @@ def prior_clusters(spec: GaussianMixture, n_obs: int) -> xr.DataArray:
             f"`spec` must be a GaussianMixture; got {spec!r} of type {type(spec).__name__}. Write "
             f"bg.GaussianMixture(10, weights=bg.SparseDirichlet())."
         )
+    spec.refuse_noise("for `prior_clusters`")
     n_obs = check_integer(n_obs, "n_obs", 1, "Give the number of rows.")
     number, weights = spec.n_components, spec.weights
     if n_states(spec) > MOST_STATES:

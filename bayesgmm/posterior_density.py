@@ -126,7 +126,7 @@ def _stratified(
     for start in range(0, labels.size, BLOCK):
         rows = np.ascontiguousarray(problem.rows[:, start : start + BLOCK])
         labels[start : start + BLOCK] = partition_of(rows, *(array[0] for array in mixture))
-    n_components = problem.layout.n_components
+    n_components = mixture[0].shape[1]  # and noise
     chosen, row_weights = [], []
     for k in range(n_components):
         members = np.flatnonzero(labels == k)

@@ -1,14 +1,15 @@
 """What a fitted mixture says about rows, fitted or new, averaged over the posterior."""
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.chunked import is_chunked
-from bayesgmm.data import Data, prepare_new
+from bayesgmm.data import Data, prepare_new, refuse_missing
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import is_factored
@@ -16,7 +17,15 @@ from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.lazy import by_blocks
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import feature_dim, features, parameters, require
+from bayesgmm.tree import (
+    NoisyParameters,
+    feature_dim,
+    features,
+    noisy,
+    parameters,
+    require,
+    specification,
+)
 from bayesgmm.tree.rows import coords_of, observed
 
 type Array = NDArray[np.float64]
@@ -36,7 +45,7 @@ class Mixtures(NamedTuple):
     ----------
     log_weights, means, cholesky : arrays
         Shapes (S, K), (S, K, D), (S, K, D, D); of heavy tails (S, K, D + 1, D), with degrees of
-        freedom below.
+        freedom below. With noise its log joint density follows the log-weights, (S, K + 1).
     center, unit : arrays, shape (D,)
     """
 
@@ -46,11 +55,18 @@ class Mixtures(NamedTuple):
     center: Array
     unit: Array
 
+    @property
+    def without_noise(self) -> Self:
+        """The same for rows outside of the box of the noise, where it has density 0."""
+        log_weights = self.log_weights.copy()
+        log_weights[:, self.means.shape[1] :] = -np.inf
+        return self._replace(log_weights=log_weights)
+
     def rows(
         self, values: Array, errors: Array | None = None, allowed: Array | None = None
     ) -> Array:
         """Return rows as the kernels read them, shape (D', N); see `records.rows_of`."""
-        n_components = self.log_weights.shape[1]
+        n_components = self.means.shape[1]
         return rows_of(values, errors, allowed, n_components, self.center, self.unit)
 
 
@@ -79,7 +95,8 @@ def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     Returns
     -------
     DataArray, dims (obs, component)
-        Probabilities; every row sums to 1. Of a cube the dimensions of its cells take the place of
+        Probabilities; every row sums to 1. Of a fit with noise ``component`` has one entry more,
+        the last: the noise, labelled -1. Of a cube the dimensions of its cells take the place of
         ``obs``, as the last, and cells that were left out are NaN; rows of several levels have a
         MultiIndex: so does everything that takes `X_new`.
 
@@ -119,8 +136,8 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     Returns
     -------
     DataArray of int, dims (obs,)
-        Labels of components: where `predict_proba` is largest. Floats where a cell of a cube was
-        left out, and is NaN.
+        Labels of components, -1 of noise: where `predict_proba` is largest. Floats where a cell of
+        a cube was left out, and is NaN.
 
     Raises
     ------
@@ -178,11 +195,22 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     if is_chunked(X_new):
         return by_blocks(score_samples, tree, X_new, {}, None)
     data = rows_asked(tree, X_new, "score_samples")
-    draws = mixtures(tree)
-    every, n_draws = draws.rows(data.values, data.errors), len(draws.log_weights)
-    result = np.empty(data.n_obs)
+    draws, outside = mixtures(tree), outside_of_noise(tree, data)
+    every = draws.rows(data.values, data.errors)
+    result = _log_mean_density(draws, every)
+    if outside.any():
+        rows = np.ascontiguousarray(every[:, outside])
+        result[outside] = _log_mean_density(draws.without_noise, rows)
+    found = xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
+    return data.laid_out(found)
+
+
+def _log_mean_density(draws: Mixtures, every: Array) -> Array:
+    """Return the log density of rows averaged over the draws, shape (N,), in the data's units."""
+    n_obs, n_draws = every.shape[1], len(draws.log_weights)
+    result = np.empty(n_obs)
     chunk = max(1, CHUNK_BYTES // (8 * n_draws))
-    for start in range(0, data.n_obs, chunk):
+    for start in range(0, n_obs, chunk):
         rows = np.ascontiguousarray(every[:, start : start + chunk])
         densities = np.empty((n_draws, rows.shape[1]))
         fill_draws(rows, *draws[:3], densities, NO_CUBE, NO_LABELS, NO_CUBE)
@@ -191,8 +219,7 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
             mean = np.log(np.exp(densities - peak).mean(axis=0)) + peak
         mean -= log_volumes(rows, draws.unit)
         result[start : start + chunk] = np.where(peak == -np.inf, -np.inf, mean)
-    found = xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
-    return data.laid_out(found)
+    return result
 
 
 def sample_posterior_predictive(
@@ -212,7 +239,8 @@ def sample_posterior_predictive(
     Returns
     -------
     Dataset
-        ``X`` (chain, draw, obs, feature), in the data's units, and ``labels`` (chain, draw, obs):
+        ``X`` (chain, draw, obs, feature), in the data's units, and ``labels`` (chain, draw, obs),
+        -1 of noise:
         the group ``posterior_predictive`` of ArviZ, ``tree["posterior_predictive"] = result``.
 
     Raises
@@ -264,6 +292,11 @@ def sample_posterior_predictive(
     for k in range(n_components):
         draw, row = np.nonzero(labels == k)
         rows[draw, row] = means[draw, k] + _noise(factors[:, k], draw, rows[draw, row], rng)
+    noise = specification(tree).noise
+    if noise is not None and isinstance(drawn, NoisyParameters):
+        is_noise = rng.random(labels.shape) < drawn.noise_weight[:, None]
+        labels[is_noise] = NOISE_LABEL
+        rows[is_noise] = noise.draw((int(is_noise.sum()),), rng)
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
@@ -307,6 +340,8 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
         data = Data(said.values, coords_of(tree), {}, errors=said.errors, allowed=said.allowed)
     else:
         data = prepare_new(X_new, features(tree), feature_dim=feature_dim(tree))
+    if noisy(tree):
+        refuse_missing(data, "X_new", "Noise is not known of parts of rows: leave the others out.")
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
@@ -320,20 +355,33 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     return data
 
 
+def outside_of_noise(tree: xr.DataTree, data: Data) -> NDArray[np.bool_]:
+    """Tell which rows lie outside of the box of the noise: none where there is no noise."""
+    noise = specification(tree).noise
+    return np.zeros(data.n_obs, dtype=bool) if noise is None else noise.outside(data.values)
+
+
 def probability_of(tree: xr.DataTree, X_new: Any, function: str) -> tuple[Data, xr.DataArray]:
     """Return rows, and their responsibilities averaged over the draws, along ``obs``."""
     data = rows_asked(tree, X_new, function)
-    shares = _responsibilities(mixtures(tree), data)
+    draws, outside = mixtures(tree), outside_of_noise(tree, data)
+    rows = draws.rows(data.values, data.errors, data.allowed)
+    shares = _responsibilities(draws, rows)
+    if outside.any():
+        rows = np.ascontiguousarray(rows[:, outside])
+        shares[:, outside] = _responsibilities(draws.without_noise, rows)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
+    if noisy(tree):
+        labels = np.append(component.values, NOISE_LABEL)
+        component = xr.Variable(names.COMPONENT, labels, component.attrs)
     coords = {**data.obs_coords, names.COMPONENT: component}
     return data, xr.DataArray(
         shares.T, dims=(names.OBS, names.COMPONENT), coords=coords, name="probability"
     )
 
 
-def _responsibilities(draws: Mixtures, data: Data) -> Array:
-    """Return the responsibilities averaged over the draws, shape (K, N)."""
-    rows = draws.rows(data.values, data.errors, data.allowed)
+def _responsibilities(draws: Mixtures, rows: Array) -> Array:
+    """Return the responsibilities averaged over the draws, shape (K, N), with noise (K + 1, N)."""
     n_draws, n_components = draws.log_weights.shape
     total = np.zeros((1, n_components, rows.shape[1]))
     fill_draws(rows, *draws[:3], NO_ARRAY, total, NO_LABELS, NO_CUBE)

@@ -24,6 +24,7 @@ from bayesgmm.priors import LKJCovariance
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.tree import (
     FactorParameters,
+    NoisyParameters,
     Parameters,
     TailedParameters,
     each,
@@ -139,7 +140,7 @@ class Problem:
             False leaves out priors and Jacobians: the log-likelihood alone.
         """
         resolved, unit = self.specification, self.unit
-        concentration, sticks = packed(resolved.weights, resolved.known_number)
+        concentration, sticks = packed(resolved)
         tau = np.broadcast_to(np.asarray(resolved.covariance.scale), unit.shape) / unit
         parts: dict[str, Any] = {
             "concentration": concentration,
@@ -155,7 +156,9 @@ class Problem:
         if self.gauge is not None:
             return pack_factor_problem(self.layout, rows, **parts, **self.gauge._asdict())
         assert isinstance(resolved.covariance, LKJCovariance)
-        return pack_problem(self.layout, rows, **parts, eta=resolved.covariance.eta, df=self.df)
+        return pack_problem(
+            self.layout, rows, **parts, eta=resolved.covariance.eta, df=self.df, noise=self.noise
+        )
 
     @property
     def kept(self) -> Data:
@@ -235,6 +238,12 @@ class Problem:
         """What `kernels.posterior.pack_problem` has of degrees of freedom."""
         return packed_df(self.specification)
 
+    @property
+    def noise(self) -> float:
+        """Log density of a standardised row that is noise; 0 where there is none."""
+        noise = self.specification.noise
+        return 0.0 if noise is None else noise.log_density + float(np.log(self.unit).sum())
+
     def log_posterior(self, vector: Array) -> tuple[float, Array]:
         """Return the log posterior density at an unconstrained vector, and its gradient."""
         gradient = np.empty_like(vector)
@@ -245,12 +254,13 @@ class Problem:
         k, d = self.layout.n_components, self.layout.n_features
         scatter = SHRINKAGE * k ** (-2.0 / d)
         return Penalty(
-            concentration=strength * self.specification.weights.per_component(k),
+            concentration=strength * self.specification.concentration,
             location=self.middle,
             strength=strength * SHRINKAGE,
             scatter=np.full(d, strength * scatter),
             freedom=strength,
             df=self.df * strength if self.layout.df_sets else self.df,
+            noise=self.noise,
         )
 
     def constrain(
@@ -267,6 +277,9 @@ class Problem:
                 scales_of(noise, loadings),
             )  # fmt: skip
         normal = constrain(self.layout, floor, vectors, self.center, self.unit)
+        background = self.specification.noise
+        if background is not None:
+            return NoisyParameters.of_all(*normal, log_density=background.log_density)
         if not self.df.size:
             return Parameters(*normal)
         learnt = np.exp(vectors[:, self.n_parameters - self.layout.df_sets :])
@@ -304,6 +317,7 @@ class Problem:
         """
         layout = self.layout
         logs, *others = parameters.standardised(self.center, self.unit)
+        logs[:, layout.n_components :] -= self.noise
         mixtures = logs if log_weights is None else log_weights, *others
         if self.gauge is not None:
             return factor_vectors(self.layout, self.floor, self.gauge, *mixtures)
@@ -335,5 +349,6 @@ class Problem:
             np.ascontiguousarray(array[index])
             for array in parameters.standardised(self.center, self.unit)
         )
+        log_weights[self.layout.n_components :] -= self.noise
         vector: Array = unconstrain(self.layout, self.floor, log_weights, means, cholesky)
         return vector

@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.degrees_of_freedom import GammaDegrees
 from bayesgmm.errors import check_integer
@@ -49,7 +50,8 @@ def simulate(
         ``X`` (obs, feature); ``labels`` (obs), the component that each row came from; and the
         truth, named and labelled as in the posterior of a fit: ``weights`` (component), ``means``
         and ``scales`` (component, feature), ``correlations`` and ``covariances`` (component,
-        feature, feature2); of Student's t ``df`` (component) too; of a `FactorCovariance`
+        feature, feature2); of Student's t ``df`` (component) too; with noise ``noise_weight``, and
+        labels of -1; of a `FactorCovariance`
         ``loadings`` (component, feature, factor) and ``noise_scales`` (component, feature) in
         place of the last two. Where the number of components has a prior ``n_components``,
         ``n_clusters`` (components with rows) and ``concentration`` too; ``component`` is as long
@@ -93,6 +95,10 @@ def simulate(
     rng = np.random.default_rng(random_seed)
     drawn, factors = _mixtures(known, n_draws, rng)
     drawn[names.X], drawn[names.LABELS] = _rows(drawn, factors, n_obs, rng)
+    if known.noise is not None:
+        is_noise = rng.random((n_draws, n_obs)) < drawn[names.NOISE_WEIGHT][:, None]
+        drawn[names.LABELS][is_noise] = NOISE_LABEL
+        drawn[names.X][is_noise] = known.noise.draw((int(is_noise.sum()),), rng)
     if names.N_COMPONENTS in drawn:
         drawn[names.N_CLUSTERS] = np.array([len(set(row)) for row in drawn[names.LABELS].tolist()])
     sample = () if draws is None else (names.CHAIN, names.DRAW)
@@ -136,6 +142,8 @@ def with_numbers(spec: GaussianMixture, n_features: int | None) -> GaussianMixtu
     }
     if isinstance(covariance, FactorCovariance):
         given["covariance.loading_scale"] = covariance.loading_scale
+    if spec.noise is not None:
+        given |= {"noise.low": spec.noise.low, "noise.high": spec.noise.high}
     missing = [name for name, value in given.items() if value is None]
     if missing:
         raise ValueError(
@@ -172,6 +180,10 @@ def _mixtures(
         drawn = {names.N_COMPONENTS: numbers, names.CONCENTRATION: concentration}
     else:
         weights = spec.weights.draw(number, n_draws, rng)
+    if spec.noise is not None:  # of all together Dirichlet: a Beta, and the rest as it was
+        of_others = spec.concentration[:-1].sum()
+        drawn[names.NOISE_WEIGHT] = rng.beta(spec.noise.concentration, of_others, n_draws)
+        weights = weights * (1.0 - drawn[names.NOISE_WEIGHT][:, None])
     n_components = weights.shape[1]
     shape = (n_draws, n_components, n_dim)
     means = location + spread * rng.standard_normal(shape)
@@ -256,7 +268,7 @@ def _rows(
     n_draws, n_components, n_dim = means.shape
     X, labels = np.empty((n_draws, n_obs, n_dim)), np.empty((n_draws, n_obs), dtype=np.int64)
     for s in range(n_draws):
-        k = labels[s] = rng.choice(n_components, n_obs, p=weights[s])
+        k = labels[s] = rng.choice(n_components, n_obs, p=weights[s] / weights[s].sum())
         z = rng.standard_normal((n_obs, n_dim))
         if is_factored(factors, n_dim):
             X[s] = means[s, k] + factors[s, k, :, -1] * z

@@ -34,12 +34,13 @@ def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
     DataFrame
         One row per parameter, ``weights[0]``, ``means[0, height]``, ``scales[...]``,
         ``correlations[0, height, weight]`` (below the diagonal), of Student's t ``df[0]`` if they
-        are learnt; what components or features share stands once, as ``scales[all, height]``. Where
-        the number of components has a prior: first ``n_components``, ``n_clusters`` and
-        ``concentration``, then as many components as the median draw has clusters, those of the
-        largest mean weights; where a draw has none of them they stand for its prior. Columns
-        ``mean``, ``sd``, an equal-tailed interval, ``mcse_mean``, ``ess_bulk``, ``ess_tail``,
-        ``r_hat``, in the data's units. A fit with a single draw has one column, ``estimate``.
+        are learnt, with noise ``noise_weight``; what components or features share stands once, as
+        ``scales[all, height]``. Where the number of components has a prior: first
+        ``n_components``, ``n_clusters`` and ``concentration``, then as many components as the
+        median draw has clusters, those of the largest mean weights; where a draw has none of them
+        they stand for its prior. Columns ``mean``, ``sd``, an equal-tailed interval, ``mcse_mean``,
+        ``ess_bulk``, ``ess_tail``, ``r_hat``, in the data's units. A fit with a single draw has one
+        column, ``estimate``.
 
     Raises
     ------
@@ -233,6 +234,9 @@ def distinct_parameters(tree: xr.DataTree) -> tuple[list[str], Array]:
     scales = values(of_scales)
     for k, component in enumerate(components):
         add(names.WEIGHTS, f"{component}", weights[..., k])
+    if names.NOISE_WEIGHT in posterior:
+        labels.append(names.NOISE_WEIGHT)
+        parts.append(posterior[names.NOISE_WEIGHT].transpose(*sample).values)
     for k, component in enumerate(components):
         for d, feature in enumerate(features):
             add(names.MEANS, f"{component}, {feature}", means[..., k, d])

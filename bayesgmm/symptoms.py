@@ -98,7 +98,8 @@ def _allocations(tree: xr.DataTree, shape: tuple[int, ...]) -> tuple[list[str], 
     every = fitted_rows(tree, draws)
     labels = ["number of occupied components"]
     some = np.ascontiguousarray(every[:, :: -(-len(rows) // COUNTED_ROWS)])
-    values = [(1.0 - vacancies(some, draws[:3])).sum(axis=1)]
+    n_components = draws.means.shape[1]
+    values = [(1.0 - vacancies(some, draws[:3]))[:, :n_components].sum(axis=1)]
     if len(rows) > 1:
         pairs = _pairs(len(rows))
         labels += [f"co-clustering of rows {a!r} and {b!r}" for a, b in rows[pairs].tolist()]

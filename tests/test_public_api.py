@@ -16,9 +16,10 @@ from bayesgmm import names
 from bayesgmm.tree.schema import ATTRIBUTES, SCHEMA
 
 SPECIFICATIONS = {
-    "GaussianMixture": ("n_components", "weights", "means", "covariance"),
-    "StudentTMixture": ("n_components", "weights", "means", "covariance", "df"),
+    "GaussianMixture": ("n_components", "weights", "means", "covariance", "noise"),
+    "StudentTMixture": ("n_components", "weights", "means", "covariance", "df", "noise"),
     "GammaDegrees": ("shape", "rate", "shared"),
+    "UniformNoise": ("concentration", "low", "high"),
     "Dirichlet": ("concentration",),
     "NormalMeans": ("location", "scale"),
     "LKJCovariance": ("eta", "scale", "structure", "floor"),

@@ -148,10 +148,9 @@ def assemble(
     mixtures = drawn.parameters.standardised(problem.center, problem.unit)
     overfitted = names.N_CLUSTERS in drawn.others
     permutation, alignment = _align(problem, mixtures, drawn.statistics[names.LP], overfitted)
-    which = np.arange(len(permutation))[:, None]
-    posterior = {
-        name: values[which, permutation].reshape(*shape, *values.shape[1:])
-        for name, values in drawn.parameters._asdict().items()
+    posterior: dict[str, Any] = {
+        name: values.reshape(*shape, *values.shape[1:])
+        for name, values in _in_order(drawn.parameters, permutation).items()
     }
     if names.LOADINGS in posterior:
         flat = (posterior[name] for name in (names.LOADINGS, names.NOISE_SCALES))
@@ -190,6 +189,18 @@ def assemble(
     )
 
 
+def _in_order(
+    parameters: Parameters | FactorParameters, order: NDArray[np.int64]
+) -> dict[str, Array]:
+    """Return what a tree holds of parameters by name, components in an order, shape (S, K)."""
+    which = np.arange(len(order))[:, None]
+    return {
+        name: values if values.ndim == 1 else values[which, order]
+        for name, values in parameters._asdict().items()
+        if name != names.NOISE_LOG_DENSITY  # it is in the specification
+    }
+
+
 def _permuted(variable: xr.Variable, permutation: NDArray[np.int64]) -> xr.Variable:
     """Return a variable with its components, if it runs along them, in the order of every draw."""
     values = variable.values
@@ -226,7 +237,8 @@ def _align(
     Of an overfitted mixture components that expect a row come first.
     """
     shape = log_posterior.shape
-    n_draws, n_components = mixtures[0].shape
+    n_draws, n_components = mixtures[1].shape[:2]
+    mixtures = (np.ascontiguousarray(mixtures[0][:, :n_components]), *mixtures[1:])  # without noise
     pivot = int(np.argmax(log_posterior))
     method = "none" if problem.specification.weights.naming else DEFAULT
     apart = named_apart(problem.data.allowed, n_components)
@@ -254,8 +266,7 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     if not problem.specification.weights.naming:
         apart = named_apart(problem.data.allowed, problem.layout.n_components)
         order = np.stack([order_within(apart, means) for means in parameters.means])
-    which = np.arange(len(modes))[:, None]
-    found = {name: values[which, order] for name, values in parameters._asdict().items()}
+    found = _in_order(parameters, order)
     if names.LOADINGS in found:
         each = zip(found[names.LOADINGS], found[names.NOISE_SCALES], strict=True)
         turned = [turned_to_agree(one[None], noise[None])[0] for one, noise in each]

@@ -125,6 +125,7 @@ def _refuse(
     allocated = isinstance(number, PriorOnComponents)
     if (method, engine) in LEARNING and isinstance(weights, SparseDirichlet | StickBreaking):
         allocated = True
+    specification.refuse_noise("where `X` is in blocks of rows")
     heavy = isinstance(specification, StudentTMixture)
     if allocated or heavy or not isinstance(specification.covariance, LKJCovariance):
         raise ValueError(

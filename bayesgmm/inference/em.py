@@ -294,7 +294,8 @@ def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
     total = problem.n_counted
     rows = 1.0 + total * np.exp(log_weights)
     sizes = np.ones(length)  # those of the means are in the factors
-    sizes[: len(means) - 1] = rows[:-1] ** -0.5
+    sizes[: len(rows) - 1] = rows[:-1] ** -0.5
+    rows = rows[: len(means)]
     for start, end, sets, size in (
         (scales, correlations, layout.scale_rows, 0.5**0.5),
         (correlations, length - layout.df_sets, layout.correlation_sets, 2.0),

@@ -289,6 +289,7 @@ def _specified(spec: Any) -> GaussianMixture:
             f"`spec` must have a number of components; got {spec.n_components!r}. Learn it from "
             f"some of the rows: bg.fit(X, spec)."
         )
+    spec.refuse_noise("where rows come in batches")
     return without_tails(without_factors(spec, "where rows come in batches or frames"))
 
 

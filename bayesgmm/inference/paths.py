@@ -152,6 +152,7 @@ def em_path(
 def _specification(spec: Any) -> GaussianMixture:
     """Return a specification, made with all defaults from a number of components."""
     if isinstance(spec, GaussianMixture):
+        spec.refuse_noise("for `em_path`")
         return spec
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
         return GaussianMixture(int(spec))

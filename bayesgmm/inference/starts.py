@@ -64,12 +64,12 @@ def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
 
 
 def drawn_in(problem: Problem, cells: Array) -> Array:
-    """Return cells, shape (D, n), and where tails are heavy those that are far out nearer.
+    """Return cells, shape (D, n), and with heavy tails or noise those that are far out nearer.
 
     Else outliers are a cluster of their own to begin with. Half the distance between the first and
     the last tenth of a feature is left beside these.
     """
-    if not problem.df.size:
+    if not (problem.df.size or problem.layout.n_noise):
         return cells
     low, high = np.quantile(cells, FAR_OUT, axis=1, keepdims=True)
     room = 0.5 * (high - low)

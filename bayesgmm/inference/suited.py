@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.data import Data, check_enough_rows
+from bayesgmm.data import Data, check_enough_rows, refuse_missing
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
@@ -54,6 +54,7 @@ def refuse_unsuited(
     """
     number = specification.n_components
     if engine == "pymc":
+        specification.refuse_noise("for PyMC's engine")
         without_factors(specification, "for PyMC's engine; a program of it samples pm.sample")
     if allocated:
         without_factors(specification, "where components may be empty by their prior")
@@ -64,6 +65,7 @@ def refuse_unsuited(
     if not data.complete and engine in ("pymc", "jax"):
         refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
     refuse_errors_of_tails(specification, data)
+    refuse_beside_noise(specification, data, labels)
     check_enough_rows(data, number)
     if allocated:
         refuse_what_is_shared(specification)
@@ -124,6 +126,25 @@ def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
             "`measurement_error` must be left out for a StudentTMixture, whose sum with Normal "
             f"errors has no density in closed form; got errors of shape {data.errors.shape}. Fit a "
             "GaussianMixture, or leave the errors to the tails."
+        )
+
+
+def refuse_beside_noise(specification: GaussianMixture, data: Data, labels: Any) -> None:
+    """Refuse rows of which there is no telling what they would be as background noise."""
+    noise = specification.noise
+    if noise is None:
+        return
+    if labels is not None:
+        specification.refuse_noise("where `labels` are known, which name components alone")
+    if data.errors is not None:
+        specification.refuse_noise("where there is a `measurement_error`")
+    refuse_missing(data, "X", "Leave these rows out, or fit them without `noise`.")
+    resolved = specification.resolve(*data.counted).noise
+    outside = np.flatnonzero(resolved.outside(data.counted[0])) if resolved is not None else ()
+    if len(outside):
+        raise ValueError(
+            f"`noise` must have a box that holds every row of `X`; got {noise!r} and "
+            f"{len(outside)} rows outside of it. Widen it, or leave `low` and `high` None."
         )
 
 

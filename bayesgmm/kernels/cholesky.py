@@ -3,7 +3,7 @@
 The vector holds, one after the other,
 
     K - 1           weights, PyMC's simplex transform: y = (v, -sum v), log weights are
-                    y - logsumexp y
+                    y - logsumexp y (K where there is noise, whose weight is the last)
     K x D           means
     R x C           logarithms of the scales less their floor (R = K or 1 if shared; C = D or 1
                     if common)
@@ -48,6 +48,8 @@ class Layout(NamedTuple):
         K, 1 or 0: degrees of freedom to be learnt per component, shared, none.
     n_factors : int
         Of factor analysers, whose loadings take the place of correlations; 0 of others.
+    n_noise : int
+        1 or 0: whether a row may be background noise, which has a weight and no parameters.
     """
 
     n_components: int
@@ -57,12 +59,13 @@ class Layout(NamedTuple):
     correlation_sets: int
     df_sets: int = 0
     n_factors: int = 0
+    n_noise: int = 0
 
 
 @kernel
 def offsets(layout: Layout) -> tuple[int, int, int, int]:
     """Return where means, scales and correlations begin, and the length of the vector."""
-    means = layout.n_components - 1
+    means = layout.n_components + layout.n_noise - 1
     scales = means + layout.n_components * layout.n_features
     correlations = scales + layout.scale_rows * layout.scale_columns
     pairs = layout.n_features * (layout.n_features - 1) // 2
@@ -74,7 +77,7 @@ def offsets(layout: Layout) -> tuple[int, int, int, int]:
 
 @kernel
 def fill_log_weights(vector: Array, log_weights: Array) -> None:
-    """Write the log-weights, shape (K,), that the first K - 1 entries of the vector stand for."""
+    """Write the K log-weights that the first K - 1 entries of the vector stand for."""
     last = log_weights.shape[0] - 1
     total = 0.0
     for k in range(last):
@@ -229,11 +232,12 @@ def constrain(
     Returns
     -------
     weights, means, scales, correlations, covariances : arrays
-        Shapes (S, K), (S, K, D), (S, K, D), (S, K, D, D), (S, K, D, D).
+        Shapes (S, K), (S, K, D), (S, K, D), (S, K, D, D), (S, K, D, D). With noise weights have
+        shape (S, K + 1).
     """
     n, k_all, n_dim = vectors.shape[0], layout.n_components, layout.n_features
     mean_start, scale_start, _, _ = offsets(layout)
-    weights = np.empty((n, k_all))
+    weights = np.empty((n, k_all + layout.n_noise))
     means = np.empty((n, k_all, n_dim))
     scales = np.empty((n, k_all, n_dim))
     correlations = np.empty((n, k_all, n_dim, n_dim))
@@ -243,8 +247,9 @@ def constrain(
         vector = vectors[s]
         fill_log_weights(vector, weights[s])
         fill_cholesky(layout, floor, vector, scales[s], cholesky)
-        for k in range(k_all):
+        for k in range(k_all + layout.n_noise):
             weights[s, k] = math.exp(weights[s, k])
+        for k in range(k_all):
             for i in range(n_dim):
                 means[s, k, i] = center[i] + unit[i] * vector[mean_start + k * n_dim + i]
                 for j in range(i + 1):
@@ -276,7 +281,7 @@ def unconstrain(
     layout : Layout
     floor : array, shape (C,)
         Scales at or below it, which no vector stands for, are moved 1 % above it.
-    log_weights, means : arrays, shapes (K,) and (K, D)
+    log_weights, means : arrays, shapes (K,), with noise (K + 1,), and (K, D)
     cholesky : array, shape (K, D, D) or (K, D + 1, D)
         Lower Cholesky factors of the covariances. Where scales or correlations are shared they
         are read off the first component, and so are degrees of freedom. Without a line for these
@@ -286,8 +291,8 @@ def unconstrain(
     mean_start, scale_start, correlation_start, length = offsets(layout)
     vector = np.empty(length)
     shift = 0.0
-    for k in range(layout.n_components):
-        shift += log_weights[k] / layout.n_components
+    for k in range(mean_start + 1):
+        shift += log_weights[k] / (mean_start + 1)
     for k in range(mean_start):
         vector[k] = log_weights[k] - shift
     for k in range(layout.n_components):

@@ -4,8 +4,9 @@ All functions take the data feature by feature, shape (D, N), or (D + K, N) with
 their labels below (`kernels.estep.e_step`), and S mixtures: log-weights (S, K),
 means (S, K, D) and lower Cholesky factors of the covariances (S, K, D, D), or (S, K, D + 1, D)
 with degrees of freedom below (`kernels.tails`), or of factor analysers [W psi], (S, K, D, q + 1),
-q + 1 < D. Costs are O(S N K D^2) or O(S N K D q) operations; nothing of the size S x N x K is
-stored unless it is the result.
+q + 1 < D. A log-weight more than there are means is that of background noise, its log density
+added (`kernels.estep`), and then responsibilities are K + 1. Costs are O(S N K D^2) or O(S N K D q)
+operations; nothing of the size S x N x K is stored unless it is the result.
 """
 
 import numpy as np
@@ -109,10 +110,11 @@ def fill_complete(
     """Write what `fill_draws` says, of rows of which nothing is missing and nothing in error."""
     n_draws, n_components, n_dim = means.shape
     n_rows = rows.shape[1]
+    n_all = log_weights.shape[1]
     size = block_size(n_rows, n_components, n_dim)
     flat = np.ascontiguousarray(rows).reshape(-1)
     copied, y = np.empty(n_dim * size), np.empty((n_dim + cholesky.shape[3]) * size)
-    lp, ones, density = np.empty(n_components * size), np.ones(size), np.empty(size)
+    lp, ones, density = np.empty(n_all * size), np.ones(size), np.empty(size)
     log_determinants = np.empty(n_components)
     factored, tailed = cholesky.shape[3] < n_dim, cholesky.shape[2] > n_dim
     pulls, logs = np.empty(size), np.empty(size)
@@ -154,13 +156,15 @@ def fill_complete(
                         lp[k * size :], pulls, logs, constant + tail_constant(df, n_dim),
                         df, n_dim, padded,
                     )  # fmt: skip
+            for k in range(n_components, n_all):
+                lp[k * size : k * size + padded] = log_weights[s, k]
             if rows.shape[0] > n_dim:
                 add_offsets(rows, start, n, size, n_dim, lp)
-            softmax_block(lp, size, n_components, ones, density, padded)
+            softmax_block(lp, size, n_all, ones, density, padded)
             if densities.size > 0:
                 for i in range(n):
                     densities[s, start + i] = density[i]
-            for k in range(n_components):
+            for k in range(n_all):
                 shares = lp[k * size : k * size + n]
                 if responsibilities.size > 0 and summed:
                     for i in range(n):

@@ -17,7 +17,8 @@ statistics would take, but the mean is taken off first, so that nothing cancels 
 or thin the components are. Data are held feature by feature, shape (D, N), so that a vector holds
 one feature of some rows, and are worked through in blocks that stay in cache; nothing of the size
 of N x K is ever stored. The inner loops are `kernels.tiles`. Where there is a further line below
-the factors components are Student's t: see `kernels.tails`.
+the factors components are Student's t: see `kernels.tails`. A log-weight more than there are means
+is the log joint density of background noise, the same for every row: it has an n and no more.
 """
 
 import math
@@ -144,14 +145,16 @@ def _pass(
     """Do what `e_step` says for the rows from `begin` to `end`, lower triangles alone."""
     n_rows = rows.shape[1]
     n_components, n_dim = means.shape
+    n_all = log_weights.size
     size = block_size(end - begin, n_components, n_dim)
     flat = rows.ravel()
     tailed = whiteners.shape[1] > n_dim
-    buffer = np.empty((2 * n_dim + n_components * (n_dim + (3 if tailed else 1)) + 3) * size)
+    n_lines = 2 * n_dim + n_all + n_components * (n_dim + (2 if tailed else 0)) + 3
+    buffer = np.empty(n_lines * size)
     index = np.empty(size, dtype=np.int64)
     densities, weights, lp = buffer[:size], buffer[size : 2 * size], buffer[2 * size :]
     weighted = row_weights.size > 0
-    copied = lp[n_components * size :]
+    copied = lp[n_all * size :]
     gathered = copied[n_dim * size :]
     y = gathered[(n_dim + 1) * size :]
     pulls = y[n_components * n_dim * size :]  # of heavy tails alone
@@ -179,6 +182,8 @@ def _pass(
                     lp[k * size :], pulls[k * size :], logs[k * size :],
                     constant + tail_constant(df, n_dim), df, n_dim, padded,
                 )  # fmt: skip
+        for k in range(n_components, n_all):
+            lp[k * size : k * size + padded] = log_weights[k]
         if rows.shape[0] > n_dim:
             add_offsets(rows, start, n, size, n_dim, lp)
         largest = 1.0
@@ -188,9 +193,11 @@ def _pass(
                 weights[i] = row_weights[start + i]
                 largest = max(largest, abs(weights[i]))
             weights[n:] = 0.0
-            result += softmax_block(lp, size, n_components, weights, densities, padded)
+            result += softmax_block(lp, size, n_all, weights, densities, padded)
         else:
-            result += plain_softmax_block(lp, size, n_components, n, padded)
+            result += plain_softmax_block(lp, size, n_all, n, padded)
+        for k in range(n_components, n_all):
+            counts[k] += lp[k * size : k * size + padded].sum()
         for k in range(n_components):
             of_y, r, used = y[k * n_dim * size :], lp[k * size :], padded
             if tailed:
@@ -213,7 +220,8 @@ ROWS, ROW_WEIGHTS, LOG_WEIGHTS, MEANS, WHITENERS, LOG_DETERMINANTS = 5, 6, 7, 8,
 RESULTS: Final = 11
 N_LINES: Final = 12
 N_FACTOR_LINES: Final = 13
-JOB_SIZE: Final = 14
+N_LOG_WEIGHTS: Final = 14
+JOB_SIZE: Final = 15
 
 _SIGNATURE: Final = types.void(types.int64, types.int64)
 
@@ -223,20 +231,20 @@ def _part_c(job_address, part):  # type: ignore[no-untyped-def]
     """Do one part of a pass, and write its results where the job says."""
     job = carray(integers_at(job_address), JOB_SIZE)
     n_dim, n_rows, k = job[N_DIM], job[N_ROWS], job[N_COMPONENTS]
-    n_lines = job[N_FACTOR_LINES]
+    n_lines, n_all = job[N_FACTOR_LINES], job[N_LOG_WEIGHTS]
     n_blocks = (n_rows + BLOCK - 1) // BLOCK
     begin = n_blocks * part // job[N_PARTS] * BLOCK
     end = min(n_rows, n_blocks * (part + 1) // job[N_PARTS] * BLOCK)
-    width = result_size(k, n_dim, n_lines)
+    width = result_size(n_all, k, n_dim, n_lines)
     result = carray(floats_at(job[RESULTS]), job[N_PARTS] * width)[part * width :]
-    sums = 1 + k
+    sums = 1 + n_all
     products = sums + k * n_dim
     result[0] = _pass(
         carray(floats_at(job[ROWS]), (job[N_LINES], n_rows)),
         carray(floats_at(job[ROW_WEIGHTS]), job[N_WEIGHTS]),
         begin,
         end,
-        carray(floats_at(job[LOG_WEIGHTS]), k),
+        carray(floats_at(job[LOG_WEIGHTS]), n_all),
         carray(floats_at(job[MEANS]), (k, n_dim)),
         carray(floats_at(job[WHITENERS]), (k, n_lines, n_dim)),
         carray(floats_at(job[LOG_DETERMINANTS]), k),
@@ -250,9 +258,9 @@ _part_x: Final = linked("part", _part_c, _SIGNATURE)
 
 
 @kernel
-def result_size(n_components: int, n_dim: int, n_lines: int) -> int:
+def result_size(n_weights: int, n_components: int, n_dim: int, n_lines: int) -> int:
     """Return how many numbers a pass results in; factors have `n_lines` lines."""
-    return 1 + n_components * (1 + n_dim + n_dim * n_lines)
+    return 1 + n_weights + n_components * (n_dim + n_dim * n_lines)
 
 
 @kernel
@@ -317,10 +325,10 @@ def e_step(
         densities of the components, -inf forbids one. This and all other arrays are C-contiguous.
     row_weights : array, shape (N,) or (0,)
         Multiply each row's part of the log-likelihood and of the statistics; empty for 1.
-    log_weights, means : arrays, shapes (K,) and (K, D)
+    log_weights, means : arrays, shapes (K,), with noise (K + 1,), and (K, D)
     whiteners, log_determinants : arrays, shapes (K, D, D) or (K, D + 1, D), and (K,)
         As `fill_whiteners` writes them.
-    counts, first, second : arrays, shapes (K,), (K, D), and that of `whiteners`
+    counts, first, second : arrays, shapes that of `log_weights`, (K, D), and that of `whiteners`
         Overwritten with the sums over rows of r, r y and r y y'; of heavy tails as
         `kernels.tails` says.
 
@@ -338,8 +346,8 @@ def e_step(
     n_rows = rows.shape[1]
     n_components, n_dim = means.shape
     count = n_parts(n_rows, n_components, n_dim)
-    n_lines = whiteners.shape[1]
-    width = result_size(n_components, n_dim, n_lines)
+    n_lines, n_all = whiteners.shape[1], log_weights.size
+    width = result_size(n_all, n_components, n_dim, n_lines)
     results = np.empty((count, width))
     job = np.empty(JOB_SIZE, dtype=np.int64)
     job[N_DIM], job[N_ROWS], job[N_WEIGHTS] = n_dim, n_rows, row_weights.size
@@ -348,16 +356,16 @@ def e_step(
     job[LOG_WEIGHTS], job[MEANS] = log_weights.ctypes.data, means.ctypes.data
     job[WHITENERS], job[LOG_DETERMINANTS] = whiteners.ctypes.data, log_determinants.ctypes.data
     job[RESULTS], job[N_LINES] = results.ctypes.data, rows.shape[0]
-    job[N_FACTOR_LINES] = n_lines
+    job[N_FACTOR_LINES], job[N_LOG_WEIGHTS] = n_lines, n_all
     _do_parts(job.ctypes.data, count)
     total = results[0]
     for part in range(1, count):
         for i in range(width):
             total[i] += results[part, i]
-    sums = 1 + n_components
+    sums = 1 + n_all
     products = sums + n_components * n_dim
+    counts[:] = total[1:sums]
     for k in range(n_components):
-        counts[k] = total[1 + k]
         for d in range(n_dim):
             first[k, d] = total[sums + k * n_dim + d]
             start = products + (k * n_lines + d) * n_dim

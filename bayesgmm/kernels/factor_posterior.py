@@ -99,7 +99,7 @@ def factor_log_posterior(vector: Array, problem: Array, gradient: Array) -> floa
     """
     layout = Layout(
         int(problem[LAYOUT]), int(problem[LAYOUT + 1]), int(problem[LAYOUT + 2]),
-        int(problem[LAYOUT + 3]), 0, 0, -int(problem[LAYOUT + 4]),
+        int(problem[LAYOUT + 3]), 0, 0, -int(problem[LAYOUT + 4]), 0,
     )  # fmt: skip
     k_all, n_dim, q = layout.n_components, layout.n_features, layout.n_factors
     mean_start, noise_start, _, _ = offsets(layout)

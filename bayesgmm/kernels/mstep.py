@@ -40,7 +40,7 @@ class Penalty(NamedTuple):
 
     Parameters
     ----------
-    concentration : array, shape (K,)
+    concentration : array, shape (K,), with noise (K + 1,)
         The a_k, at least 0.
     location : array, shape (D,)
     strength : float
@@ -52,6 +52,8 @@ class Penalty(NamedTuple):
     df : array, shape (K,) or (2,) or (0,)
         Of heavy tails: the degrees of freedom, or where they are learnt the a and b of
         a log df - b df; empty where tails are Normal.
+    noise : float
+        Log density of a row that is noise, if the layout has any.
     """
 
     concentration: Array
@@ -60,6 +62,7 @@ class Penalty(NamedTuple):
     scatter: Array
     freedom: float
     df: Array = NO_DF
+    noise: float = 0.0
 
 
 @kernel
@@ -213,10 +216,10 @@ def m_step(
     ----------
     layout : Layout
     penalty : Penalty
-    counts, first, second : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
+    counts, first, second : arrays, shapes that of `log_weights`, (K, D), (K, D or D + 1, D)
         The moments that `e_step` wrote at the current parameters. `second` is overwritten.
     log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
-        Overwritten.
+        Overwritten. With noise there are K + 1 weights.
 
     Returns
     -------
@@ -224,9 +227,9 @@ def m_step(
         False where no maximum exists: an empty component, a singular covariance.
     """
     total = 0.0
-    for k in range(layout.n_components):
+    for k in range(log_weights.size):
         total += counts[k] + penalty.concentration[k]
-    for k in range(layout.n_components):
+    for k in range(log_weights.size):
         share = (counts[k] + penalty.concentration[k]) / total
         if not share > 0.0:
             return False
@@ -259,9 +262,10 @@ def _penalty_value(
     for g in range(layout.df_sets):
         df = whiteners[g, n_dim, 0]
         value += penalty.df[0] * math.log(df) - penalty.df[1] * df
-    for k in range(n_components):
+    for k in range(log_weights.size):
         if penalty.concentration[k] > 0.0:
             value += penalty.concentration[k] * log_weights[k]
+    for k in range(n_components):
         if k < layout.scale_rows:
             value -= penalty.freedom * log_determinants[k]
         for i in range(n_dim):
@@ -288,15 +292,16 @@ def em_map(
     n_components, n_dim = layout.n_components, layout.n_features
     mean_start, scale_start, _, length = offsets(layout)
     n_lines = n_dim + (1 if penalty.df.size > 0 else 0)
-    log_weights = np.empty(n_components)
+    log_weights = np.empty(n_components + layout.n_noise)
     log_determinants = np.empty(n_components)
     scales = np.empty((n_components, n_dim))
     cholesky = np.empty((n_components, n_lines, n_dim))
     whiteners = np.empty((n_components, n_lines, n_dim))
-    counts = np.empty(n_components)
+    counts = np.empty(log_weights.size)
     first = np.empty((n_components, n_dim))
     second = np.empty((n_components, n_lines, n_dim))
     fill_log_weights(vector, log_weights)
+    log_weights[n_components:] += penalty.noise
     floor = np.zeros(layout.scale_columns)
     fill_cholesky(layout, floor, vector, scales, cholesky)
     fill_df(vector[length - layout.df_sets :], penalty.df, cholesky)
@@ -306,6 +311,7 @@ def em_map(
         rows, row_weights, groups, log_weights, means, cholesky, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
+    log_weights[n_components:] -= penalty.noise
     value += _penalty_value(layout, penalty, log_weights, means, whiteners, log_determinants)
     ok = m_step(layout, penalty, counts, first, second, log_weights, means, cholesky)
     if not ok:

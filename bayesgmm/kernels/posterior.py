@@ -9,8 +9,9 @@ depends on nothing and it is compiled once per machine:
            | other rows (as `pack_groups` has them)
 
 Where weights are broken off a stick, the first two of the K concentrations are shape and rate of
-the Gamma distribution of theirs. Where tails are heavy there are K known degrees of freedom, or
-shape and rate of the Gamma distribution of those that are learnt: Z is K, 2 or 0.
+the Gamma distribution of theirs. Where there is noise there are K + 1, the last of its weight.
+Where tails are heavy there are K known degrees of freedom, or shape and rate of the Gamma
+distribution of those that are learnt: Z is K, 2 or 0.
 
 The density is that of PyMC's program (`bayesgmm.model`) on PyMC's unconstrained scale, all
 constants and Jacobians included, the data standardised inside.
@@ -50,7 +51,9 @@ N_WEIGHTS: Final = 10
 N_OFFSETS: Final = 11
 STICKS: Final = 12
 N_DF: Final = 13
-HEADER: Final = 14
+N_NOISE: Final = 14
+NOISE: Final = 15
+HEADER: Final = 16
 
 
 def pack_problem(
@@ -68,6 +71,7 @@ def pack_problem(
     row_weights: Array,
     prior: bool,
     df: Array = NO_DF,
+    noise: float = 0.0,
 ) -> Array:
     """Return the flat array that `log_posterior` reads.
 
@@ -76,7 +80,7 @@ def pack_problem(
     layout : Layout
     rows : array, shape (D', N)
         Standardised data, as `kernels.patterns` has it.
-    concentration : array, shape (K,)
+    concentration : array, shape (K,), with noise (K + 1,)
         Of the Dirichlet prior of the weights; or, if they are broken off a stick, shape and rate
         of that of the concentration, as `add_sticks` reads them, and K - 2 zeros.
     sticks : bool
@@ -97,11 +101,13 @@ def pack_problem(
     df : array, shape (K,) or (2,) or (0,)
         Degrees of freedom, or shape and rate of the Gamma prior of those that are learnt; empty
         where tails are Normal.
+    noise : float
+        Log density of a standardised row that is noise, if the layout has any.
 
     Returns
     -------
     array
-        Of 14 + K + 2 D + 2 C + D (D - 1) / 2 + Z + N D (+ N) (+ N K) if all rows are complete.
+        Of 16 + K + 2 D + 2 C + D (D - 1) / 2 + Z + N D (+ N) (+ N K) if all rows are complete.
     """
     n_dim, n_rows = layout.n_features, rows.shape[1]
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
@@ -115,7 +121,8 @@ def pack_problem(
         rows = rows[: n_dim + layout.n_components, order[:n_rows]]
         row_weights = row_weights[order] if row_weights.size else row_weights
     if prior:
-        constant += weights_constant(layout.n_components, concentration, sticks)
+        n_weights = layout.n_components + layout.n_noise
+        constant += weights_constant(n_weights, concentration, sticks)
         constant += prior_constant(layout, scale * unit, tau, floor, eta)
         constant += df_constant(layout, df)
     header = np.zeros(HEADER)
@@ -125,6 +132,7 @@ def pack_problem(
     header[N_WEIGHTS] = row_weights.size
     header[N_OFFSETS] = rows.shape[0] - n_dim
     header[STICKS], header[N_DF] = float(sticks), df.size
+    header[N_NOISE], header[NOISE] = layout.n_noise, noise
     columns = np.array([column for row in range(n_dim) for column in range(row)], dtype=float)
     shapes = eta + 0.5 * (n_dim - 2 - columns)
     parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, shapes, df)
@@ -191,6 +199,7 @@ def read_layout(problem: Array) -> Layout:
         int(problem[LAYOUT + 4]),
         int(problem[LAYOUT + 5]),
         0,
+        int(problem[N_NOISE]),
     )
 
 
@@ -225,10 +234,10 @@ def _add_prior(
     if problem[STICKS] > 0.0:
         value += add_sticks(problem[at], problem[at + 1], log_weights, weight_slopes)
     else:
-        for k in range(k_all):
+        for k in range(log_weights.size):
             value += problem[at + k] * log_weights[k]
             weight_slopes[k] += problem[at + k]
-    at += k_all
+    at += log_weights.size
     p = mean_start
     for _ in range(k_all):
         for d in range(n_dim):
@@ -286,7 +295,8 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     layout = read_layout(problem)
     k_all, n_dim, n_rows = layout.n_components, layout.n_features, int(problem[N_ROWS])
     mean_start, scale_start, _, length = offsets(layout)
-    at = HEADER + k_all + 2 * n_dim + layout.scale_columns
+    n_all = k_all + layout.n_noise
+    at = HEADER + n_all + 2 * n_dim + layout.scale_columns
     floor = problem[at : at + layout.scale_columns]
     at += layout.scale_columns + n_dim * (n_dim - 1) // 2
     df = problem[at : at + int(problem[N_DF])]
@@ -299,7 +309,7 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     groups = problem[at + n_lines * n_rows :]
 
     # views of few arrays: to allocate one costs as much as a small product
-    vectors = np.empty((3, k_all))
+    vectors = np.empty((3, n_all))
     log_weights, log_determinants, counts = vectors[0], vectors[1], vectors[2]
     tables = np.empty((2, k_all, n_dim))
     scales, first = tables[0], tables[1]
@@ -308,6 +318,7 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     cholesky, whiteners, second, slopes = matrices[0], matrices[1], matrices[2], matrices[3]
     means = vector[mean_start:scale_start].reshape(k_all, n_dim)
     fill_log_weights(vector, log_weights)
+    log_weights[k_all:] += problem[NOISE]
     fill_cholesky(layout, floor, vector, scales, cholesky)
     fill_df(vector[length - layout.df_sets :], df, cholesky)
     fill_whiteners(cholesky, whiteners, log_determinants)
@@ -315,6 +326,7 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
         rows, row_weights, groups, log_weights, means, cholesky, whiteners, log_determinants,
         counts, first, second,
     )  # fmt: skip
+    log_weights[k_all:] -= problem[NOISE]
 
     gradient[:] = 0.0
     for k in range(k_all):
@@ -334,10 +346,10 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     if problem[PRIOR] > 0:
         value += _add_prior(layout, problem, vector, log_weights, counts, gradient)
     total = 0.0
-    for k in range(k_all):
+    for k in range(n_all):
         total += counts[k]
-    last = counts[k_all - 1] - math.exp(log_weights[k_all - 1]) * total
-    for k in range(k_all - 1):
+    last = counts[n_all - 1] - math.exp(log_weights[n_all - 1]) * total
+    for k in range(n_all - 1):
         gradient[k] = counts[k] - math.exp(log_weights[k]) * total - last
     return value
 

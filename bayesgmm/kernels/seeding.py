@@ -1,5 +1,7 @@
 """First guesses for EM: labels of the rows, and the parameters that follow from them."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,9 @@ from bayesgmm.kernels.mstep import Penalty, m_step
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
+
+BEGIN_NOISE: Final = 0.05
+"""Share of the rows that noise begins with."""
 
 
 @kernel
@@ -154,7 +159,7 @@ def vector_from_labels(
     vector : array, shape (P,)
     """
     n_components, n_dim = layout.n_components, layout.n_features
-    counts = np.zeros(n_components)
+    counts = np.zeros(n_components + layout.n_noise)
     first = np.zeros((n_components, n_dim))
     second = np.zeros((n_components, n_dim, n_dim))
     for i in range(rows.shape[1]):
@@ -166,7 +171,8 @@ def vector_from_labels(
             first[k, d] += weighted
             for e in range(n_dim):
                 second[k, d, e] += weighted * rows[e, i]
-    log_weights = np.empty(n_components)
+    counts[n_components:] = BEGIN_NOISE * counts.sum()
+    log_weights = np.empty(counts.size)
     means = np.zeros((n_components, n_dim))
     cholesky = np.zeros((n_components, n_dim, n_dim))
     for k in range(n_components):

@@ -289,6 +289,7 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
             f"numbers of components as `n_components`."
         )
     _ = spec.known_number  # a prior on it is refused
+    spec.refuse_noise("for `select`")
     if type(spec.weights) is not Dirichlet:
         raise ValueError(
             f"`spec` must have Dirichlet weights, whose number is compared; got {spec.weights!r}, "

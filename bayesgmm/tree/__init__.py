@@ -13,6 +13,7 @@ from bayesgmm.tree import schema, storage
 from bayesgmm.tree.building import build
 from bayesgmm.tree.mixtures import (
     FactorParameters,
+    NoisyParameters,
     Parameters,
     TailedParameters,
     each,
@@ -22,9 +23,9 @@ from bayesgmm.tree.mixtures import (
 )
 
 __all__ = [
-    "FactorParameters", "Parameters", "TailedParameters", "build", "check_schema", "each",
-    "features", "load", "parameters", "parameters_of", "require", "save", "specification",
-    "stacked", "with_covariances",
+    "FactorParameters", "NoisyParameters", "Parameters", "TailedParameters", "build",
+    "check_schema", "each", "features", "load", "noisy", "parameters", "parameters_of", "require",
+    "save", "specification", "stacked", "with_covariances",
 ]  # fmt: skip
 
 _OF_THE_POSTERIOR: Final = frozenset(
@@ -55,6 +56,14 @@ _OF_ANY_LIKELIHOOD: Final = _OF_POINTWISE | {
     "plot_alignment", "plot_components",
 }  # fmt: skip
 """Functions that are about the parameters: all others would take rows for those of the mixture."""
+
+_OF_NOISE: Final = frozenset(
+    {
+        "save", "summary", "check", "predict_proba", "predict", "score_samples",
+        "sample_posterior_predictive", "loo", "waic", "compare",
+    }
+)  # fmt: skip
+"""Functions that know of background noise, as `_OF_HEAVY_TAILS` of heavy tails."""
 
 
 def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
@@ -212,6 +221,12 @@ def require(tree: Any, *groups: str, function: str, argument: str = "tree") -> N
         )
     if names.LIKELIHOOD in tree.attrs:
         _refuse_own_likelihood(tree, function, argument)
+    if function not in _OF_NOISE and noisy(tree):
+        raise ValueError(
+            f"`{argument}` must be a fit without background noise for `{function}`, which is not "
+            f"there for it; got a fit with {names.NOISE_WEIGHT!r}. Fit a GaussianMixture without "
+            f"`noise`."
+        )
     missing = [name for name in groups if name not in tree.children]
     if missing:
         remedy = "Pass the tree as bayesgmm.fit returned it, or fit again."
@@ -246,6 +261,12 @@ def tailed(tree: xr.DataTree) -> bool:
     return names.POSTERIOR in tree.children and names.DF in tree[names.POSTERIOR].data_vars
 
 
+def noisy(tree: xr.DataTree) -> bool:
+    """Tell whether rows of a fit may be background noise."""
+    posterior = tree.children.get(names.POSTERIOR)
+    return posterior is not None and names.NOISE_WEIGHT in posterior.data_vars
+
+
 def specification(tree: xr.DataTree) -> GaussianMixture:
     """Return the resolved specification that was fitted."""
     return GaussianMixture.from_dict(json.loads(tree.attrs[names.SPECIFICATION]))
@@ -269,10 +290,16 @@ def parameters(tree: xr.DataTree) -> Parameters | FactorParameters:
     arrays = {}
     factored = names.LOADINGS in posterior
     dues = schema.FACTOR_PARAMETERS if factored else schema.PARAMETERS
-    for name, due in (dues | (schema.TAILS if names.DF in posterior else {})).items():
+    further = schema.TAILS if names.DF in posterior else {}
+    further = schema.BACKGROUND if names.NOISE_WEIGHT in posterior else further
+    for name, due in (dues | further).items():
         values = posterior[name].transpose(*due.dims).values
         stacked = values.reshape(-1, *values.shape[len(schema.SAMPLE) :])
         arrays[name] = np.ascontiguousarray(stacked, dtype=due.dtype)
+    noise = specification(tree).noise if further is schema.BACKGROUND else None
+    if noise is not None:
+        density = np.full(len(arrays[names.WEIGHTS]), noise.log_density)
+        return parameters_of(*arrays.values(), density)
     if not factored:
         return parameters_of(*arrays.values())
     found = FactorParameters(**arrays)

@@ -98,9 +98,52 @@ class TailedParameters(Parameters):
         return log_weights, means, with_df(cholesky, self.df)
 
 
+class NoisyParameters(Parameters):
+    """The same of components and background noise, and after them those of the noise.
+
+    Parameters
+    ----------
+    *parts : arrays
+        Those of `Parameters`; and the weight and the log density of noise, shape (n_samples,). It
+        sums to 1 with the weights of the components.
+    """
+
+    __slots__ = ()
+    _fields = (  # type: ignore[assignment]
+        *Parameters._fields, names.NOISE_WEIGHT, names.NOISE_LOG_DENSITY
+    )  # fmt: skip
+
+    def __new__(cls, *parts: Array) -> Self:
+        """Make the tuple, of two parts more than its class has names for."""
+        return tuple.__new__(cls, parts)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Array]) -> Self:  # type: ignore[override]
+        return tuple.__new__(cls, iterable)
+
+    @classmethod
+    def of_all(cls, weights: Array, *parts: Array, log_density: float) -> Self:
+        """Make the tuple of weights, shape (n_samples, n_components + 1), that of noise last."""
+        of_noise = weights[:, -1].copy()
+        return cls(weights[:, :-1].copy(), *parts, of_noise, np.full(len(weights), log_density))
+
+    @property
+    def noise_weight(self) -> Array:
+        """Weight of the noise."""
+        return self[-2]
+
+    def standardised(self, center: Array, unit: Array) -> tuple[Array, Array, Array]:
+        """Return what the passes read, the log joint density of noise after the log-weights."""
+        log_weights, means, cholesky = super().standardised(center, unit)
+        with np.errstate(divide="ignore"):
+            of_noise = np.log(self.noise_weight) + self[-1] + np.log(unit).sum()
+        return np.column_stack((log_weights, of_noise)), means, cholesky
+
+
 def parameters_of(*parts: Array) -> Parameters:
-    """Return the parameters that some arrays are, of heavy-tailed components if they are six."""
-    return (TailedParameters if len(parts) > len(Parameters._fields) else Parameters)(*parts)
+    """Return the parameters that some arrays are: of six heavy-tailed ones, of seven with noise."""
+    kind = (Parameters, TailedParameters, NoisyParameters)[len(parts) - len(Parameters._fields)]
+    return kind(*parts)
 
 
 def stacked[P: Parameters | FactorParameters](several: Sequence[P]) -> P:

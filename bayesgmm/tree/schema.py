@@ -25,6 +25,8 @@ SAMPLE: Final = (names.CHAIN, names.DRAW)
 PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.PARAMETER_DIMS.items()}
 TAILS: Final = {names.DF: Due((*SAMPLE, names.COMPONENT))}
 """What `PARAMETERS` are followed by where tails are heavy."""
+BACKGROUND: Final = {names.NOISE_WEIGHT: Due(SAMPLE)}
+"""What they are followed by where there is noise."""
 FACTOR_PARAMETERS: Final = {name: Due((*SAMPLE, *dims)) for name, dims in names.FACTOR_DIMS.items()}
 """The same of factor analysers, whose covariance matrices are not stored."""
 _OF_FACTORS: Final = {
@@ -75,10 +77,13 @@ SCHEMA: Final[dict[str, dict[str, Due]]] = {
 """Group -> variable -> what is due. Groups may hold other variables, and trees other groups."""
 
 OPTIONAL: Final[dict[str, dict[str, Due]]] = {
-    names.POSTERIOR: TAILS | {name: Due((*SAMPLE, *dims)) for name, dims in _OF_FACTORS.items()},
+    names.POSTERIOR: TAILS
+    | BACKGROUND
+    | {name: Due((*SAMPLE, *dims)) for name, dims in _OF_FACTORS.items()},
     names.MODES: {
         names.LOG_MASS: Due((names.MODE,)),
         names.DF: Due((names.MODE, names.COMPONENT)),
+        names.NOISE_WEIGHT: Due((names.MODE,)),
         **{name: Due((names.MODE, *dims)) for name, dims in _OF_FACTORS.items()},
     },
     names.CONSTANT_DATA: {
@@ -161,6 +166,12 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
     if isinstance(fitted, StudentTMixture) != (names.DF in posterior):
         yield f"whose specification is a {type(fitted).__name__} " + (
             f"but which holds {names.DF!r}" if names.DF in posterior else f"without {names.DF!r}"
+        )
+    if (fitted.noise is not None) != (names.NOISE_WEIGHT in posterior):
+        yield f"whose specification has noise {fitted.noise!r} " + (
+            f"but which holds {names.NOISE_WEIGHT!r}"
+            if names.NOISE_WEIGHT in posterior
+            else f"without {names.NOISE_WEIGHT!r}"
         )
     if isinstance(expected, int) and expected != posterior.sizes[names.COMPONENT]:
         yield (
