@@ -264,34 +264,10 @@ class GaussianMixture(Textbook):
             f"{type(self).__name__}: {number}, {kind}",
             f"  weights       ~ {weights}",
             f"  means         ~ Normal(location = {location}, scale = {scale})",
-            *self._shown_covariances(),
+            *self.covariance.lines(),
             *self._shown_rows(),
         ]
         return "\n".join(lines)
-
-    def _shown_covariances(self) -> list[str]:
-        """Return the prior of the covariances in lines."""
-        covariance, structure = self.covariance, self.structure
-        if isinstance(covariance, FactorCovariance):
-            return covariance.lines()
-        tau, floor = shown(covariance.scale, "standard deviation"), covariance.floor
-        truncated = np.any(np.asarray(floor, dtype=float) > 0) if floor is not None else False
-        scales = f"HalfNormal(scale = {tau}{f', floor = {shown(floor, "")}' if truncated else ''})"
-        notes = [
-            note
-            for shared, note in (
-                (structure.shared_scales, "all components"),
-                (structure.common_scale, "all features"),
-            )
-            if shared
-        ]
-        if notes:
-            scales += f", shared by {' and '.join(notes)}"
-        lines = [f"  scales        ~ {scales}"]
-        if structure.correlations != "none":
-            shared = ", shared by all components" * (structure.correlations == "shared")
-            lines.append(f"  correlations  ~ LKJ(eta = {covariance.eta:g}){shared}")
-        return lines
 
     def _shown_weights(self) -> tuple[str, str]:
         """Return how many components there are, and the prior of their weights, in words."""

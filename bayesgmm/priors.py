@@ -241,6 +241,28 @@ class LKJCovariance(Textbook):
         smallest = resolved(self.floor, np.minimum(grain.min(keepdims=True), common), "floor")
         return dataclasses.replace(self, scale=common[0], floor=smallest[0])
 
+    def lines(self) -> list[str]:
+        """Return the prior as the lines of a printed specification."""
+        structure = STRUCTURES[self.structure]
+        tau, floor = shown(self.scale, "standard deviation"), self.floor
+        truncated = floor is not None and bool(np.any(np.asarray(floor, dtype=float) > 0))
+        scales = f"HalfNormal(scale = {tau}{f', floor = {shown(floor, "")}' if truncated else ''})"
+        notes = [
+            note
+            for shared, note in (
+                (structure.shared_scales, "all components"),
+                (structure.common_scale, "all features"),
+            )
+            if shared
+        ]
+        if notes:
+            scales += f", shared by {' and '.join(notes)}"
+        lines = [f"  scales        ~ {scales}"]
+        if structure.correlations != "none":
+            shared = ", shared by all components" * (structure.correlations == "shared")
+            lines.append(f"  correlations  ~ LKJ(eta = {self.eta:g}){shared}")
+        return lines
+
     def textbook(self) -> tuple[Line, ...]:
         """Return the prior of the covariances as lines of a textbook."""
         structure = STRUCTURES[self.structure]

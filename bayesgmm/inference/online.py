@@ -39,7 +39,7 @@ from bayesgmm.inference.sufficient import (
     mixtures_of,
     statistics_of,
 )
-from bayesgmm.inference.suited import without_factors, without_tails
+from bayesgmm.inference.suited import plain
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.relabel import order_of
 from bayesgmm.mixture import GaussianMixture
@@ -289,8 +289,7 @@ def _specified(spec: Any) -> GaussianMixture:
             f"`spec` must have a number of components; got {spec.n_components!r}. Learn it from "
             f"some of the rows: bg.fit(X, spec)."
         )
-    spec.refuse_noise("where rows come in batches")
-    return without_tails(without_factors(spec, "where rows come in batches or frames"))
+    return plain(spec, "where rows come in batches or frames")
 
 
 def _rows(number: int, batch: Any, ground: Ground) -> Array:

@@ -168,6 +168,12 @@ def without_tails(specification: GaussianMixture) -> GaussianMixture:
     return specification
 
 
+def plain(specification: GaussianMixture, where: str) -> GaussianMixture:
+    """Return a specification of Normal components and nothing else, refusing all others."""
+    specification.refuse_noise(where)
+    return without_tails(without_factors(specification, where))
+
+
 def refuse_what_is_shared(specification: GaussianMixture) -> None:
     """Refuse tails and structures that components cannot be drawn one by one with."""
     if isinstance(specification, StudentTMixture):
