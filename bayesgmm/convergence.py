@@ -360,8 +360,8 @@ def _unseen(evidence: Mapping[str, float], n_chains: int) -> list[tuple[str, str
         found.append((
             "Doubtful: no chain visited modes that hold a part of the posterior.",
             f"By Laplace's method they may hold {missing:.0%} of it: `log_mass` in `tree.modes`. "
-            f"Fit with chains={2 * n_chains}: each starts in a mode by its mass. Then see what the "
-            f"modes are worth: bayesgmm.mode_audit(tree). Or use another number of components.",
+            f"Use another number of components, or fit with another random_seed and more chains, "
+            f"chains={2 * n_chains}, and see what the modes are worth: bayesgmm.mode_audit(tree).",
         ))  # fmt: skip
     if n_chains == 1:
         found.append((

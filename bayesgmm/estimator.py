@@ -177,12 +177,11 @@ class GaussianMixtureEstimator(
             random_seed=self._seed(),
             progressbar=bool(self.verbose),
         )
-        posterior = self.posterior_[names.POSTERIOR].dataset.mean((names.CHAIN, names.DRAW))
-        covariances = with_covariances(parameters(self.posterior_)).covariances.mean(axis=0)
-        self.weights_: Array = posterior[names.WEIGHTS].values
+        drawn = with_covariances(parameters(self.posterior_))
         _, offset, factors = self._basis
-        self.means_: Array = offset + posterior[names.MEANS].values @ factors.T
-        self.covariances_: Array = factors @ covariances @ factors.T
+        self.weights_: Array = drawn.weights.mean(axis=0)
+        self.means_: Array = offset + drawn.means.mean(axis=0) @ factors.T
+        self.covariances_: Array = factors @ drawn.covariances.mean(axis=0) @ factors.T
         return self
 
     def fit_predict(
@@ -231,7 +230,8 @@ class GaussianMixtureEstimator(
         array, shape (n_obs, n_components)
             Averaged over the draws; every row sums to 1.
         """
-        return np.asarray(prediction.predict_proba(self.posterior_, self._rows(X)))
+        rows = self._rows(X)
+        return np.asarray(prediction.predict_proba(self.posterior_, rows))
 
     def transform(self, X: ArrayLike) -> Array:
         """Return what `predict_proba` does, as features for the next step of a pipeline.
@@ -255,7 +255,8 @@ class GaussianMixtureEstimator(
         array, shape (n_obs,)
             In nats; the logarithm of the density averaged over the draws.
         """
-        return np.asarray(prediction.score_samples(self.posterior_, self._rows(X)))
+        rows = self._rows(X)
+        return np.asarray(prediction.score_samples(self.posterior_, rows))
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean log density of rows; of new rows, how well they were predicted.

@@ -25,7 +25,7 @@ def test_the_first_screen_runs(
     drawn = matplotlib.pyplot.imread(tmp_path / "components.png")
     shown = matplotlib.pyplot.imread(README.parent / picture())
     assert drawn.shape == shown.shape
-    assert abs(drawn - shown).mean() < 0.03  # thin ellipses are other draws
+    assert abs(drawn - shown).mean() < 0.01  # the same draws; letters may be of another font
     matplotlib.pyplot.close("all")
 
 

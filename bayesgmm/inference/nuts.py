@@ -24,13 +24,11 @@ from bayesgmm.problem import Problem
 type Array = NDArray[np.float64]
 
 STARTS_PER_CHAIN = 8
-"""EM runs, from a mode of which a chain starts."""
+"""EM runs, of which a chain starts at the best."""
 TUNE_WHITENED, TUNE_THIN, TUNE_PLAIN = 100, 200, 800
 """Tuning draws with the Laplace covariance at hand, some directions of it, and without it."""
 NEAR = 20.0
 """Nats by which a mode may be lower than the best for its mass to be looked at."""
-NEGLIGIBLE = 0.05
-"""Ratio of a mode's mass to the largest under which no chain starts there."""
 SAME_PLACE = 1e-2
 """Difference of means and scales, in units of the data's, of modes that are taken for one."""
 LIGHT = 1.0
@@ -137,14 +135,9 @@ class Run:
     problem : Problem
     options : Options
     warm : tuple of Mode
-        Modes that were found otherwise, best first. Every second chain, from the first on, may
-        start from one of them; the others search alone, so that the agreement of all is evidence.
-
-    Notes
-    -----
-    A chain starts in a mode of those that it found with the probability that the mode has, by
-    Laplace's method: so other modes that hold a part of the posterior are seen as chains that
-    disagree.
+        Modes that were found otherwise, best first. Every second chain, from the first on, starts
+        from the best of them if its own search finds none as high; the others search alone, so
+        that the agreement of all is evidence.
     """
 
     def __init__(self, problem: Problem, options: Options, warm: tuple[Mode, ...]) -> None:
@@ -189,25 +182,24 @@ class Run:
             self.problem, Target.MAP, rng,
             n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True,
         )  # fmt: skip
-        offered = self._warm if self._prepared % 2 == 0 else ()
-        least = max(mode.objective for mode in (*found.modes, *offered)) - NEAR
-        own, offered = self._weighed(found.modes, least), self._weighed(offered, least)
-        self.modes.extend(own)
-        self._warm = offered or self._warm
-        around = self._coordinates(_by_mass(distinct((*own, *offered)), rng))
+        self.modes.extend(self._weighed(found.modes))
+        best = found.best
+        if self._prepared % 2 == 0:
+            best = max((best, *self._warm), key=lambda mode: mode.objective)
+        around = self._coordinates(best)
         of_sampler = int(rng.integers(2**62))
         start = Start(around, _start(self.problem, around, rng), of_sampler)
         self._prepared += 1
         self._seconds_prepared += time.perf_counter() - began
         return start
 
-    def _weighed(self, modes: tuple[Mode, ...], least: float) -> tuple[Mode, ...]:
-        """Return modes with the masses of those that are high enough, where they can be told."""
+    def _weighed(self, modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
+        """Return modes, best first, with the masses of the high ones, where they can be told."""
         if self.problem.n_parameters > LARGEST_DENSE:
             return modes
         return tuple(
             replace(mode, log_mass=mode.objective + self._coordinates(mode).log_volume)
-            if mode.converged and mode.objective >= least
+            if mode.converged and mode.objective >= modes[0].objective - NEAR
             else mode
             for mode in modes
         )
@@ -343,21 +335,6 @@ def _same(one: Mode, other: Mode, unit: Array) -> bool:
         for mode in (one, other)
     )
     return bool(np.abs((first - second) / np.tile(unit, 2)).max() < SAME_PLACE)
-
-
-def _by_mass(modes: list[Mode], rng: np.random.Generator) -> Mode:
-    """Return a mode at random, with its mass for a weight; the highest, if that has not been told.
-
-    Takes no random number where one mode has all the mass but for next to nothing.
-    """
-    log_mass = np.array([mode.log_mass for mode in modes])
-    if np.isnan(log_mass[0]):
-        return modes[0]
-    mass = np.nan_to_num(np.exp(log_mass - np.nanmax(log_mass)))
-    mass[mass < NEGLIGIBLE] = 0.0
-    if np.count_nonzero(mass) == 1:
-        return modes[int(mass.argmax())]
-    return modes[rng.choice(len(modes), p=mass / mass.sum())]
 
 
 def _start(problem: Problem, around: Coordinates, rng: np.random.Generator) -> Array:

@@ -36,7 +36,7 @@ def no_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     def computed(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr("bayesgmm.inference.fit.find_modes", computed)
+    monkeypatch.setattr("bayesgmm.inference.methods.find_modes", computed)
     monkeypatch.setattr("bayesgmm.inference.nuts.find_modes", computed)
     monkeypatch.setattr("bayesgmm.inference.laplace.find_modes", computed)
 

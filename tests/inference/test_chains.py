@@ -174,7 +174,7 @@ def test_a_start_without_a_finite_density_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def _one_mode(problem: Any, *args: Any, **kwargs: Any) -> Any:
-    mode = SimpleNamespace(vector=np.zeros(problem.n_parameters), objective=0.0)
+    mode = SimpleNamespace(vector=np.zeros(problem.n_parameters), objective=0.0, converged=False)
     return SimpleNamespace(best=mode, modes=(mode,))
 
 

@@ -375,35 +375,8 @@ def test_modes_are_weighed_by_laplaces_method() -> None:
         expected = mode.objective - 0.5 * np.linalg.slogdet(hessian)[1]
         assert mode.log_mass == pytest.approx(expected, abs=1e-2)
     far = raised(weighed[0], -nuts.NEAR - 1.0)
-    (same,) = prepared._weighed((far,), weighed[0].objective - nuts.NEAR)
+    (same,) = prepared._weighed((weighed[0], far))[1:]
     assert same is far
-
-
-def weighing(*log_mass: float) -> list[Mode]:
-    """Return modes that differ by their masses, in logarithms."""
-    prepared = run(chains=1)
-    prepared.prepare()
-    return [dataclasses.replace(prepared.best, log_mass=value) for value in log_mass]
-
-
-def test_chains_start_in_modes_in_proportion_to_their_mass(rng: np.random.Generator) -> None:
-    modes = weighing(-7.0, -7.0 + np.log(3.0), -7.0 + np.log(0.1), np.nan)
-    drawn = [id(nuts._by_mass(modes, rng)) for _ in range(2000)]
-    times = [drawn.count(id(mode)) for mode in modes]
-    assert abs(times[1] / 2000 - 0.75) < 5.0 * (0.75 * 0.25 / 2000) ** 0.5
-    assert sum(times[:2]) == 2000  # a thirtieth of the largest is next to nothing
-
-
-@pytest.mark.parametrize(
-    ("log_mass", "where"), [((0.0, -4.0), 0), ((-4.0, 0.0), 1), ((np.nan, 0.0), 0), ((0.0,), 0)]
-)
-def test_where_one_mode_has_the_mass_no_random_number_is_taken(
-    log_mass: tuple[float, ...], where: int
-) -> None:
-    rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
-    modes = weighing(*log_mass)
-    assert nuts._by_mass(modes, rng) is modes[where]
-    assert rng.random() == untouched.random()
 
 
 def test_chains_draw_the_same_whenever_they_start() -> None:
