@@ -80,7 +80,7 @@ def find_modes(
     n_starts : int
         At least 1. Two thirds are k-means++, the others random labels.
     hierarchical : bool
-        Let one start be Ward's clustering, if there are few enough rows.
+        Let one start be Ward's clustering, of some rows if there are many.
     fallback : bool
         Where every start collapses on the exact target, return where EM had come, whose own
         penalty keeps components from collapsing: a point to start a sampler from.

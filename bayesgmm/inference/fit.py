@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from bayesgmm import names
 from bayesgmm.chunked import is_chunked
@@ -272,11 +273,18 @@ def provenance(
     }
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    """Return what limits threads, once in a process: finding the libraries takes 3 ms."""
+    return ThreadpoolController()
+
+
 @contextmanager
 def at_work(progressbar: bool) -> Iterator[Progress]:
     """Say how work goes on, beside one thread of BLAS."""
     # One thread for BLAS: small products in many threads, or beside the chains, only wait.
-    with threadpool_limits(limits=1, user_api="blas"), Progress(progressbar) as progress:
+    limited = _threads().limit(limits=1, user_api="blas")
+    with limited, Progress(progressbar) as progress:
         yield progress
 
 

@@ -13,8 +13,8 @@ type Array = NDArray[np.float64]
 
 SCREENED_ROWS = 5000
 """Starts are compared on at most this many rows, drawn at random; the best go on to them all."""
-HIERARCHICAL_ROWS = 1000
-"""Up to this many rows one start comes from Ward's hierarchical clustering."""
+HIERARCHICAL_ROWS = 300
+"""One start is Ward's hierarchical clustering of at most this many rows, drawn at random."""
 FAR_OUT = (0.1, 0.9)
 """Quantiles from which on cells may be far out."""
 LLOYD_SWEEPS = 3
@@ -90,12 +90,8 @@ def starting_labels(
         rows = drawn_in(problem, rows)
     offsets = sample.rows[problem.layout.n_features :][:n_components]
     hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
-    if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
-        from scipy.cluster.hierarchy import fcluster, linkage
-
-        tree = linkage(rows.T, method="ward")
-        tree[:, 2] = np.arange(len(tree))  # no ties: exactly so many clusters
-        return np.asarray(fcluster(tree, len(tree) - n_components, "distance"), dtype=np.int64) - 1
+    if hierarchical and start == 0 and 1 < n_components < min(n_rows, HIERARCHICAL_ROWS):
+        return ward_labels(rows, n_components, rng)
     if start % 3 == 2 and offsets.size:
         return np.asarray((offsets + rng.gumbel(size=offsets.shape)).argmax(axis=0))
     if start % 3 == 2:
@@ -103,3 +99,24 @@ def starting_labels(
     uniforms = rng.random(n_components)
     labels: NDArray[np.int64] = kmeans_labels(rows, offsets, sample.weights, uniforms, LLOYD_SWEEPS)
     return labels
+
+
+def ward_labels(rows: Array, n_components: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the labels of rows, shape (D, n), that Ward's hierarchical clustering begins with.
+
+    Of many rows it clusters some, whose nearest mean tells where the others belong: all of them
+    would cost more than the climbs of all starts.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    n_rows = rows.shape[1]
+    many = n_rows > HIERARCHICAL_ROWS
+    some = rows[:, rng.choice(n_rows, HIERARCHICAL_ROWS, replace=False)] if many else rows
+    tree = linkage(some.T, method="ward")
+    tree[:, 2] = np.arange(len(tree))  # no ties: exactly so many clusters
+    labels = np.asarray(fcluster(tree, len(tree) - n_components, "distance"), dtype=np.int64) - 1
+    if not many:
+        return labels
+    means = np.stack([some[:, labels == k].mean(axis=1) for k in range(n_components)])
+    distances = np.square(means).sum(axis=1)[:, None] - 2.0 * means @ rows
+    return np.asarray(distances.argmin(axis=0))

@@ -104,7 +104,8 @@ def build(
         groups[names.OPTIMIZATION] = optimization
         iterations = np.arange(len(optimization[names.ELBO]))
         coords[names.ITERATION] = xr.Variable(names.ITERATION, iterations)
-    datasets = {group: _dataset(group, arrays, coords) for group, arrays in groups.items()}
+    indexed = xr.Coordinates(coords)
+    datasets = {group: _dataset(group, arrays, indexed) for group, arrays in groups.items()}
     if data.n_obs:
         observed = data.labelled(data.values).to_dataset()
         datasets[names.OBSERVED_DATA] = observed.assign_coords(cell_coords(data.coords))
@@ -125,7 +126,7 @@ def _said(data: Data) -> dict[str, Any]:
 
 
 def _dataset(
-    group: str, arrays: Mapping[str, Any], coords: Mapping[str, xr.Variable]
+    group: str, arrays: Mapping[str, Any], coords: xr.Coordinates
 ) -> xr.Dataset:
     """Return labelled arrays, dimensions from the schema, else ``(chain, draw)`` and ArviZ's."""
     variables: dict[str, xr.Variable] = {}
@@ -138,9 +139,8 @@ def _dataset(
         due = (schema.SCHEMA[group] | schema.OPTIONAL.get(group, {})).get(name, usual)
         variables[name] = xr.Variable(due.dims, array)
     used = {dim for variable in variables.values() for dim in variable.dims}
-    return xr.Dataset(
-        variables, {name: coord for name, coord in coords.items() if used.issuperset(coord.dims)}
-    )
+    unused = [name for name, coord in coords.items() if not used.issuperset(coord.dims)]
+    return xr.Dataset(variables, coords.drop_vars(unused))
 
 
 def _provenance(specification: GaussianMixture) -> dict[str, str | int | float]:
