@@ -293,7 +293,7 @@ def _laplace(tree: xr.DataTree, problem: Problem, density: Density) -> float:
     """Return the log integral around one copy of every mode of a fit, NaN if it has no modes."""
     if names.MODES not in tree.children:
         return float("nan")
-    vectors = problem.vectors(of_modes(tree))
+    vectors = problem.vectors(of_modes(tree, problem.specification.noise))
     heights = density(vectors)[0]
     masses = []
     for vector, height in zip(vectors, heights, strict=True):

@@ -365,7 +365,6 @@ def test_functions_of_plain_specifications_refuse_it(X: Array) -> None:
     spec = with_noise(2).resolve(X)
     for call, where in (
         (lambda: bg.build_model(spec, X), "for `build_model`"),
-        (lambda: bg.select(X, [1, 2], spec=spec), "for `select`"),
         (lambda: bg.em_path(X, spec), "for `em_path`"),
         (lambda: bg.fit_online([X], spec), "where rows come in batches"),
         (lambda: bg.calibrate(spec, "laplace", 20), "for `calibrate`"),
@@ -380,10 +379,9 @@ def test_functions_of_plain_specifications_refuse_it(X: Array) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        bg.align, bg.alignment_report, bg.partition, bg.similarity, bg.overlap, bg.log_evidence,
-        bg.bic, bg.outlier_score, bg.density_modes, bg.mode_audit, bg.plot_components, bg.project,
+        bg.align, bg.alignment_report, bg.partition, bg.similarity, bg.overlap,
+        bg.outlier_score, bg.density_modes, bg.plot_components, bg.project,
         lambda tree: bg.marginal(tree, ["x0"]), lambda tree: bg.update(tree, np.zeros((3, 2))),
-        lambda tree: bg.reloo(tree), lambda tree: bg.kfold(tree),
         lambda tree: bg.density(tree, np.zeros((3, 2))), lambda tree: bg.uncertainty(tree),
         lambda tree: bg.conditional(tree, {"x0": 1.0}), lambda tree: bg.impute(tree),
     ],

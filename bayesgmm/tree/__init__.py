@@ -61,6 +61,8 @@ _OF_NOISE: Final = frozenset(
     {
         "save", "summary", "check", "predict_proba", "predict", "score_samples",
         "sample_posterior_predictive", "loo", "waic", "compare",
+        "bic", "aic", "icl", "log_evidence", "posterior_over_components", "mode_audit",
+        "reloo", "kfold", "average",
     }
 )  # fmt: skip
 """Functions that know of background noise, as `_OF_HEAVY_TAILS` of heavy tails."""
