@@ -7,9 +7,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.background import NOISE_LABEL
+from bayesgmm.background import NOISE_LABEL, standardised_box
 from bayesgmm.chunked import is_chunked
-from bayesgmm.data import Data, prepare_new, refuse_missing
+from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import is_factored
@@ -47,6 +47,8 @@ class Mixtures(NamedTuple):
         Shapes (S, K), (S, K, D), (S, K, D, D); of heavy tails (S, K, D + 1, D), with degrees of
         freedom below. With noise its log joint density follows the log-weights, (S, K + 1).
     center, unit : arrays, shape (D,)
+    box : array, shape (2, D) or (0, D)
+        Lower and upper corner of the box of the noise, standardised; none without noise.
     """
 
     log_weights: Array
@@ -54,6 +56,7 @@ class Mixtures(NamedTuple):
     cholesky: Array
     center: Array
     unit: Array
+    box: Array
 
     @property
     def without_noise(self) -> Self:
@@ -67,14 +70,17 @@ class Mixtures(NamedTuple):
     ) -> Array:
         """Return rows as the kernels read them, shape (D', N); see `records.rows_of`."""
         n_components = self.means.shape[1]
-        return rows_of(values, errors, allowed, n_components, self.center, self.unit)
+        return rows_of(
+            values, errors, allowed, n_components, self.center, self.unit, self.box
+        )
 
 
 def mixtures(tree: xr.DataTree) -> Mixtures:
     """Return the draws of a fit as the passes read them."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = constant[names.CENTER].values, constant[names.UNIT].values
-    return Mixtures(*parameters(tree).standardised(center, unit), center, unit)
+    box = standardised_box(specification(tree).noise, center, unit)
+    return Mixtures(*parameters(tree).standardised(center, unit), center, unit, box)
 
 
 def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -340,8 +346,6 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
         data = Data(said.values, coords_of(tree), {}, errors=said.errors, allowed=said.allowed)
     else:
         data = prepare_new(X_new, features(tree), feature_dim=feature_dim(tree))
-    if noisy(tree):
-        refuse_missing(data, "X_new", "Noise is not known of parts of rows: leave the others out.")
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values

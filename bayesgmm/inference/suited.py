@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.data import Data, check_enough_rows, refuse_missing
+from bayesgmm.data import Data, check_enough_rows
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
@@ -131,21 +131,12 @@ def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
 
 def refuse_beside_noise(specification: GaussianMixture, data: Data, labels: Any) -> None:
     """Refuse rows of which there is no telling what they would be as background noise."""
-    noise = specification.noise
-    if noise is None:
+    if specification.noise is None:
         return
     if labels is not None:
         specification.refuse_noise("where `labels` are known, which name components alone")
     if data.errors is not None:
         specification.refuse_noise("where there is a `measurement_error`")
-    refuse_missing(data, "X", "Leave these rows out, or fit them without `noise`.")
-    resolved = specification.resolve(*data.counted).noise
-    outside = np.flatnonzero(resolved.outside(data.counted[0])) if resolved is not None else ()
-    if len(outside):
-        raise ValueError(
-            f"`noise` must have a box that holds every row of `X`; got {noise!r} and "
-            f"{len(outside)} rows outside of it. Widen it, or leave `low` and `high` None."
-        )
 
 
 def without_factors(specification: GaussianMixture, where: str) -> GaussianMixture:
