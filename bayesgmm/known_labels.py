@@ -118,6 +118,17 @@ def log_allowed(allowed: Array) -> Array:
         return np.asarray(np.log(np.ascontiguousarray(allowed.T)))
 
 
+def of_components(allowed: Array | None, n_components: int) -> Array | None:
+    """Return what labels, (N, K) or with noise (N, K + 1), say of components where none is noise.
+
+    Of rows that are known to be noise they say nothing.
+    """
+    if allowed is None:
+        return None
+    known = allowed[:, :n_components]
+    return np.where(known.any(axis=1)[:, None], known, 1.0)
+
+
 def told(allowed: Array | None, n_obs: int) -> NDArray[Any]:
     """Return known labels as single ones, shape (n_obs,), -1 where unknown; else what they allow.
 
