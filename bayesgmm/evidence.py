@@ -223,7 +223,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         error=error,
         laplace=_laplace(tree, problem, density) + constant,
         n_components=problem.layout.n_components,
-        data=fingerprint(*said),
+        data=fingerprint(*said, noise=problem.specification.noise is not None),
     )
     _warn(result, argument, problem.n_parameters)
     return result

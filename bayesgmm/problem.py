@@ -205,7 +205,7 @@ class Problem:
 
     @property
     def box(self) -> Array:
-        """Standardised corners of the box of the noise, shape (2, D); (0, D) where there is none."""
+        """Standardised corners of the box of the noise, (2, D); (0, D) where there is none."""
         return standardised_box(self.specification.noise, self.center, self.unit)
 
     @property

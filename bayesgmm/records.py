@@ -147,12 +147,20 @@ def filled(rows: Array, n_features: int) -> Array:
 
 
 def fingerprint(
-    values: Array, errors: Array | None, allowed: Array | None, weights: Array | None
+    values: Array,
+    errors: Array | None,
+    allowed: Array | None,
+    weights: Array | None,
+    *,
+    noise: bool = False,
 ) -> str:
-    """Return what tells data apart, with all that was said of their rows: see `Data`."""
+    """Return what tells data apart, with all that was said of their rows: see `Data`.
+
+    Labels may be of noise, in a further column, where there is any.
+    """
     found = hashlib.sha256(np.ascontiguousarray(values).tobytes())
     if errors is not None:
         found.update(np.ascontiguousarray(errors).tobytes())
     found.update(one_each(weights, len(values)).tobytes())
-    found.update(np.ascontiguousarray(told(allowed, len(values))).tobytes())
+    found.update(np.ascontiguousarray(told(allowed, len(values), noise=noise)).tobytes())
     return found.hexdigest()

@@ -17,7 +17,7 @@ from bayesgmm.factor_prior import FACTOR_STRUCTURES, FactorCovariance
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.fit import at_work
 from bayesgmm.inference.methods import METHODS
-from bayesgmm.inference.suited import refuse_beside_noise
+from bayesgmm.inference.suited import refuse_errors_beside_noise
 from bayesgmm.inference.sweep import Candidate, Outcome, sweep
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import STRUCTURES, Dirichlet
@@ -190,7 +190,7 @@ def select(
         feature_dim=feature_dim,
     )
     for template in templates:
-        refuse_beside_noise(template, data, labels=None)
+        refuse_errors_beside_noise(template, data)
         hint_at_units(template, data)
     specifications = _specifications(numbers, templates, data)
     if kept is not None:
