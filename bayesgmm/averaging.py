@@ -22,7 +22,7 @@ from bayesgmm.evidence import log_evidence
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model_probabilities import probabilities
 from bayesgmm.tree import build, require, specification
-from bayesgmm.tree.rows import fitted_data
+from bayesgmm.tree.rows import fitted_data, observed
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -203,6 +203,12 @@ def _check_trees(trees: Any) -> None:
 def _check_boxes(trees: Mapping[Any, xr.DataTree]) -> None:
     """Refuse fits with background noise in different boxes, which have no common density."""
     boxes = {key: one for key in trees if (one := specification(trees[key]).noise) is not None}
+    without = next((key for key in trees if key not in boxes), None)
+    if boxes and without is not None and observed(trees[without]).allowed is not None:
+        raise ValueError(
+            f"`trees` must all have background noise or none where labels of rows are known, which "
+            f"may name it; got none for {without!r}. Leave one kind out."
+        )
     for first, key in pairwise(boxes):
         one, other = boxes[first], boxes[key]
         if (one.low, one.high) != (other.low, other.high):

@@ -245,9 +245,7 @@ def _options(tree: Any, function: str, random_seed: int | None) -> Options:
             f"it on each of the fits that are averaged; bayesgmm.compare takes the results."
         )
     if names.N_COMPONENTS not in tree[names.POSTERIOR].dataset:
-        problem, drawn = Problem.of_tree(tree), tree
-        if problem.specification.weights.naming:
-            drawn = align(tree, "none")
+        problem, drawn = Problem.of_tree(tree), align(tree, "none")  # names may have a prior
         gap = gap_in_density(drawn, whole(problem)(problem.vectors_of(drawn))[0])
         if gap != 0.0:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Background noise in the evidence, criteria, folds and audits of a fit."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,55 @@ def test_a_mode_grows_beside_noise(rng: np.random.Generator) -> None:
     (mode,) = grow(two, smaller)
     np.testing.assert_allclose(np.sort(mode.parameters.means[0, :, 0]), [0.0, 8.0], atol=0.6)
     assert 0.03 < mode.parameters[-2][0] < 0.2
+
+
+@pytest.fixture(scope="module")
+def spoilt() -> Array:
+    rng = np.random.default_rng(4)
+    groups = [rng.normal(at, 1.0, size=(40, 2)) for at in (0.0, 7.0)]
+    return np.concatenate([*groups, rng.uniform(-9.0, 15.0, size=(8, 2))])
+
+
+def test_numbers_are_selected_beside_noise(spoilt: Array, tmp_path: Path) -> None:
+    noise = bg.UniformNoise(low=-10.0, high=16.0)
+    options: dict[str, Any] = {
+        "spec": bg.GaussianMixture(1, noise=noise), "draws": 400, "chains": 2, **QUIET,
+    }  # fmt: skip
+    found = bg.select(spoilt, [1, 2, 3], folder=tmp_path, **options)
+    assert found.recommended.n_components == 2
+    assert found.table.loc[(2, "full"), "n_parameters"] == 12
+    tree = found.fits[2, "full"]
+    evidence = bg.log_evidence(tree, random_seed=QUIET["random_seed"])
+    np.testing.assert_allclose(found.table.loc[(2, "full"), "log_evidence"], evidence.value)
+    again = bg.select(spoilt, [1, 2, 3], folder=tmp_path, **options)
+    np.testing.assert_array_equal(again.table["elpd_loo"], found.table["elpd_loo"])
+    assert len(np.ravel(bg.plot_select(found))) == 6
+    plain = bg.fit(spoilt, 2, draws=400, chains=2, **QUIET)
+    assert bg.compare({"noise": tree, "plain": plain}).index[0] == "noise"
+
+
+def test_fits_with_noise_and_without_are_averaged(spoilt: Array) -> None:
+    noise = bg.UniformNoise(low=-10.0, high=16.0)
+    specs = [bg.GaussianMixture(1, noise=noise), bg.GaussianMixture(2, noise=noise), 3]
+    trees = {
+        str(k): bg.fit(spoilt, spec, method="laplace", draws=50, chains=2, **QUIET)
+        for k, spec in enumerate(specs, 1)
+    }
+    found = bg.average(trees, [0.25, 0.25, 0.5], random_seed=1)
+    posterior = found.posterior
+    number = posterior["n_components"].values
+    of_noise = posterior["noise_weight"].values
+    assert (of_noise[number == 3] == 0.0).all()
+    assert (of_noise[number < 3] > 0.0).all()
+    np.testing.assert_allclose(posterior["weights"].sum("component") + of_noise, 1.0)
+    new = np.array([[0.0, 0.0], [7.0, 6.0], [-9.0, 15.0], [40.0, 0.0]])
+    density = bg.score_samples(found, new)
+    shares = bg.predict_proba(found, new)
+    assert shares["component"].values.tolist() == [0, 1, 2, -1]
+    np.testing.assert_allclose(shares.sum("component"), 1.0)
+    assert shares[3, -1] == 0.0
+    assert np.isfinite(density).all()
+    other = bg.GaussianMixture(1, noise=bg.UniformNoise(low=-20.0, high=16.0))
+    trees["wide"] = bg.fit(spoilt, other, method="laplace", draws=50, chains=2, **QUIET)
+    with pytest.raises(ValueError, match="in the same box, where they have any; got .* for 'wide'"):
+        bg.average(trees, [0.25] * 4)
