@@ -68,7 +68,7 @@ def align(
         `labels`, component j is label j. The group ``alignment`` holds ``permutation``
         (``aligned[j] = raw[permutation[j]]``) and ``margin``, the share of the rows, in [0, 1], by
         which the matching of a draw beats the best other one: near 0 the labels of that draw mean
-        little.
+        little. Background noise keeps its name, and rows are compared as if none were noise.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def align(
     margin = np.ones(before.shape[:-1])
     best = int(np.argmax(tree[names.SAMPLE_STATS].dataset[names.LP].values))
     if method != "none":
-        draws = mixtures(raw)
+        draws = mixtures(raw).components
         rows, said = fitted_rows(raw, draws), partition
         if method != "labels":  # of which a row of weight 0 may tell one
             rows, which = standing(rows, observed(raw).weights)

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_share
-from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.pairs import fill_pairs
-from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
+from bayesgmm.kernels.relabel import NO_CUBE
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import CHUNK_BYTES, LARGEST_RESULT, mixtures
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require, with_covariances
+from bayesgmm.tree import features, require
+from bayesgmm.tree.derived import restrict
 
 type Array = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def overlap(tree: xr.DataTree) -> xr.Dataset:
     """
     require(tree, names.CONSTANT_DATA, function="overlap")
     require_draws(tree, names.POSTERIOR, function="overlap")
-    draws = mixtures(tree)
+    draws = mixtures(tree).components
     cholesky = dense(draws.cholesky, draws.means.shape[2])
     n_draws, n_components, n_dim = draws.means.shape
     directions = rays(n_dim)
@@ -255,20 +255,16 @@ def _on_places(
     tree: xr.DataTree, positions: list[int], places: Array, probability: float | None
 ) -> Array:
     """Return mean and band at some places (D, G), shape (3, G), or all draws, shape (S, G)."""
-    constant = tree[names.CONSTANT_DATA].dataset
-    center, unit = (constant[name].values[positions] for name in (names.CENTER, names.UNIT))
-    chosen = with_covariances(parameters(tree), positions)
-    standard = chosen.standardised(center, unit)
-    log_weights, means, cholesky = (np.ascontiguousarray(array) for array in standard)
-    rows = (places - center[:, None]) / unit[:, None]
-    n_draws, n_places = len(log_weights), places.shape[1]
+    draws = mixtures(restrict(tree, positions, "marginal"))
+    rows = draws.rows(places.T)
+    n_draws, n_places = len(draws.log_weights), places.shape[1]
     result = np.empty((3, n_places))
     step = n_places if probability is None else max(1, CHUNK_BYTES // (8 * n_draws))
     for start in range(0, n_places, step):
         block = np.ascontiguousarray(rows[:, start : start + step])
         drawn = np.empty((n_draws, block.shape[1]))
-        fill_draws(block, log_weights, means, cholesky, drawn, NO_CUBE, NO_LABELS, NO_CUBE)
-        drawn -= np.log(unit).sum()
+        draws.fill(block, drawn, NO_CUBE)
+        drawn -= np.log(draws.unit).sum()
         np.exp(drawn, out=drawn)
         if probability is None:
             return drawn

@@ -5,16 +5,20 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import IdentifiabilityWarning
-from bayesgmm.kernels.clarity import clarity
+from bayesgmm.kernels.clarity import Clarity, clarity
 from bayesgmm.kernels.matching import every_so_many
-from bayesgmm.prediction import fitted_rows, mixtures
+from bayesgmm.kernels.stephens import confusions, leads
+from bayesgmm.prediction import Mixtures, fitted_rows, mixtures
 from bayesgmm.records import standing
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require
 from bayesgmm.tree.rows import observed
+
+type Array = NDArray[np.float64]
 
 NEAR_TIE: Final = 0.05
 """Margin, in rows of the component's own, below which a matching is nearly a tie."""
@@ -78,7 +82,8 @@ def alignment_report(tree: xr.DataTree) -> xr.Dataset:
     Notes
     -----
     O(S N K (D^2 + K) + S K^4) operations for S draws, in a thread per core. Of more than 5,000
-    rows as many, evenly spaced, stand for all.
+    rows as many, evenly spaced, stand for all. Rows of background noise are no component's, and
+    noise shares its name with none.
 
     Examples
     --------
@@ -109,13 +114,16 @@ def _measured(tree: xr.DataTree) -> xr.Dataset:
     n_rows = every.shape[1] if weights is None else weights.sum()
     some = np.ascontiguousarray(every[:, :: every_so_many(every.shape[1])])
     found = clarity(some, draws[:3])
-    rows = found.mean.sum(axis=1)
-    margin = np.minimum(found.lead / np.maximum(rows, 1.0), 1.0)
+    n_components = draws.means.shape[1]
+    rows = found.mean[:n_components].sum(axis=1)
+    lead = _lead(some, draws, found) if len(draws.box) else found.lead
+    margin = np.minimum(lead / np.maximum(rows, 1.0), 1.0)
     share = 1.0 / np.maximum(rows, np.finfo(float).tiny)
-    overlap = np.minimum(found.overlap * np.add.outer(share, share), 1.0)
+    overlap = found.overlap[:n_components, :n_components]
+    overlap = np.minimum(overlap * np.add.outer(share, share), 1.0)
     np.fill_diagonal(overlap, 0.0 if len(rows) == 1 else -1.0)  # itself is not another
     nearest, overlap = overlap.argmax(axis=1), overlap.max(axis=1)
-    occupied = 1.0 - found.vacancy.mean(axis=0)
+    occupied = 1.0 - found.vacancy[:, :n_components].mean(axis=0)
     tied = (margin < NEAR_TIE).mean(axis=0)
     component = tree[names.POSTERIOR].dataset[names.COMPONENT]
     by_component = {
@@ -136,6 +144,15 @@ def _measured(tree: xr.DataTree) -> xr.Dataset:
             "rows": some.shape[1],
         },
     )
+
+
+def _lead(rows: Array, draws: Mixtures, found: Clarity) -> Array:
+    """Return by how many rows labels of components beat others, shape (S, K): noise has its own."""
+    n_draws, n_components = draws.means.shape[:2]
+    labels = np.asarray(found.mean.argmax(axis=0), dtype=np.int64)
+    agreeing = confusions(rows, draws[:3], labels)[:, :n_components, :n_components]
+    as_they_are = np.tile(np.arange(n_components), (n_draws, 1))
+    return leads(np.ascontiguousarray(agreeing), as_they_are)
 
 
 def _problems(report: xr.Dataset) -> list[str]:

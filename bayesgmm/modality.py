@@ -2,14 +2,17 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.kernels.ascent import fill_modes
 from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.prediction import mixtures
+from bayesgmm.prediction import Mixtures, mixtures
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import require
+
+type Array = NDArray[np.float64]
 
 
 def density_modes(tree: xr.DataTree) -> xr.Dataset:
@@ -43,6 +46,7 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
     standard deviations are one mode. A mixture in two or more dimensions may have modes that no
     mean climbs to (Ray & Lindsay 2005): rare, and not found. The number of modes and where they
     are do not depend on labels of components; which component belongs to which does.
+    Background noise makes no mode, and raises the density of those in its box.
     O(S K^2 D^2) operations for S draws, a dozen times.
 
     References
@@ -63,7 +67,8 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
     """
     require(tree, names.CONSTANT_DATA, function="density_modes")
     require_draws(tree, names.POSTERIOR, function="density_modes")
-    draws = mixtures(tree)
+    whole = mixtures(tree)
+    draws = whole.components  # noise is flat: it moves no mode
     cholesky = dense(draws.cholesky, draws.means.shape[2])
     n_draws, n_components, n_dim = draws.means.shape
     locations = np.empty((n_draws, n_components, n_dim))
@@ -81,7 +86,7 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
     sample = (names.CHAIN, names.DRAW)
     shape = (posterior.sizes[names.CHAIN], posterior.sizes[names.DRAW])
     each = (*sample, names.COMPONENT)
-    log_density -= np.log(draws.unit).sum()
+    log_density = _with_noise(whole, locations, log_density) - np.log(draws.unit).sum()
     locations = locations * draws.unit + draws.center
     return xr.Dataset(
         {
@@ -92,3 +97,13 @@ def density_modes(tree: xr.DataTree) -> xr.Dataset:
         },
         coords={dim: posterior[dim].variable for dim in (*each, names.FEATURE)},
     )
+
+
+def _with_noise(draws: Mixtures, places: Array, log_density: Array) -> Array:
+    """Return log densities of components at places (S, K, D) with that of noise, shape (S, K)."""
+    if not len(draws.box):
+        return log_density
+    rows = places.reshape(-1, places.shape[2]).T
+    outside = draws.outside(rows).reshape(log_density.shape)
+    raised = np.logaddexp(log_density, draws.log_weights[:, -1:])
+    return np.where(outside, log_density, raised)

@@ -96,6 +96,7 @@ MEASUREMENT_ERROR: Final = "measurement_error"
 # And what is known of rows beside their cells
 SAMPLE_WEIGHT: Final = "sample_weight"
 ALLOWED: Final = "allowed"
+NOISE_ALLOWED: Final = "noise_allowed"
 
 # Variables of ``sample_stats``
 LP: Final = "lp"
@@ -188,6 +189,7 @@ N_TIED: Final = "n_tied"
 JOINT_PROBABILITY: Final = "joint_probability"
 PATH: Final = "path"
 N_ROWS: Final = "n_rows"
+CONFIDENT: Final = "confident"
 N_CONFIDENT: Final = "n_confident"
 N_PARTITIONS: Final = "n_partitions"
 WASSERSTEIN: Final = "wasserstein"

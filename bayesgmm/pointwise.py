@@ -8,8 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
+from bayesgmm.kernels.relabel import NO_CUBE
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, fitted_rows, mixtures
 from bayesgmm.records import log_volumes
@@ -62,14 +61,11 @@ def log_densities(draws: Mixtures, rows: Array) -> Array:
     rows : array, shape (D', n)
         As `Mixtures.rows` returns them.
     """
-    log_weights, means, cholesky, _, unit = draws
-    result, volumes = np.empty((len(log_weights), rows.shape[1])), log_volumes(rows, unit)
+    result = np.empty((len(draws.log_weights), rows.shape[1]))
+    volumes = log_volumes(rows, draws.unit)
 
     def fill(part: slice) -> None:
-        fill_draws(
-            rows, log_weights[part], means[part], cholesky[part],
-            result[part], NO_CUBE, NO_LABELS, NO_CUBE,
-        )  # fmt: skip
+        draws.of(part).fill(rows, result[part], NO_CUBE)
         result[part] -= volumes
 
     over_draws(fill, len(result))

@@ -7,13 +7,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.background import NOISE_LABEL
+from bayesgmm.background import NOISE_LABEL, standardised_box
 from bayesgmm.chunked import is_chunked
-from bayesgmm.data import Data, prepare_new, refuse_missing
+from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import is_factored
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.known_labels import of_components
 from bayesgmm.lazy import by_blocks
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
@@ -47,6 +48,8 @@ class Mixtures(NamedTuple):
         Shapes (S, K), (S, K, D), (S, K, D, D); of heavy tails (S, K, D + 1, D), with degrees of
         freedom below. With noise its log joint density follows the log-weights, (S, K + 1).
     center, unit : arrays, shape (D,)
+    box : array, shape (2, D) or (0, D)
+        Lower and upper corner of the box of the noise, standardised; none without noise.
     """
 
     log_weights: Array
@@ -54,27 +57,49 @@ class Mixtures(NamedTuple):
     cholesky: Array
     center: Array
     unit: Array
+    box: Array
 
     @property
-    def without_noise(self) -> Self:
-        """The same for rows outside of the box of the noise, where it has density 0."""
-        log_weights = self.log_weights.copy()
-        log_weights[:, self.means.shape[1] :] = -np.inf
-        return self._replace(log_weights=log_weights)
+    def components(self) -> Self:
+        """The same without noise: weights then sum to less than 1."""
+        log_weights = np.ascontiguousarray(self.log_weights[:, : self.means.shape[1]])
+        return self._replace(log_weights=log_weights, box=self.box[:0])
+
+    def of(self, part: slice) -> Self:
+        """Return some of the draws."""
+        return self._replace(
+            log_weights=self.log_weights[part],
+            means=self.means[part],
+            cholesky=self.cholesky[part],
+        )
+
+    def outside(self, rows: Array) -> NDArray[np.bool_]:
+        """Tell which rows, (D', N), lie outside of the box of the noise: none without noise."""
+        if not len(self.box):
+            return np.zeros(rows.shape[1], dtype=bool)
+        cells, (low, high) = rows[: self.box.shape[1]], self.box[:, :, None]
+        return np.asarray(((cells < low) | (cells > high)).any(axis=0))
+
+    def fill(self, rows: Array, densities: Array, responsibilities: Array) -> None:
+        """Write what `fill_draws` does, of rows as `rows` returns them."""
+        fill_draws(rows, *self[:3], densities, responsibilities, NO_LABELS, NO_CUBE)
 
     def rows(
         self, values: Array, errors: Array | None = None, allowed: Array | None = None
     ) -> Array:
         """Return rows as the kernels read them, shape (D', N); see `records.rows_of`."""
         n_components = self.means.shape[1]
-        return rows_of(values, errors, allowed, n_components, self.center, self.unit)
+        if not len(self.box):
+            allowed = of_components(allowed, n_components)
+        return rows_of(values, errors, allowed, n_components, self.center, self.unit, self.box)
 
 
 def mixtures(tree: xr.DataTree) -> Mixtures:
     """Return the draws of a fit as the passes read them."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = constant[names.CENTER].values, constant[names.UNIT].values
-    return Mixtures(*parameters(tree).standardised(center, unit), center, unit)
+    box = standardised_box(specification(tree).noise, center, unit)
+    return Mixtures(*parameters(tree).standardised(center, unit), center, unit, box)
 
 
 def predict_proba(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
@@ -195,12 +220,8 @@ def score_samples(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     if is_chunked(X_new):
         return by_blocks(score_samples, tree, X_new, {}, None)
     data = rows_asked(tree, X_new, "score_samples")
-    draws, outside = mixtures(tree), outside_of_noise(tree, data)
-    every = draws.rows(data.values, data.errors)
-    result = _log_mean_density(draws, every)
-    if outside.any():
-        rows = np.ascontiguousarray(every[:, outside])
-        result[outside] = _log_mean_density(draws.without_noise, rows)
+    draws = mixtures(tree)
+    result = _log_mean_density(draws, draws.rows(data.values, data.errors))
     found = xr.DataArray(result, dims=names.OBS, coords=data.obs_coords, name="log_density")
     return data.laid_out(found)
 
@@ -213,7 +234,7 @@ def _log_mean_density(draws: Mixtures, every: Array) -> Array:
     for start in range(0, n_obs, chunk):
         rows = np.ascontiguousarray(every[:, start : start + chunk])
         densities = np.empty((n_draws, rows.shape[1]))
-        fill_draws(rows, *draws[:3], densities, NO_CUBE, NO_LABELS, NO_CUBE)
+        draws.fill(rows, densities, NO_CUBE)
         peak = densities.max(axis=0)
         with np.errstate(invalid="ignore"):  # -inf - -inf, where no draw gives any density
             mean = np.log(np.exp(densities - peak).mean(axis=0)) + peak
@@ -340,8 +361,6 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
         data = Data(said.values, coords_of(tree), {}, errors=said.errors, allowed=said.allowed)
     else:
         data = prepare_new(X_new, features(tree), feature_dim=feature_dim(tree))
-    if noisy(tree):
-        refuse_missing(data, "X_new", "Noise is not known of parts of rows: leave the others out.")
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values
@@ -355,21 +374,11 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     return data
 
 
-def outside_of_noise(tree: xr.DataTree, data: Data) -> NDArray[np.bool_]:
-    """Tell which rows lie outside of the box of the noise: none where there is no noise."""
-    noise = specification(tree).noise
-    return np.zeros(data.n_obs, dtype=bool) if noise is None else noise.outside(data.values)
-
-
 def probability_of(tree: xr.DataTree, X_new: Any, function: str) -> tuple[Data, xr.DataArray]:
     """Return rows, and their responsibilities averaged over the draws, along ``obs``."""
     data = rows_asked(tree, X_new, function)
-    draws, outside = mixtures(tree), outside_of_noise(tree, data)
-    rows = draws.rows(data.values, data.errors, data.allowed)
-    shares = _responsibilities(draws, rows)
-    if outside.any():
-        rows = np.ascontiguousarray(rows[:, outside])
-        shares[:, outside] = _responsibilities(draws.without_noise, rows)
+    draws = mixtures(tree)
+    shares = _responsibilities(draws, draws.rows(data.values, data.errors, data.allowed))
     component = tree[names.POSTERIOR].dataset[names.COMPONENT].variable
     if noisy(tree):
         labels = np.append(component.values, NOISE_LABEL)
@@ -384,5 +393,5 @@ def _responsibilities(draws: Mixtures, rows: Array) -> Array:
     """Return the responsibilities averaged over the draws, shape (K, N), with noise (K + 1, N)."""
     n_draws, n_components = draws.log_weights.shape
     total = np.zeros((1, n_components, rows.shape[1]))
-    fill_draws(rows, *draws[:3], NO_ARRAY, total, NO_LABELS, NO_CUBE)
+    draws.fill(rows, NO_ARRAY, total)
     return np.asarray(total[0] / n_draws)

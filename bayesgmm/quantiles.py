@@ -1,12 +1,12 @@
 """The distribution function of a feature, and its quantiles."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from bayesgmm import names
 from bayesgmm.errors import check_share
@@ -17,11 +17,13 @@ from bayesgmm.labels import listed
 from bayesgmm.marginals import positions_of
 from bayesgmm.prediction import LARGEST_RESULT
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import features, parameters, require
+from bayesgmm.tree import NoisyParameters, features, parameters, require, specification
 
 type Array = NDArray[np.float64]
 
 SAMPLE: Final = (names.CHAIN, names.DRAW)
+HALVINGS: Final = 100
+"""Of what a quantile lies in, with noise: until rounding, and beyond."""
 
 
 def cdf(
@@ -61,8 +63,8 @@ def cdf(
 
     Notes
     -----
-    The other features are integrated out. Small values are right to some 1e-12 of themselves.
-    O(S G K) operations and S G numbers for S draws and G places.
+    The other features are integrated out, of background noise too. Small values are right to some
+    1e-12 of themselves. O(S G K) operations and S G numbers for S draws and G places.
 
     Examples
     --------
@@ -83,13 +85,15 @@ def cdf(
         raise ValueError(
             f"`x` must hold finite numbers; got {places[where]} at place {where}. Leave it out."
         )
-    weights, means, scales = _marginal(tree, position, len(places), probability, "x")
-    result = np.empty((len(weights), len(places)))
+    drawn = _marginal(tree, position, len(places), probability, "x")
+    result = np.empty((len(drawn.weights), len(places)))
 
     def fill(part: slice) -> None:
-        fill_cdf(places, weights[part], means[part], scales[part], result[part])
+        weights, means, scales = (array[part] for array in drawn[:3])
+        fill_cdf(places, weights, means, scales, result[part])
+        result[part] += drawn.noise[part, None] * drawn.share_of_box(places)
 
-    over_draws(fill, len(weights))
+    over_draws(fill, len(result))
     if probability is not None:
         result = np.concatenate([result.mean(axis=0)[None], _band(result, probability)])
     return _labelled(tree, result, str(label), places, "mean", "cdf", probability)
@@ -131,9 +135,10 @@ def quantile(
 
     Notes
     -----
-    Newton's steps within a bracket, to rounding: `cdf` gives q back within 1e-12 of it, and of
-    1 - q above the median, where the feature's own digits allow it. The other features are
-    integrated out. O(S Q K) operations for S draws and Q quantiles, about eight times.
+    Newton's steps within a bracket, which with noise is halved, to rounding: `cdf` gives q back
+    within 1e-12 of it, and of 1 - q above the median, where the feature's own digits allow it. The
+    other features are integrated out. O(S Q K) operations for S draws and Q quantiles, about eight
+    times.
 
     Examples
     --------
@@ -150,20 +155,80 @@ def quantile(
             f"`q` must hold numbers between 0 and 1; got {shares[where]} at place {where}. The "
             f"support of a mixture has no ends."
         )
-    weights, means, scales = _marginal(tree, position, len(shares), probability, "q")
-    levels = sides(shares)
-    result = np.empty((len(weights), len(shares)))
-
-    def fill(part: slice) -> None:
-        fill_quantiles(*levels, weights[part], means[part], scales[part], result[part])
-
-    over_draws(fill, len(weights))
+    drawn = _marginal(tree, position, len(shares), probability, "q")
+    result = np.empty((len(drawn.weights), len(shares)))
+    over_draws(lambda part: drawn.of(part).fill_quantiles(shares, result[part]), len(result))
     if probability is not None:
         predictive = np.empty((1, len(shares)))
-        each = (weights / len(weights), means, scales)
-        fill_quantiles(*levels, *(array.reshape(1, -1) for array in each), predictive)
+        drawn.together.fill_quantiles(shares, predictive)
         result = np.concatenate([predictive, _band(result, probability)])
     return _labelled(tree, result, names.QUANTILE, shares, "predictive", str(label), probability)
+
+
+class Marginal(NamedTuple):
+    """The draws of one feature: Normal components, and noise between two ends.
+
+    Parameters
+    ----------
+    weights, means, scales : arrays, shape (S, K)
+    noise : array, shape (S,)
+        Weights of the noise, 0 without; they sum to 1 with the others.
+    low, high : float
+        Where the noise begins and ends.
+    """
+
+    weights: Array
+    means: Array
+    scales: Array
+    noise: Array
+    low: float
+    high: float
+
+    def of(self, part: slice) -> Self:
+        """Return some of the draws."""
+        weights, means, scales, noise = (array[part] for array in self[:4])
+        return self._replace(weights=weights, means=means, scales=scales, noise=noise)
+
+    @property
+    def together(self) -> Self:
+        """All draws as a single mixture, the posterior predictive one."""
+        return self._replace(
+            weights=(self.weights / len(self.weights)).reshape(1, -1),
+            means=self.means.reshape(1, -1),
+            scales=self.scales.reshape(1, -1),
+            noise=self.noise.mean(keepdims=True),
+        )
+
+    def share_of_box(self, places: Array) -> Array:
+        """Return the share of the noise that lies below some places."""
+        return np.clip((places - self.low) / (self.high - self.low), 0.0, 1.0)
+
+    def fill_quantiles(self, shares: Array, result: Array) -> None:
+        """Write the quantiles of every draw, shape (S, Q), at shares in (0, 1)."""
+        levels = sides(shares)
+        if not self.noise.any():
+            fill_quantiles(*levels, *self[:3], result)
+            return
+        for q, (level, deviate, sign) in enumerate(zip(*levels, strict=True)):
+            result[:, q] = self._quantile(level, deviate, sign)
+
+    def _quantile(self, level: float, deviate: float, sign: float) -> Array:
+        """Return the places, shape (S,), below which, or above for a sign of -1, a mass lies.
+
+        Those of the components and of the noise lie on both sides.
+        """
+        edge = self.low if sign > 0.0 else self.high
+        of_noise = edge + sign * level * (self.high - self.low)
+        places = self.means + deviate * self.scales
+        below, above = np.fmin(places.min(axis=1), of_noise), np.fmax(places.max(axis=1), of_noise)
+        for _ in range(HALVINGS):
+            x = 0.5 * (below + above)
+            z = sign * (x[:, None] - self.means) / self.scales
+            mass = (self.weights * ndtr(z)).sum(axis=1)
+            mass += self.noise * np.clip(sign * (x - edge) / (self.high - self.low), 0.0, 1.0)
+            right = (mass < level) == (sign > 0.0)
+            below, above = np.where(right, x, below), np.where(right, above, x)
+        return np.asarray(0.5 * (below + above))
 
 
 def sides(shares: Array) -> tuple[Array, Array, Array]:
@@ -206,8 +271,8 @@ def _places(given: Any, argument: str) -> Array:
 
 def _marginal(
     tree: xr.DataTree, position: int, n_places: int, probability: Any, argument: str
-) -> tuple[Array, Array, Array]:
-    """Return weights, means and scales of a feature, shape (S, K), refusing too many results."""
+) -> Marginal:
+    """Return the draws of a feature, refusing too many results."""
     if probability is not None:
         check_share(probability, "probability", "0.9 is usual.")
     drawn = parameters(tree)
@@ -218,9 +283,13 @@ def _marginal(
             f"for each of {len(weights)} draws. Give fewer, or thin the draws: "
             f"tree.isel(draw=slice(None, None, 10))."
         )
-    weights = weights / weights.sum(axis=1, keepdims=True)
+    noise, low, high = np.zeros(len(weights)), 0.0, 1.0
+    box = specification(tree).noise
+    if box is not None and isinstance(drawn, NoisyParameters):
+        noise, (low, high) = drawn.noise_weight, (corner[position] for corner in box.corners)
+    total = weights.sum(axis=1) + noise
     means, scales = (np.ascontiguousarray(array[..., position]) for array in (means, scales))
-    return weights, means, scales
+    return Marginal(weights / total[:, None], means, scales, noise / total, low, high)
 
 
 def _band(drawn: Array, probability: float) -> Array:

@@ -11,15 +11,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.data import Data
 from bayesgmm.errors import check_integer
-from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.partition_loss import compacted
-from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.kernels.relabel import NO_ARRAY
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.labels import listed
 from bayesgmm.prediction import LARGEST_RESULT, Mixtures, mixtures, rows_asked
-from bayesgmm.tree import require
+from bayesgmm.tree import noisy, require
 
 type Array = NDArray[np.float64]
 
@@ -49,7 +49,9 @@ def sample_allocations(
     Returns
     -------
     DataArray of int32, dims (chain, draw, obs)
-        Labels of components, drawn with the responsibilities of the draw as probabilities.
+        Labels of components, drawn with the responsibilities of the draw as probabilities. Of a fit
+        with noise -1 is a row of noise, and the coordinate ``noise`` says so to functions of
+        partitions.
 
     Raises
     ------
@@ -89,12 +91,16 @@ def _allocations(
             f"`X_new`."
         )
     labels = _sampled(draws, data, np.random.default_rng(random_seed))
+    of_noise = {names.NOISE: NOISE_LABEL} if noisy(tree) else {}
+    labels[labels == draws.means.shape[1]] = NOISE_LABEL
     posterior = tree[names.POSTERIOR].dataset
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
     return data, xr.DataArray(
         labels.reshape(*shape, data.n_obs), dims=(*sample, names.OBS),
-        coords={**{dim: posterior[dim].variable for dim in sample}, **data.obs_coords},
+        coords={
+            **{dim: posterior[dim].variable for dim in sample}, **data.obs_coords, **of_noise,
+        },
         name=names.LABELS,
     )  # fmt: skip
 
@@ -116,7 +122,9 @@ def label_draws(source: Any, *, random_seed: int | None = None, function: str) -
     -------
     DataArray of int32, dims (draw, obs)
         Chains one after another. The clusters of every draw are numbered 0, 1, ... in the order
-        of their first rows; the coordinates of the rows are kept.
+        of their first rows; the coordinates of the rows are kept. Rows of noise are one of them:
+        where there may be some, the coordinate ``noise`` (draw,) is its number, -1 where there
+        are none.
 
     Raises
     ------
@@ -129,11 +137,45 @@ def label_draws(source: Any, *, random_seed: int | None = None, function: str) -
             source, names.POSTERIOR, names.CONSTANT_DATA, names.OBSERVED_DATA,
             function=function, argument="source",
         )  # fmt: skip
-    fitted = isinstance(source, xr.DataTree)
-    values, coords = _read(_allocations(source, None, random_seed)[1] if fitted else source)
-    return xr.DataArray(
-        _compact(values), dims=(names.DRAW, names.OBS), coords=coords, name=names.LABELS
-    )
+    if isinstance(source, xr.DataTree):
+        source = _allocations(source, None, random_seed)[1]
+    values, coords = _read(source)
+    labels = _compact(values)
+    if isinstance(source, xr.DataArray) and _tells_noise(source):
+        of_noise, _ = _read_xarray((source == source.coords[names.NOISE]).astype(np.int8))
+        number = labels[np.arange(len(labels)), of_noise.argmax(axis=1)]
+        coords[names.NOISE] = names.DRAW, np.where(of_noise.any(axis=1), number, NOISE_LABEL)
+    return xr.DataArray(labels, dims=(names.DRAW, names.OBS), coords=coords, name=names.LABELS)
+
+
+def _tells_noise(draws: xr.DataArray) -> bool:
+    """Tell whether draws of labels say which label is noise."""
+    return names.NOISE in draws.coords and names.OBS not in draws.coords[names.NOISE].dims
+
+
+def noise_shares(draws: xr.DataArray) -> Array:
+    """Return the share of the draws in which each row is noise, shape (N,), of `label_draws`."""
+    if names.NOISE not in draws.coords:
+        return np.zeros(draws.sizes[names.OBS])
+    return np.asarray((draws.values == draws[names.NOISE].values[:, None]).mean(axis=0))
+
+
+def without_noise(draws: xr.DataArray, draw: int) -> NDArray[np.int64]:
+    """Return the clusters of a draw, numbered without gaps, and -1 of its noise, shape (N,)."""
+    labels: NDArray[np.int64] = draws.values[draw].astype(np.int64)
+    number = int(draws[names.NOISE].values[draw]) if names.NOISE in draws.coords else NOISE_LABEL
+    if number >= 0:
+        labels -= labels > number
+        labels[draws.values[draw] == number] = NOISE_LABEL
+    return labels
+
+
+def count_clusters(draws: xr.DataArray) -> NDArray[np.int64]:
+    """Return how many clusters each draw has, shape (S,): noise is none."""
+    found = np.asarray(draws.values.max(axis=1), dtype=np.int64) + 1
+    if names.NOISE in draws.coords:
+        found -= draws[names.NOISE].values >= 0
+    return found
 
 
 def _check_seed(random_seed: int | None) -> None:
@@ -154,17 +196,11 @@ def shares_of(draws: Mixtures, rows: Array) -> Array:
     Returns
     -------
     array, shape (S, K, n_rows)
+        With noise, which comes last, (S, K + 1, n_rows).
     """
     # zeros: to a single draw `fill_draws` adds
     shares = np.zeros((*draws.log_weights.shape, rows.shape[1]))
-
-    def fill(part: slice) -> None:
-        fill_draws(
-            rows, draws.log_weights[part], draws.means[part], draws.cholesky[part],
-            NO_ARRAY, shares[part], NO_LABELS, NO_CUBE,
-        )  # fmt: skip
-
-    over_draws(fill, len(shares))
+    over_draws(lambda part: draws.of(part).fill(rows, NO_ARRAY, shares[part]), len(shares))
     return shares
 
 

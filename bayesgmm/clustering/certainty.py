@@ -10,7 +10,7 @@ from scipy.special import entr
 
 from bayesgmm import names
 from bayesgmm.kernels.draws import fill_draws
-from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of
 from bayesgmm.tree import require
@@ -66,7 +66,8 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     to belong to it. The similarity of two rows is the average over the draws of the sum over the
     components of the products of their responsibilities; that of a row with itself is 1. Unlike
     ``probability``, ``with_exemplar`` does not depend on the alignment of the draws beyond the
-    choice of the exemplar.
+    choice of the exemplar. Background noise counts as a component, the last: a row may be noise or
+    not, noise has an exemplar, and entropies are at most log(K + 1).
 
     O(S N K D^2) operations for S draws, in as many threads as there are cores; some 40 MiB of
     memory for each of them beside O((S + N) K^2). Intervals hold
@@ -204,7 +205,7 @@ def _summarise(
     """
     n_draws, n_components = draws.log_weights.shape
     theirs = np.zeros((n_draws, n_components, n_components))
-    fill_draws(np.ascontiguousarray(exemplars), *draws[:3], NO_ARRAY, theirs, NO_LABELS, NO_CUBE)
+    draws.fill(np.ascontiguousarray(exemplars), NO_ARRAY, theirs)
     tails = np.array([0.5 - 0.5 * ci_prob, 0.5 + 0.5 * ci_prob])
     n_obs = rows.shape[1]
     entropy, shared = np.empty(n_obs), np.empty(n_obs)
@@ -254,7 +255,7 @@ def _over_rows(draws: Mixtures, rows: Array, use: Callable[[slice, Array], None]
             block = slice(start, min(start + step, part.stop))
             some = np.ascontiguousarray(rows[:, block])
             shares = np.zeros((n_draws, n_components, some.shape[1]))
-            fill_draws(some, *draws[:3], NO_ARRAY, shares, NO_LABELS, NO_CUBE)
+            draws.fill(some, NO_ARRAY, shares)
             use(block, shares.reshape(n_draws * n_components, -1))
 
     over_draws(run, rows.shape[1])

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.clustering.allocations import BLOCK_BYTES, label_draws, shares_of
+from bayesgmm.clustering.allocations import BLOCK_BYTES, label_draws, noise_shares, shares_of
 from bayesgmm.errors import check_choice
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.labels import listed
@@ -48,7 +48,8 @@ def similarity(
     -------
     DataArray, dims (obs, obs2)
         Probabilities; symmetric, if `rows` is left out. A row belongs with itself: the diagonal
-        is 1. ``obs2`` has the labels of all rows.
+        is 1. ``obs2`` has the labels of all rows. Two rows that are both noise belong together:
+        noise is a group as any, of the rows that are of no cluster.
 
     Raises
     ------
@@ -110,18 +111,20 @@ def membership(draws: xr.DataArray, labels: NDArray[np.int64]) -> Array:
     draws : DataArray of int, dims (draw, obs)
         As `label_draws` returns them.
     labels : array of int, shape (N,)
-        A partition, clusters numbered 0, 1, ... without gaps.
+        A partition, clusters numbered 0, 1, ... without gaps, and noise -1.
 
     Returns
     -------
     array, shape (N,)
         The mean probability that the row shares a cluster with another of its own; if there is
-        none, the probability that it is alone. In [0, 1].
+        none, the probability that it is alone. In [0, 1]. Of a row of noise the probability
+        that it is noise.
 
     Notes
     -----
     O(N S) operations, without a matrix of rows by rows.
     """
+    is_noise, labels = labels < 0, np.unique(labels, return_inverse=True)[1]
     n, n_clusters = len(labels), int(labels.max()) + 1
     others = np.bincount(labels)[labels] - 1
     total = np.zeros(n)
@@ -130,7 +133,7 @@ def membership(draws: xr.DataArray, labels: NDArray[np.int64]) -> Array:
         together = np.bincount(pairs)[pairs] - 1
         alone = np.bincount(drawn)[drawn] == 1
         total += np.where(others > 0, together / np.maximum(others, 1), alone)
-    return np.asarray(total / len(draws))
+    return np.where(is_noise, noise_shares(draws), total / len(draws))
 
 
 def ordered(values: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -146,12 +149,14 @@ def ordered(values: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     Returns
     -------
     array of int, shape (n,)
-        Clusters ascend; within each, rows are in the order of the leaves of average linkage.
+        Clusters ascend, and noise, -1, is last; within each, rows are in the order of the leaves
+        of average linkage.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
 
     order = []
-    for k in np.unique(labels):
+    clusters = np.unique(labels)
+    for k in np.roll(clusters, -int((clusters < 0).sum())):
         rows = np.flatnonzero(labels == k)
         if len(rows) > 2:
             among = values[np.ix_(rows, rows)]
@@ -197,11 +202,7 @@ def _products(draws: Mixtures, rows: Array, chosen: NDArray[np.int64], *, whole:
     step = max(1, BLOCK_BYTES // (8 * n_components * n))
     for start in range(0, n_draws, step):
         part = slice(start, start + step)
-        some = draws._replace(
-            log_weights=draws.log_weights[part], means=draws.means[part],
-            cholesky=draws.cholesky[part],
-        )  # fmt: skip
-        shares = shares_of(some, rows).reshape(-1, n)
+        shares = shares_of(draws.of(part), rows).reshape(-1, n)
         if whole:
             total = dsyrk(1.0, shares.T, beta=1.0, c=total, overwrite_c=True)
         else:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering import partitions
-from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.allocations import count_clusters, label_draws, without_noise
 from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.partition_loss import LOSSES, distances
 
@@ -73,7 +74,8 @@ def credible_ball(
     -----
     The ball is ``{c : d(centre, c) <= radius}`` with the smallest radius for which it holds
     `level` of the draws (Wade & Ghahramani 2018). All draws at the radius are in it, so it can
-    hold more. Every distance is exact. All losses but ``"omari"`` are metrics.
+    hold more. Rows of background noise are a group of any partition, labelled -1, and no cluster.
+    Every distance is exact. All losses but ``"omari"`` are metrics.
 
     O(S N) operations and memory for S draws, beside the search for a centre.
 
@@ -96,15 +98,16 @@ def credible_ball(
     if partition is None:
         partition = partitions.partition(draws, loss=loss, random_seed=random_seed)
     center = partitions.given_or_best(draws, partition, random_seed)
-    distance = distances(draws.values, center[None].astype(np.int32), LOSSES[loss])[:, 0]
+    groups = partitions.numbered(center)[None]
+    distance = distances(draws.values, groups, LOSSES[loss])[:, 0]
     needed = int(np.ceil(level * len(distance) * (1.0 - 1e-12)))
     radius = float(np.partition(distance, needed - 1)[needed - 1])
     inside = np.flatnonzero(distance <= radius + ROUNDING)
-    n_clusters = draws.values.max(axis=1).astype(np.int64) + 1
+    n_clusters = count_clusters(draws)
     few, many = n_clusters[inside].min(), n_clusters[inside].max()
     among = (inside, inside[n_clusters[inside] == few], inside[n_clusters[inside] == many])
     chosen, n_tied = zip(*(_farthest(draws.values, distance, some) for some in among), strict=True)
-    labels = np.stack([matched(draws.values[draw], center) for draw in chosen])
+    labels = np.stack([matched(without_noise(draws, draw), center) for draw in chosen])
     at = list(chosen)
     return xr.Dataset(
         {
@@ -132,7 +135,7 @@ def matched(labels: NDArray[Any], center: NDArray[Any]) -> Numbers:
     Parameters
     ----------
     labels, center : array of int, shape (N,)
-        Clusters numbered 0, 1, ... without gaps.
+        Clusters numbered 0, 1, ... without gaps, and noise -1, which keeps its name.
 
     Returns
     -------
@@ -142,14 +145,15 @@ def matched(labels: NDArray[Any], center: NDArray[Any]) -> Numbers:
     """
     n_clusters, n_others = int(labels.max()) + 1, int(center.max()) + 1
     shared = np.zeros((n_clusters, n_others), dtype=np.int64)
-    np.add.at(shared, (labels, center), 1)
+    both = (labels >= 0) & (center >= 0)
+    np.add.at(shared, (labels[both], center[both]), 1)
     mine, theirs = linear_sum_assignment(shared, maximize=True)
     kept = shared[mine, theirs] > 0
-    number = np.full(n_clusters, -1)
+    number = np.full(n_clusters, -1, dtype=np.int64)
     number[mine[kept]] = theirs[kept]
     new = number < 0
     number[new] = n_others + np.arange(new.sum())
-    return np.asarray(number[labels])
+    return np.asarray(np.append(number, NOISE_LABEL)[labels])
 
 
 def _farthest(labels: Labels, distance: Array, some: Numbers) -> tuple[int, int]:

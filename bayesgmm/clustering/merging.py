@@ -15,7 +15,7 @@ from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of
 from bayesgmm.records import standing
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import require
+from bayesgmm.tree import noisy, require
 from bayesgmm.tree.rows import observed
 
 CRITERIA: Final = (names.ENTROPY, names.MISCLASSIFICATION)
@@ -74,7 +74,8 @@ def merge_components(
     same their clusters blur.
 
     Weighted rows count as often as their weights say: of weights that are no integers, or add up
-    to more than there are rows and 5,000, rows are repeated as nearly as that allows.
+    to more than there are rows and 5,000, rows are repeated as nearly as that allows. Noise has no
+    part in it: with noise rows weigh as much as they are probable to be of a component.
 
     O(S N K (D^2 + K)) operations for S draws, in as many threads as there are cores; 2 K N numbers
     for each. Thin many draws: ``tree.isel(draw=slice(None, None, 10))``.
@@ -104,10 +105,15 @@ def merge_components(
     require_draws(tree, names.POSTERIOR, function="merge_components")
     check_choice(criterion, "criterion", CRITERIA)
     threshold = check_share(threshold, "threshold", "0.025 is usual.")
-    draws, weights = mixtures(tree), observed(tree).weights
+    draws, weights = mixtures(tree).components, observed(tree).weights
     every = fitted_rows(tree, draws)
+    overall = probability_of(tree, None, "merge_components")[1].values.T[: draws.means.shape[1]]
+    if noisy(tree):
+        of_components = overall.sum(axis=0)
+        weights = of_components if weights is None else weights * of_components
+        overall = overall / np.maximum(of_components, np.finfo(float).tiny)
     rows, which = standing(every, weights, max(MATCHED_ROWS, every.shape[1]))
-    overall = probability_of(tree, None, "merge_components")[1].values.T[:, which]
+    overall = overall[:, which]
     clusters, values, entropies, proposed = _paths(draws, rows, criterion, threshold)
     if weights is not None:
         entropies *= weights.sum() / rows.shape[1]

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.clustering.allocations import count_clusters, label_draws
 from bayesgmm.partition_prior import MOST_STATES, n_states, prior_clusters
 from bayesgmm.tree import specification
 from bayesgmm.tree.rows import observed
@@ -32,7 +32,8 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
         ``probability`` (n_clusters,) of 1 to K clusters, for labels to the largest number in a
         draw, and ``occupied`` (draw,), the number in each draw, chains one after another. Of a fit
         also ``prior_probability`` (n_clusters,): what the prior of the weights alone says of as
-        many rows, by `prior_clusters`, if it does not refuse the prior.
+        many rows, by `prior_clusters`, if it does not refuse the prior, as that with noise. Noise
+        is no cluster; where all rows are noise in a draw there are 0.
 
     Raises
     ------
@@ -56,12 +57,12 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
     weights = observed(source).weights if isinstance(source, xr.DataTree) else None
     if weights is not None:  # rows of weight 0 are only predicted
         draws = label_draws(draws[:, weights > 0.0], function="n_clusters")
-    occupied = draws.values.max(axis=1).astype(np.int64) + 1
-    most = int(occupied.max())
+    occupied = count_clusters(draws)
+    least, most = min(1, int(occupied.min())), int(occupied.max())
     prior = {}
     if isinstance(source, xr.DataTree):
         most = source[names.POSTERIOR].sizes[names.COMPONENT]
-    if isinstance(source, xr.DataTree) and n_states(specification(source)) <= MOST_STATES:
+    if isinstance(source, xr.DataTree) and _has_prior(source):
         expected = prior_clusters(specification(source), draws.sizes[names.OBS])
         known = expected.values[:most]
         prior[names.PRIOR_PROBABILITY] = names.N_CLUSTERS, np.pad(known, (0, most - known.size))
@@ -69,10 +70,16 @@ def n_clusters(source: Any, *, random_seed: int | None = None) -> xr.Dataset:
         {
             names.PROBABILITY: (
                 names.N_CLUSTERS,
-                np.bincount(occupied, minlength=most + 1)[1:] / len(occupied),
+                np.bincount(occupied, minlength=most + 1)[least:] / len(occupied),
             ),
             **prior,
             names.OCCUPIED: (names.DRAW, occupied),
         },
-        coords={names.N_CLUSTERS: np.arange(1, most + 1)},
+        coords={names.N_CLUSTERS: np.arange(least, most + 1)},
     )
+
+
+def _has_prior(tree: xr.DataTree) -> bool:
+    """Tell whether `prior_clusters` knows the prior of a fit."""
+    spec = specification(tree)
+    return spec.noise is None and n_states(spec) <= MOST_STATES

@@ -7,7 +7,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.clustering.allocations import label_draws
+from bayesgmm.background import NOISE_LABEL
+from bayesgmm.clustering.allocations import label_draws, noise_shares
 from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.kernels.allocation_costs import BATCH, make_task
@@ -76,7 +77,7 @@ def partition(
         In [0, 2]; of VI and Binder only. The larger, the dearer it is to separate rows that
         belong together, and the fewer are the clusters.
     max_clusters : int, optional
-        Clusters that there may be; by default as many as are best.
+        Clusters that there may be, noise being one of them; by default as many as are best.
     n_runs : int, default 16
         Searches from random orders of the rows, beside those from good starts.
     random_seed : int, optional
@@ -85,10 +86,11 @@ def partition(
     Returns
     -------
     DataArray of int, dims (obs,)
-        Clusters 0, 1, ..., the largest first. Its attributes: ``expected_loss``, ``loss``, ``a``,
-        ``n_clusters``; ``enumerated``, 1 if all partitions were tried, so that none is better;
-        ``n_runs`` and ``n_runs_at_best``, how many of them came to this loss. Few of many say
-        that more might come to a lower one.
+        Clusters 0, 1, ..., the largest first; of a fit with noise -1 where the rows of a group are
+        noise with a probability of more than 1/2, on average. Its attributes: ``expected_loss``,
+        ``loss``, ``a``, ``n_clusters``, noise not counted; ``enumerated``, 1 if all partitions were
+        tried, so that none is better; ``n_runs`` and ``n_runs_at_best``, how many of them came to
+        this loss. Few of many say that more might come to a lower one.
 
     Raises
     ------
@@ -144,10 +146,12 @@ def partition(
         rng = np.random.default_rng(random_seed)
         best, least, hits = _searched(labels, LOSSES[loss], a, most, n_runs, rng)
         attrs |= {names.ENUMERATED: 0, names.RUNS: n_runs, names.RUNS_AT_BEST: hits}
-    attrs |= {names.EXPECTED_LOSS: least, names.N_CLUSTERS: int(best.max()) + 1}
-    return xr.DataArray(
-        by_size(best), dims=names.OBS, coords=draws.coords, attrs=attrs, name="partition"
-    )
+    found = named(best, draws)
+    if (found < 0).any():  # several groups may be noise
+        least = float(expected_losses(labels, numbered(found)[None], LOSSES[loss], a)[0])
+    attrs |= {names.EXPECTED_LOSS: least, names.N_CLUSTERS: int(found.max()) + 1}
+    coords = draws[names.OBS].coords
+    return xr.DataArray(found, dims=names.OBS, coords=coords, attrs=attrs, name="partition")
 
 
 def by_size(labels: Labels) -> NDArray[np.int64]:
@@ -160,6 +164,28 @@ def by_size(labels: Labels) -> NDArray[np.int64]:
     """
     order = np.argsort(-np.bincount(labels), kind="stable")
     return np.asarray(np.argsort(order)[labels], dtype=np.int64)
+
+
+def named(labels: Labels, draws: xr.DataArray) -> NDArray[np.int64]:
+    """Return a partition with its clusters numbered by their sizes, and -1 of rows of noise.
+
+    Parameters
+    ----------
+    labels : array of int, shape (N,)
+        In 0, 1, ... without gaps.
+    draws : DataArray of int, dims (draw, obs)
+        As `label_draws` returns them: groups that in most of them are noise, on average, are noise.
+    """
+    noise = 2.0 * np.bincount(labels, noise_shares(draws)) > np.bincount(labels)
+    found = np.full(labels.shape, NOISE_LABEL, dtype=np.int64)
+    clusters = ~noise[labels]
+    found[clusters] = by_size(numbered(labels[clusters]))
+    return found
+
+
+def numbered(labels: NDArray[Any]) -> Labels:
+    """Return labels, whatever they are, as 0, 1, ... without gaps, as the kernels take them."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int32)
 
 
 def given_or_best(draws: xr.DataArray, given: Any, random_seed: int | None) -> NDArray[np.int64]:
@@ -176,7 +202,7 @@ def given_or_best(draws: xr.DataArray, given: Any, random_seed: int | None) -> N
     Returns
     -------
     array of int, shape (N,)
-        Clusters 0, 1, ..., the largest first.
+        Clusters 0, 1, ..., the largest first, and noise -1, if the draws have any.
     """
     if given is None:
         return np.asarray(partition(draws, random_seed=random_seed).values, dtype=np.int64)
@@ -190,7 +216,10 @@ def given_or_best(draws: xr.DataArray, given: Any, random_seed: int | None) -> N
         raise TypeError(
             f"`partition` must hold integers; got {values.dtype} labels. Number the clusters."
         )
-    return by_size(np.unique(values, return_inverse=True)[1].astype(np.int32))
+    found = values.astype(np.int64)
+    clusters = (found != NOISE_LABEL) | (names.NOISE not in draws.coords)
+    found[clusters] = by_size(numbered(found[clusters]))
+    return found
 
 
 def _check_a(a: Any, loss: str) -> float:

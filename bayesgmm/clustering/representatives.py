@@ -54,7 +54,8 @@ def representative_partitions(
     -------
     Dataset
         ``labels`` (representative, obs): the partitions, the heaviest first; its clusters are
-        numbered by size, those of the others as the ones of it that they overlap most with.
+        numbered by size, those of the others as the ones of it that they overlap most with;
+        noise is -1, as in `partition`.
         ``weights`` (representative,): share of the draws in the region of each.
         ``expected_loss`` (representative,): average distance of these draws. ``nearest``
         (draw,): the region of every draw. ``path`` (n_partitions,): the Wasserstein distance
@@ -203,7 +204,7 @@ def _improved(drawn: Drawn, cover: Cover, rng: np.random.Generator) -> Cover:
                 drawn.draws[mine], loss=drawn.loss, random_seed=int(rng.integers(2**32))
             )
             if found.attrs[names.EXPECTED_LOSS] < cover.distance[mine].mean() - GAIN:
-                centers[region] = found.values
+                centers[region] = partitions.numbered(found.values)
         better = _cover(drawn, centers)
         if better.distance.mean() > cover.distance.mean() - GAIN:
             break
@@ -219,13 +220,17 @@ def _dataset(draws: xr.DataArray, covers: list[Cover], loss: str) -> xr.Dataset:
     nearest = order.argsort()[best.nearest]
     counts = np.bincount(nearest, minlength=number)
     sums = np.bincount(nearest, weights=best.distance, minlength=number)
-    first = partitions.by_size(best.centers[order[0]])
+    shown = [
+        partitions.named(center, draws[mine] if (mine := best.nearest == i).any() else draws)
+        for i, center in enumerate(best.centers)
+    ]
+    first = shown[order[0]]
     path = [float(cover.distance.mean()) for cover in covers]
     of = names.REPRESENTATIVE
     return xr.Dataset(
         {
             names.LABELS: (
-                (of, names.OBS), np.stack([matched(best.centers[i], first) for i in order])
+                (of, names.OBS), np.stack([matched(shown[i], first) for i in order])
             ),
             names.WEIGHTS: (of, counts / len(nearest)),
             names.EXPECTED_LOSS: (of, sums / np.maximum(counts, 1)),

@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayesgmm import names
 from bayesgmm.clustering.allocations import label_draws
-from bayesgmm.clustering.partitions import by_size
+from bayesgmm.clustering.partitions import named
 from bayesgmm.errors import check_share
 from bayesgmm.kernels.subpartition import grow_subset
 from bayesgmm.kernels.threads import over_draws
@@ -40,6 +40,8 @@ def confident_subset(
     -------
     Dataset
         ``labels`` (obs,): clusters of the rows in the subset, the largest first, -1 for the others.
+        ``confident`` (obs,): which rows are in it: of a fit with noise -1 may be one of them too,
+        that is surely noise.
         ``joint_probability`` (obs,): the posterior probability of the partition of the row and
         all that were added before it, so that those with at least `p` are the subset that the
         same search has for `p`. ``path`` (n_rows,): that probability by the number of rows.
@@ -91,11 +93,13 @@ def confident_subset(
     best = max(range(RUNS), key=lambda run: (sizes[run], found[run][2][sizes[run] - 1]))
     (rows, clusters, agreeing), size = found[best], sizes[best]
     labels, joint = np.full(n_obs, LEFT_OUT), np.empty(n_obs)
-    labels[rows[:size]] = by_size(clusters[:size])
+    confident = np.isin(np.arange(n_obs), rows[:size])
+    labels[rows[:size]] = named(clusters[:size], draws[:, rows[:size]])
     joint[rows] = agreeing / n_draws
     return xr.Dataset(
         {
             names.LABELS: (names.OBS, labels),
+            names.CONFIDENT: (names.OBS, confident),
             names.JOINT_PROBABILITY: (names.OBS, joint),
             names.PATH: (names.N_ROWS, agreeing / n_draws),
         },

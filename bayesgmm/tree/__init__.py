@@ -61,6 +61,14 @@ _OF_NOISE: Final = frozenset(
     {
         "save", "summary", "check", "predict_proba", "predict", "score_samples",
         "sample_posterior_predictive", "loo", "waic", "compare",
+        "bic", "aic", "icl", "log_evidence", "posterior_over_components", "mode_audit",
+        "reloo", "kfold", "average", "impute",
+        "align", "alignment_report", "overlap", "density_modes", "marginal", "density", "cdf",
+        "quantile", "outlier_score", "sample_allocations", "similarity", "partition", "n_clusters",
+        "credible_ball", "representative_partitions", "confident_subset", "uncertainty",
+        "merge_components", "plot_alignment", "plot_components", "plot_uncertainty",
+        "plot_density", "plot_similarity", "plot_partition", "plot_credible_ball", "plot_merge",
+        "plot_modes",
     }
 )  # fmt: skip
 """Functions that know of background noise, as `_OF_HEAVY_TAILS` of heavy tails."""

@@ -72,8 +72,12 @@ def _restricted(
         own = {"loading_scale": chosen(covariance.loading_scale)}
     else:
         own = {"eta": covariance.eta + 0.5 * fewer}
+    noise = specification.noise
+    if noise is not None:
+        noise = dataclasses.replace(noise, low=chosen(noise.low), high=chosen(noise.high))
     return dataclasses.replace(
         specification,
+        noise=noise,
         means=dataclasses.replace(
             means, location=chosen(means.location), scale=chosen(means.scale)
         ),
