@@ -81,20 +81,20 @@ def places() -> Array:
     return np.concatenate([rng.uniform(LOW - 1.0, HIGH + 1.0, (40, 2)), [[9.0, 0.0], [-3.0, 3.0]]])
 
 
-def joint(tree: xr.DataTree, X: Array, features: list[int] | None = None) -> Array:
+def joint(tree: xr.DataTree, rows: Array, features: list[int] | None = None) -> Array:
     """Return log joint densities of rows (S, K + 1, N), by SciPy, of some features."""
     some = features or [0, 1]
     flat = tree["posterior"].to_dataset().stack(sample=SAMPLE).transpose("sample", ...)
     low, high = LOW[some], HIGH[some]
-    inside = ((X >= low) & (X <= high)).all(axis=1)
-    found = np.full((flat.sizes["sample"], flat.sizes["component"] + 1, len(X)), -np.inf)
+    inside = ((rows >= low) & (rows <= high)).all(axis=1)
+    found = np.full((flat.sizes["sample"], flat.sizes["component"] + 1, len(rows)), -np.inf)
     for s, one in enumerate(found):
         for k in range(len(one) - 1):
             law = stats.multivariate_normal(
                 flat["means"].values[s, k, some],
                 flat["covariances"].values[s, k][np.ix_(some, some)],
             )
-            one[k] = np.log(flat["weights"].values[s, k]) + law.logpdf(X)
+            one[k] = np.log(flat["weights"].values[s, k]) + law.logpdf(rows)
         one[-1, inside] = np.log(flat[names.NOISE_WEIGHT].values[s] / np.prod(high - low))
     return found
 
