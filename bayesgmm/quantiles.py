@@ -44,9 +44,9 @@ def cdf(
     -------
     DataArray, dims (statistic, feature)
         The second dimension is named as the feature is and labelled by `x`. ``statistic`` is
-        ``"mean"``, the posterior predictive distribution function, ``"lower"`` and ``"upper"``,
-        the ends of the equal-tailed pointwise credible band; with ``probability=None`` it is
-        replaced by ``chain`` and ``draw``. In [0, 1].
+        ``"predictive"``, the posterior predictive distribution function: the mean over the draws,
+        ``"lower"`` and ``"upper"``, the ends of the equal-tailed pointwise credible band; with
+        ``probability=None`` it is replaced by ``chain`` and ``draw``. In [0, 1].
 
     Raises
     ------
@@ -68,7 +68,7 @@ def cdf(
     --------
     >>> import bayesgmm as bg
     >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
-    >>> bg.cdf(tree, [2.0, 3.0], feature="eruptions").sel(statistic="mean").values.round(2)
+    >>> bg.cdf(tree, [2.0, 3.0], feature="eruptions").sel(statistic="predictive").values.round(2)
     array([0.16, 0.36])
     """
     label, position = _feature(tree, feature, "cdf")
@@ -92,7 +92,7 @@ def cdf(
     over_draws(fill, len(weights))
     if probability is not None:
         result = np.concatenate([result.mean(axis=0)[None], _band(result, probability)])
-    return _labelled(tree, result, str(label), places, "mean", "cdf", probability)
+    return _labelled(tree, result, str(label), places, "cdf", probability)
 
 
 def quantile(
@@ -163,7 +163,7 @@ def quantile(
         each = (weights / len(weights), means, scales)
         fill_quantiles(*levels, *(array.reshape(1, -1) for array in each), predictive)
         result = np.concatenate([predictive, _band(result, probability)])
-    return _labelled(tree, result, names.QUANTILE, shares, "predictive", str(label), probability)
+    return _labelled(tree, result, names.QUANTILE, shares, str(label), probability)
 
 
 def sides(shares: Array) -> tuple[Array, Array, Array]:
@@ -230,14 +230,13 @@ def _band(drawn: Array, probability: float) -> Array:
 
 
 def _labelled(
-    tree: xr.DataTree, values: Array, dim: str, places: Array, first: str, name: str,
-    probability: float | None,
+    tree: xr.DataTree, values: Array, dim: str, places: Array, name: str, probability: float | None
 ) -> xr.DataArray:  # fmt: skip
     """Return statistics or draws with labels."""
     if probability is not None:
         return xr.DataArray(
             values, dims=(names.STATISTIC, dim),
-            coords={names.STATISTIC: [first, "lower", "upper"], dim: places},
+            coords={names.STATISTIC: [names.PREDICTIVE, "lower", "upper"], dim: places},
             name=name, attrs={names.PROBABILITY: probability},
         )  # fmt: skip
     posterior = tree[names.POSTERIOR].dataset
