@@ -342,7 +342,8 @@ def _classes(y: Any, obs: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
     if strange or len({type(cell) for cell in cells}) > 1:
         kinds = listed(sorted({type(cell).__name__ for cell in cells}))
         raise TypeError(
-            f"`y` must hold strings or integers, of one kind; got {kinds}. Convert them."
+            f"`y` must hold strings or integers, of one kind; got {kinds}. Make strings of them, "
+            f"e.g. `numpy.asarray(y).astype(str)`."
         )
     classes = sorted(set(cells))
     if len(classes) < 2:
