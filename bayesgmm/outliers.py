@@ -97,7 +97,7 @@ def outlier_score(
     weighted or labelled row left out; there the scores of fitted rows are too large.
 
     O(P S K D^2) operations for S draws and P points, 3,500 to 55,000, fewer for large models; 8
-    MiB of memory for each core.
+    MiB of memory for each core. Thin many draws: ``tree.isel(draw=slice(None, None, 10))``.
 
     References
     ----------
