@@ -19,6 +19,8 @@ def to_float(given: Given) -> NDArray[np.float64]:
         remedy = (
             f"Drop them, {given.drop_columns(bad)}, or turn them into numbers."
             if len(bad) < len(kinds)
+            else f"Make a table of them: `pandas.DataFrame({given.argument})`."
+            if kinds == ["records"]
             else f"Turn them into numbers, e.g. `{given.argument}.astype(float)`."
         )
         raise TypeError(

@@ -159,9 +159,9 @@ class MixtureClassifier:
             trees.append(tree)
         rng = np.random.default_rng(seeds[-1])
         n_draws = min(_n_draws(tree) for tree in trees)
-        shares = rng.dirichlet(self.concentration + counts, n_draws)
-        if n_draws == 1:  # points, whose shares are one too
-            shares = ((self.concentration + counts) / (self.concentration + counts).sum())[None]
+        counts = self.concentration + counts
+        points = (counts / counts.sum())[None]  # whose shares are one too
+        shares = rng.dirichlet(counts, n_draws) if n_draws > 1 else points
         return FittedClassifier(dict(zip(classes, trees, strict=True)), shares)
 
     def _by_class(self, classes: list[Any]) -> list[Any]:
@@ -196,7 +196,9 @@ class MixtureClassifier:
                 f"{os.fspath(place.path)!r}, which is none. A fit is loaded by bayesgmm.load."
             )
         classes = json.loads(stored.attrs[CLASSES])
-        trees = [_alone(stored, c) for c in range(len(classes))]
+        trees = [stored.children[f"class_{c}"].copy() for c in range(len(classes))]
+        for tree in trees:
+            tree.name = None
         return FittedClassifier(
             dict(zip(classes, trees, strict=True)), stored["shares"].dataset["shares"].values
         )
@@ -226,7 +228,7 @@ class FittedClassifier:
             The fitted features, in the fitted order.
         shares : mapping of class to float, optional
             How frequent classes are among the new rows, if not as among those that were fitted;
-            positive, scaled to sum to 1.
+            at least 0, scaled to sum to 1.
 
         Returns
         -------
@@ -251,7 +253,8 @@ class FittedClassifier:
         classes = list(self.fits)
         log_shares = np.log(self.shares)
         if shares is not None:
-            log_shares = np.log(_given(shares, classes))[None]
+            with np.errstate(divide="ignore"):  # of a class that is not among the new rows
+                log_shares = np.log(_given(shares, classes))[None]
         X_new = opened(X_new, "X_new")  # a stream can be read once
         asked = [rows_asked(tree, X_new, "predict_proba") for tree in self.fits.values()]
         obs, n_obs = asked[0].obs_coords, asked[0].n_obs
@@ -271,13 +274,14 @@ class FittedClassifier:
             mean[block], sd[block] = probability.mean(axis=0), probability.std(axis=0)
             interval[block] = np.moveaxis(np.quantile(probability, tails, axis=0), 0, -1)
         along = (names.OBS, names.CLASS)
+        labels = np.array(classes, dtype=object if isinstance(classes[0], str) else np.int64)
         found = xr.Dataset(
             {
                 names.PROBABILITY: (along, mean),
                 names.SD: (along, sd),
                 names.PROBABILITY_INTERVAL: ((*along, names.CI_BOUND), interval),
             },
-            coords={**obs, names.CLASS: _coordinate(classes), names.CI_BOUND: ["lower", "upper"]},
+            coords={**obs, names.CLASS: labels, names.CI_BOUND: ["lower", "upper"]},
             attrs={names.CI_PROB: ci_prob},
         )
         return asked[0].laid_out(found)
@@ -299,6 +303,22 @@ class FittedClassifier:
         """
         probability = self.predict_proba(X_new, shares=shares)[names.PROBABILITY]
         return probability.idxmax(names.CLASS).rename(names.CLASS)
+
+    def thin(self, every: int) -> "FittedClassifier":
+        """Return the same of every so many draws, which predicts as many times faster.
+
+        Parameters
+        ----------
+        every : int
+            1 keeps all draws, 10 a tenth of them.
+
+        Returns
+        -------
+        FittedClassifier
+        """
+        some = {names.DRAW: slice(None, None, check_integer(every, "every", 1, "10 is usual."))}
+        fits = {label: tree.isel(some) for label, tree in self.fits.items()}
+        return FittedClassifier(fits, self.shares[: min(map(_n_draws, fits.values()))])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the classifier to a file, from which `MixtureClassifier.load` gives it back.
@@ -340,7 +360,8 @@ def _classes(y: Any, obs: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
     if strange or len({type(cell) for cell in cells}) > 1:
         kinds = listed(sorted({type(cell).__name__ for cell in cells}))
         raise TypeError(
-            f"`y` must hold strings or integers, of one kind; got {kinds}. Convert them."
+            f"`y` must hold strings or integers, of one kind; got {kinds}. Make strings of them, "
+            f"e.g. `numpy.asarray(y).astype(str)`."
         )
     classes = sorted(set(cells))
     if len(classes) < 2:
@@ -360,8 +381,10 @@ def _given(shares: Mapping[Any, float], classes: list[Any]) -> Array:
             f"`shares` must have a number for each of the classes {listed(classes)}; got {got}. "
             f"Leave it out to take those of the fitted rows."
         )
-    remedy = "Leave out the argument to take the shares of the fitted rows."
-    values = np.array([check_positive(shares[label], "shares", remedy) for label in classes])
+    remedy = "Give 0 to a class that is not there, or leave the argument out."
+    values = np.array([shares[c] and check_positive(shares[c], "shares", remedy) for c in classes])
+    if not values.any():
+        raise ValueError(f"`shares` must be above 0 for one class at least; got none. {remedy}")
     return np.asarray(values / values.sum())
 
 
@@ -369,15 +392,3 @@ def _n_draws(tree: xr.DataTree) -> int:
     """Return the number of draws of all chains."""
     sizes = tree[names.POSTERIOR].sizes
     return int(sizes[names.CHAIN] * sizes[names.DRAW])
-
-
-def _coordinate(classes: list[Any]) -> NDArray[Any]:
-    """Return labels of classes as a coordinate."""
-    return np.array(classes, dtype=object if isinstance(classes[0], str) else np.int64)
-
-
-def _alone(stored: xr.DataTree, c: int) -> xr.DataTree:
-    """Return the fit of a class by itself."""
-    tree = stored.children[f"class_{c}"].copy()
-    tree.name = None
-    return tree

@@ -143,20 +143,24 @@ def _check_point(tree: xr.DataTree) -> Report:
         "distinct modes": float(len(objective)),
         "degenerate starts": float(degenerate),
     }
-    advice = []
-    if not converged:
-        advice.append("The optimiser stopped short of the top: rescale `X`, or fit again.")
-    if agreeing == 1 and starts > 1:
-        advice.append(
-            "Only one start found the best mode, so a better one may exist: use fewer components, "
-            "or method='nuts' to see the posterior around it."
-        )
-    found = "the optimiser converged" if converged else "the optimiser did not converge"
-    verdict = (
-        f"{'Trustworthy' if not advice else 'Doubtful'}: {found}, and {agreeing} of {starts} "
-        f"starts reached the best of {len(objective)} modes."
+    reached = (
+        f"the optimiser {'converged' if converged else 'did not converge'}, and {agreeing} of "
+        f"{starts} starts reached the best of {len(objective)} modes."
     )
-    return Report(not advice, verdict, evidence, tuple(advice))
+    found = []
+    if not converged:
+        found.append((
+            f"Doubtful: {reached}",
+            "The optimiser stopped short of the top. Use fewer components, or a structure with "
+            "fewer parameters such as 'tied'.",
+        ))  # fmt: skip
+    if agreeing == 1 and starts > 1:
+        found.append((
+            f"Doubtful: {reached}",
+            "Only one start found the best mode, so a better one may exist: use fewer components, "
+            "or method='nuts' to see the posterior around it.",
+        ))  # fmt: skip
+    return _report(tree, f"Trustworthy: {reached}", evidence, found)
 
 
 def _check_carried(tree: xr.DataTree) -> Report:
@@ -199,7 +203,7 @@ def _check_approximation(tree: xr.DataTree) -> Report:
     if not attrs.get(names.CONVERGED, 1):
         found.append((
             "Doubtful: the optimiser of the approximation did not converge.",
-            "Rescale `X`, use fewer components, or fit with method='nuts'.",
+            "Use fewer components, or fit with method='nuts'.",
         ))  # fmt: skip
     share = evidence.get("share of the mode", 1.0)
     if share < SMALLEST_SHARE:
@@ -300,7 +304,7 @@ def _failures(
         found.append((
             "Not converged: chains that never moved say nothing.",
             f"{evidence['chains that never moved']:.0f} of {n_chains} chains stayed where they "
-            f"started. Rescale `X`, or fit again with target_accept=0.95.",
+            f"started. Fit again with target_accept=0.95; give priors in the units of `X`.",
         ))  # fmt: skip
     least = SMALLEST_ESS * n_chains
     r_hat, ess = evidence["largest R-hat, label-free"], evidence["smallest ESS, label-free"]

@@ -146,9 +146,10 @@ def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) ->
     -------
     DataArray, dims (statistic, feature) or (statistic, feature, feature)
         Dimensions are named as the features are and labelled by the grid. ``statistic`` is
-        ``"mean"``, the posterior predictive density, ``"lower"`` and ``"upper"``, the ends of the
-        equal-tailed pointwise credible band; with ``probability=None`` it is replaced by
-        ``chain`` and ``draw``. In 1 / (units of the features).
+        ``"predictive"``, the posterior predictive density: the mean over the draws, ``"lower"``
+        and ``"upper"``, the ends of the equal-tailed pointwise credible band; with
+        ``probability=None`` it is replaced by ``chain`` and ``draw``. In 1 / (units of the
+        features).
 
     Raises
     ------
@@ -166,7 +167,7 @@ def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) ->
     >>> import bayesgmm as bg
     >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
     >>> curve = bg.density(tree, {"eruptions": [2.0, 3.0, 4.5]})
-    >>> curve.sel(statistic="mean").values.round(2)
+    >>> curve.sel(statistic="predictive").values.round(2)
     array([0.53, 0.01, 0.55])
     """
     require(tree, names.CONSTANT_DATA, function="density")
@@ -194,7 +195,7 @@ def density(tree: xr.DataTree, grid: Any, *, probability: float | None = 0.9) ->
             values.reshape(*_sample_shape(tree), *shape), dims=(*sample, *dims), coords=coords,
             name="density",
         )  # fmt: skip
-    coords[names.STATISTIC] = ["mean", "lower", "upper"]
+    coords[names.STATISTIC] = [names.PREDICTIVE, "lower", "upper"]
     return xr.DataArray(
         values.reshape(-1, *shape), dims=(names.STATISTIC, *dims), coords=coords, name="density",
         attrs={names.PROBABILITY: probability},

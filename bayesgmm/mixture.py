@@ -78,16 +78,16 @@ class GaussianMixture(Textbook):
                 self.n_components, "n_components", 1, "Give the number of components, e.g. 3."
             )
             object.__setattr__(self, "n_components", n)
-        for name, kind in (
-            ("weights", Dirichlet), ("means", NormalMeans), ("covariance", LKJCovariance)
-        ):  # fmt: skip
+        for name, kinds, write in (
+            ("weights", (Dirichlet, StickBreaking), "Dirichlet(1.0)"),
+            ("means", (NormalMeans,), "NormalMeans()"),
+            ("covariance", (LKJCovariance, FactorCovariance), "LKJCovariance(structure='full')"),
+        ):
             value = getattr(self, name)
-            others = {"weights": StickBreaking, "covariance": FactorCovariance}
-            kinds = (kind, others.get(name, kind))
             if not isinstance(value, kinds):
                 raise TypeError(
-                    f"`{name}` must be a {kind.__name__}; got {value!r} of type "
-                    f"{type(value).__name__}. Write {name}=bg.{kind.__name__}(...)."
+                    f"`{name}` must be a {' or a '.join(kind.__name__ for kind in kinds)}; got "
+                    f"{value!r} of type {type(value).__name__}. Write {name}=bg.{write}."
                 )
         check_noise(self.noise, self.n_components, self.weights, self.covariance)
         if isinstance(self.n_components, PriorOnComponents):

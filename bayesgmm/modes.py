@@ -57,8 +57,9 @@ def mode_audit(tree: xr.DataTree) -> xr.Dataset:
         with the covariance :math:`\Sigma` of the P unconstrained parameters, NaN where there are
         fewer than 2 P draws or parameters of the user's own; and ``stacking_weight``, the weights
         with which the modes together predict rows left out best (Yao, Vehtari & Gelman 2022): a
-        chain counts with its mode's divided by ``n_chains``. The attribute ``verdict`` says it in
-        words.
+        chain counts with its mode's divided by ``n_chains``. They are not probabilities: a mode
+        that hardly holds mass has a large one if it predicts what the others do not. The attribute
+        ``verdict`` says in words where chains sit, and how much lower.
 
     Raises
     ------
@@ -260,10 +261,8 @@ def _sentences(audit: xr.Dataset) -> Iterator[str]:
         one = {name: audit[name].values[mode] for name in BY_MODE}
         lower = "the highest"
         if mode > 0:
-            lower = (
-                f"{-one[names.LOG_POSTERIOR]:.1f} nats lower in log posterior and "
-                f"{-one[names.LOG_MASS]:.1f} in log mass"
-            )
+            lower = f"{-one[names.LOG_POSTERIOR]:.1f} nats lower in log posterior"
+            if np.isfinite(one[names.LOG_MASS]):
+                lower += f" and {-one[names.LOG_MASS]:.1f} in log mass"
         members = chains_sit_in(labels[of_chain == mode].tolist())
-        weight = one[names.STACKING_WEIGHT]
-        yield f"{members.capitalize()} mode {mode}, {lower}: stacking weight {weight:.2f}."
+        yield f"{members.capitalize()} mode {mode}, {lower}."

@@ -46,9 +46,9 @@ def cdf(
     -------
     DataArray, dims (statistic, feature)
         The second dimension is named as the feature is and labelled by `x`. ``statistic`` is
-        ``"mean"``, the posterior predictive distribution function, ``"lower"`` and ``"upper"``,
-        the ends of the equal-tailed pointwise credible band; with ``probability=None`` it is
-        replaced by ``chain`` and ``draw``. In [0, 1].
+        ``"predictive"``, the posterior predictive distribution function: the mean over the draws,
+        ``"lower"`` and ``"upper"``, the ends of the equal-tailed pointwise credible band; with
+        ``probability=None`` it is replaced by ``chain`` and ``draw``. In [0, 1].
 
     Raises
     ------
@@ -70,7 +70,7 @@ def cdf(
     --------
     >>> import bayesgmm as bg
     >>> tree = bg.fit(bg.datasets.load_faithful(), 2, method="map", random_seed=1)
-    >>> bg.cdf(tree, [2.0, 3.0], feature="eruptions").sel(statistic="mean").values.round(2)
+    >>> bg.cdf(tree, [2.0, 3.0], feature="eruptions").sel(statistic="predictive").values.round(2)
     array([0.16, 0.36])
     """
     label, position = _feature(tree, feature, "cdf")
@@ -96,7 +96,7 @@ def cdf(
     over_draws(fill, len(result))
     if probability is not None:
         result = np.concatenate([result.mean(axis=0)[None], _band(result, probability)])
-    return _labelled(tree, result, str(label), places, "mean", "cdf", probability)
+    return _labelled(tree, result, str(label), places, "cdf", probability)
 
 
 def quantile(
@@ -162,7 +162,7 @@ def quantile(
         predictive = np.empty((1, len(shares)))
         drawn.together.fill_quantiles(shares, predictive)
         result = np.concatenate([predictive, _band(result, probability)])
-    return _labelled(tree, result, names.QUANTILE, shares, "predictive", str(label), probability)
+    return _labelled(tree, result, names.QUANTILE, shares, str(label), probability)
 
 
 class Marginal(NamedTuple):
@@ -299,14 +299,13 @@ def _band(drawn: Array, probability: float) -> Array:
 
 
 def _labelled(
-    tree: xr.DataTree, values: Array, dim: str, places: Array, first: str, name: str,
-    probability: float | None,
+    tree: xr.DataTree, values: Array, dim: str, places: Array, name: str, probability: float | None
 ) -> xr.DataArray:  # fmt: skip
     """Return statistics or draws with labels."""
     if probability is not None:
         return xr.DataArray(
             values, dims=(names.STATISTIC, dim),
-            coords={names.STATISTIC: [first, "lower", "upper"], dim: places},
+            coords={names.STATISTIC: [names.PREDICTIVE, "lower", "upper"], dim: places},
             name=name, attrs={names.PROBABILITY: probability},
         )  # fmt: skip
     posterior = tree[names.POSTERIOR].dataset

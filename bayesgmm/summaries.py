@@ -18,6 +18,11 @@ type Array = NDArray[np.float64]
 
 FEWEST_DRAWS: Final = 4
 """Draws per chain that the diagnostics need."""
+_OURS: Final = (
+    *(names.PARAMETER_DIMS | names.FACTOR_DIMS), names.DF, names.NOISE_WEIGHT, names.N_COMPONENTS,
+    names.N_CLUSTERS, names.CONCENTRATION, names.LOG_WEIGHTS,
+)  # fmt: skip
+"""Variables of a posterior that no user has added."""
 
 
 def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
@@ -38,9 +43,9 @@ def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
         ``scales[all, height]``. Where the number of components has a prior: first
         ``n_components``, ``n_clusters`` and ``concentration``, then as many components as the
         median draw has clusters, those of the largest mean weights; where a draw has none of them
-        they stand for its prior. Columns ``mean``, ``sd``, an equal-tailed interval, ``mcse_mean``,
-        ``ess_bulk``, ``ess_tail``, ``r_hat``, in the data's units. A fit with a single draw has one
-        column, ``estimate``.
+        they stand for its prior. Last what you added to a PyMC model, entry by entry. Columns
+        ``mean``, ``sd``, an equal-tailed interval, ``mcse_mean``, ``ess_bulk``, ``ess_tail``,
+        ``r_hat``, in the data's units. A fit with a single draw has one column, ``estimate``.
 
     Raises
     ------
@@ -65,6 +70,10 @@ def summary(tree: xr.DataTree | xr.Dataset | xr.DataArray) -> pd.DataFrame:
     else:
         require_draws(tree, names.POSTERIOR, function="summary")
         labels, draws = distinct_parameters(tree)
+        added = tree[names.POSTERIOR].to_dataset().drop_vars(_OURS, errors="ignore")
+        if added.data_vars:
+            more, further = _entries(added)
+            labels, draws = labels + more, np.concatenate([draws, further])
     index = pd.Index(labels, name="parameter")
     samples = draws.reshape(len(labels), -1)
     if samples.shape[1] == 1:

@@ -59,6 +59,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     if table.columns[0] == UNNAMED:
         table = table.set_index(UNNAMED).rename_axis(None)
+    first = str(table.columns[0]) if len(table.columns) == 1 else ""
+    if between := next((sign for sign in ";\t|" if sign in first), ""):
+        raise ValueError(
+            f"commas must stand between columns, points before decimals, but the first line reads "
+            f"{first!r}. Pass pandas.read_csv(path, sep={between!r}, decimal=',')"
+        )
     if len(table.columns) and all(_is_number(name) for name in table.columns):
         raise ValueError(
             f"the first line must name the columns, but reads {', '.join(table.columns)}. "

@@ -87,7 +87,7 @@ def read(X: Any, argument: str, feature_dim: str | None = None) -> Given:
     ValueError
         If `X` is empty, has another number of dimensions, or labels that are not unique.
     """
-    X = opened(X, argument)
+    kept, X = X, opened(X, argument)
     if feature_dim is not None and not isinstance(X, xr.DataArray):
         raise TypeError(
             f"`feature_dim` must be left out unless `{argument}` is a DataArray; got "
@@ -111,7 +111,7 @@ def read(X: Any, argument: str, feature_dim: str | None = None) -> Given:
                 f"{X.shape}. Reshape it, e.g. `{argument}.reshape(n_obs, n_features)`."
             )
         pandas = isinstance(X, pd.DataFrame | pd.Series)
-        given = _read_pandas(X, argument) if pandas else _read_array(X, argument)
+        given = _read_pandas(X, kept, argument) if pandas else _read_array(X, argument)
     features = given.features
     if len(set(features)) < len(features):
         twice = next(label for k, label in enumerate(features) if label in features[:k])
@@ -182,8 +182,8 @@ def _array(X: Any, argument: str) -> NDArray[Any]:
     return cells
 
 
-def _read_pandas(X: pd.DataFrame | pd.Series, argument: str) -> Given:
-    """Read a DataFrame, or a Series, whose name is the feature's."""
+def _read_pandas(X: pd.DataFrame | pd.Series, kept: Any, argument: str) -> Given:
+    """Read a DataFrame, or a Series, whose name is the feature's; the user has `kept` it so."""
     named = not isinstance(X, pd.Series) or X.name is not None
     frame = X.to_frame(X.name if named else "x0") if isinstance(X, pd.Series) else X
     coords = _rows_of(frame.index, f"{argument}.index")
@@ -199,8 +199,20 @@ def _read_pandas(X: pd.DataFrame | pd.Series, argument: str) -> Given:
     attrs = attributes(X.attrs, f"{argument}.attrs")
     return Given(
         frame, coords, attrs, named, argument,
-        lambda labels, _: f"{argument}.drop(columns={labels!r})",
+        lambda labels, _: _dropped(kept, labels, argument),
     )  # fmt: skip
+
+
+def _dropped(kept: Any, labels: list[Any], argument: str) -> str:
+    """Return the code that drops columns of a table, in the words of its own library."""
+    if isinstance(kept, str | os.PathLike):
+        ending = os.fspath(kept).rpartition(".")[2].lower().replace("arrow", "feather")
+        return f"pandas.read_{ending}({argument}).drop(columns={labels!r})"
+    if hasattr(kept, "drop_columns"):  # Arrow's
+        return f"{argument}.drop_columns({labels!r})"
+    if isinstance(kept, pd.DataFrame | pd.Series):
+        return f"{argument}.drop(columns={labels!r})"
+    return f"{argument}.drop({labels!r})"  # that of polars
 
 
 def _rows_of(index: pd.Index, where: str) -> dict[str, xr.Variable]:

@@ -142,6 +142,32 @@ def test_what_does_not_suit_the_classes_is_refused(rng: np.random.Generator) -> 
         fitted.predict_proba(X[["b", "a"]])
 
 
+def test_a_class_that_is_not_among_the_new_rows_has_no_probability(
+    rng: np.random.Generator,
+) -> None:
+    X, y = two_classes(rng)
+    fitted = bg.MixtureClassifier().fit(X, y, **POINT)
+    alone = fitted.predict_proba(X, shares={"inner": 0.0, "outer": 2})["probability"]
+    np.testing.assert_array_equal(alone, np.tile([0.0, 1.0], (len(X), 1)))
+    with pytest.raises(ValueError, match=r"`shares` must be above 0 for one class .*; got none"):
+        fitted.predict_proba(X, shares={"inner": 0.0, "outer": 0})
+    with pytest.raises(ValueError, match=r"`shares` must be positive and finite; got -1"):
+        fitted.predict_proba(X, shares={"inner": -1.0, "outer": 1})
+
+
+def test_a_classifier_of_fewer_draws(rng: np.random.Generator) -> None:
+    X, y = two_classes(rng)
+    fitted = bg.MixtureClassifier().fit(X, y, draws=100, chains=2, random_seed=1, progressbar=False)
+    few = fitted.thin(7)
+    assert few.shares.shape == (2 * 15, 2)
+    assert {tree["posterior"].sizes["draw"] for tree in few.fits.values()} == {15}
+    found, whole = few.predict_proba(X[:9]), fitted.predict_proba(X[:9])
+    error = 5.0 * whole["sd"] / 30**0.5 + 1e-6
+    assert (abs(found["probability"] - whole["probability"]) < error).all()
+    with pytest.raises(ValueError, match=r"`every` must be at least 1; got 0"):
+        fitted.thin(0)
+
+
 def test_a_class_that_cannot_be_fitted_is_named(rng: np.random.Generator) -> None:
     X, y = two_classes(rng)
     y[:] = "outer"

@@ -5,6 +5,7 @@ from typing import Any
 
 import arviz_stats
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -328,6 +329,16 @@ def test_features_that_truly_go_together_are_no_collapse(rng: np.random.Generato
     report = bg.check(bg.fit(X, 1, random_seed=1, progressbar=False))
     assert "collapsed" not in str(report)
     assert report.ok
+
+
+def test_a_point_on_rounded_values_says_so() -> None:
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame({"size": rng.normal(size=80), "answer": rng.integers(0, 2, 80) * 1.0})
+    report = bg.check(bg.fit(X, 2, method="map", random_seed=1))
+    assert report.verdict.startswith("Doubtful: a component sits on rounded values")
+    assert "as narrow in 'answer' as its values are rounded" in report.advice[0]
+    assert report.evidence["draws at the rounding error"] == 1.0
+    assert_readable(report)
 
 
 @pytest.mark.parametrize("method", ["map", "ml"])

@@ -56,7 +56,7 @@ def test_an_approximation_that_nothing_was_measured_of(tree: xr.DataTree) -> Non
 @pytest.mark.parametrize(
     ("attrs", "verdict", "advice"),
     [
-        ({"converged": 0}, "Doubtful: the optimiser", "Rescale `X`"),
+        ({"converged": 0}, "Doubtful: the optimiser", "Use fewer components, or"),
         ({"mode_share": 0.6}, "Doubtful: other modes hold a part", "holds 60% of the mass"),
     ],
 )

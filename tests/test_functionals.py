@@ -111,11 +111,11 @@ def test_density_of_all_features_is_that_of_rows() -> None:
     a, b = np.linspace(-9.0, 9.0, 7), np.linspace(-3.0, 8.0, 5)
     got = bg.density(tree, {"a": a, "b": b})
     assert got.dims == ("statistic", "a", "b")
-    assert got["statistic"].values.tolist() == ["mean", "lower", "upper"]
+    assert got["statistic"].values.tolist() == ["predictive", "lower", "upper"]
     np.testing.assert_array_equal(got["b"], b)
     rows = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
     expected = np.exp(bg.score_samples(tree, rows).values).reshape(7, 5)
-    np.testing.assert_allclose(got.sel(statistic="mean"), expected, rtol=1e-10)
+    np.testing.assert_allclose(got.sel(statistic="predictive"), expected, rtol=1e-10)
     other = bg.density(tree, {"b": b, "a": a})
     np.testing.assert_allclose(other.transpose("statistic", "a", "b"), got, rtol=1e-10)
 
@@ -148,7 +148,7 @@ def test_mean_and_band_are_those_of_the_draws(
     grid = {"a": np.linspace(-5.0, 5.0, 30)}
     drawn = bg.density(tree, grid, probability=None).values.reshape(24, 30)
     whole = bg.density(tree, grid, probability=0.8)
-    np.testing.assert_allclose(whole.sel(statistic="mean"), drawn.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(whole.sel(statistic="predictive"), drawn.mean(axis=0), rtol=1e-12)
     band = np.quantile(drawn, [0.1, 0.9], axis=0)
     np.testing.assert_allclose(whole.sel(statistic=["lower", "upper"]), band, rtol=1e-12)
     assert whole.attrs["probability"] == 0.8
@@ -157,7 +157,7 @@ def test_mean_and_band_are_those_of_the_draws(
 
 
 def test_the_density_of_a_fit_integrates_to_one(tree: xr.DataTree) -> None:
-    curve = bg.density(tree, {"b": np.linspace(-3e4, 3e4, 5001)}).sel(statistic="mean")
+    curve = bg.density(tree, {"b": np.linspace(-3e4, 3e4, 5001)}).sel(statistic="predictive")
     assert float(curve.integrate("b")) == pytest.approx(1.0, abs=1e-6)
 
 

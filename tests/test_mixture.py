@@ -288,12 +288,18 @@ def test_hyperparameters_that_are_no_positive_numbers_are_refused(
         (
             lambda: GaussianMixture(2, weights=1.0),
             TypeError,
-            r"`weights` must be a Dirichlet; got 1.0 of type float. Write weights=bg.Dirichlet\(",
+            r"`weights` must be a Dirichlet or a StickBreaking; got 1.0 of type float. "
+            r"Write weights=bg.Dirichlet\(1.0\)",
         ),
         (
             lambda: GaussianMixture(2, covariance=NormalMeans()),
             TypeError,
-            "`covariance` must be a LKJCovariance; got NormalMeans",
+            "`covariance` must be a LKJCovariance or a FactorCovariance; got NormalMeans",
+        ),
+        (
+            lambda: GaussianMixture(2, covariance="full"),
+            TypeError,
+            r"got 'full' of type str. Write covariance=bg.LKJCovariance\(structure='full'\)",
         ),
         (
             lambda: GaussianMixture(3, weights=Dirichlet([1.0, 2.0])),

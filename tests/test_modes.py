@@ -56,7 +56,8 @@ def test_a_chain_in_a_lower_mode_is_named(tree: xr.DataTree, broken: xr.DataTree
     assert audit["log_mass"].values[1] == pytest.approx(-LOWER, abs=0.6)
     np.testing.assert_allclose(audit["stacking_weight"], [1.0, 0.0], atol=1e-3)
     assert "Chain 3 sits in mode 1, 31.0 nats lower" in audit.attrs["verdict"]
-    assert audit.attrs["verdict"].startswith("Chains 0, 1 and 2 sit in mode 0, the highest:")
+    assert audit.attrs["verdict"].startswith("Chains 0, 1 and 2 sit in mode 0, the highest. ")
+    assert "stacking" not in audit.attrs["verdict"]  # it would be read as a probability
     report = bg.check(broken)
     assert not report.ok
     assert report.verdict.startswith("Not converged: chains disagree")
@@ -72,7 +73,7 @@ def test_chains_keep_their_labels(broken: xr.DataTree) -> None:
     audit = bg.mode_audit(some)
     assert audit["chain"].values.tolist() == [3, 1]
     assert audit["mode_of_chain"].values.tolist() == [1, 0]
-    assert audit.attrs["verdict"].startswith("Chain 1 sits in mode 0, the highest: ")
+    assert audit.attrs["verdict"].startswith("Chain 1 sits in mode 0, the highest. ")
     lower = -audit["log_posterior"].values[1]
     assert f"chain 3 sits in a mode {lower:.1f} nats lower" in bg.check(some).advice[0]
 

@@ -31,7 +31,7 @@ def test_cdf_against_scipy(tree: xr.DataTree) -> None:
     expected = (posterior["weights"].values[..., None] * law.cdf(places)).sum(axis=2)
     np.testing.assert_allclose(drawn, expected, rtol=1e-12)
     found = bg.cdf(tree, places, feature="b", probability=0.8)
-    assert found["statistic"].values.tolist() == ["mean", "lower", "upper"]
+    assert found["statistic"].values.tolist() == ["predictive", "lower", "upper"]
     np.testing.assert_allclose(found[0], drawn.mean(("chain", "draw")), rtol=1e-12)
     band = np.quantile(drawn.values.reshape(24, -1), [0.1, 0.9], axis=0)
     np.testing.assert_allclose(found[1:], band, rtol=1e-12)
@@ -42,13 +42,13 @@ def test_they_invert_each_other(tree: xr.DataTree) -> None:
     places = bg.quantile(tree, shares, feature="a")
     assert places.dims == ("statistic", "quantile")
     assert places["statistic"].values.tolist() == ["predictive", "lower", "upper"]
-    back = bg.cdf(tree, places.sel(statistic="predictive"), feature="a").sel(statistic="mean")
+    back = bg.cdf(tree, places.sel(statistic="predictive"), feature="a").sel(statistic="predictive")
     np.testing.assert_allclose(back, shares, rtol=1e-12)
     drawn = bg.quantile(tree, shares, feature="a", probability=None)
     assert drawn.dims == ("chain", "draw", "quantile")
     for chain, draw in ((0, 0), (1, 4)):
         one = tree.isel(chain=[chain], draw=[draw])
-        back = bg.cdf(one, drawn[chain, draw], feature="a").sel(statistic="mean")
+        back = bg.cdf(one, drawn[chain, draw], feature="a").sel(statistic="predictive")
         np.testing.assert_allclose(back, shares, rtol=1e-12)
     band = np.quantile(drawn.values.reshape(24, -1), [0.05, 0.95], axis=0)
     np.testing.assert_allclose(places[1:], band, rtol=1e-12)
@@ -57,7 +57,7 @@ def test_they_invert_each_other(tree: xr.DataTree) -> None:
 def test_the_slope_of_the_cdf_is_the_density(tree: xr.DataTree) -> None:
     places = np.array([-1.0, 0.2, 1.5])
     high, low = (bg.cdf(tree, places + h, feature="a")[0].values for h in (1e-5, -1e-5))
-    expected = bg.density(tree, {"a": places}).sel(statistic="mean")
+    expected = bg.density(tree, {"a": places}).sel(statistic="predictive")
     np.testing.assert_allclose((high - low) / 2e-5, expected, rtol=1e-8)
 
 

@@ -157,3 +157,18 @@ def test_names_of_functionals(tree: xr.DataTree) -> None:
 def test_functionals_without_draws_are_refused(tree: xr.DataTree) -> None:
     with pytest.raises(ValueError, match=r"`tree` must be a fit, or .*; got .*\('component',\)"):
         bg.summary(tree["posterior"]["weights"].mean(("chain", "draw")))
+
+
+def test_what_a_user_added_to_the_model_is_in_the_table() -> None:
+    rng = np.random.default_rng(5)
+    tree = random_fit(rng.normal(size=(20, 2)), rng)
+    before = bg.summary(tree)
+    shape = tuple(tree["posterior"].sizes[dim] for dim in ("chain", "draw"))
+    slope, gap = rng.normal(size=shape), rng.normal(size=(*shape, 2))
+    added = {"slope": (("chain", "draw"), slope), "gap": (("chain", "draw", "component"), gap)}
+    tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().assign(added))
+    table = bg.summary(tree)
+    assert table.index[len(before) :].tolist() == ["slope", "gap[0]", "gap[1]"]
+    pd.testing.assert_frame_equal(table[: len(before)], before)
+    assert table.loc["slope", "mean"] == pytest.approx(slope.mean())
+    assert table.loc["gap[1]", "sd"] == pytest.approx(gap[..., 1].std(ddof=1))

@@ -203,7 +203,17 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "text": (
         pl.DataFrame({"a": [1.0, 2.0], "b": ["u", "v"]}),
         TypeError,
-        r"got text in 'b'. Drop them, `X.drop\(columns=\['b'\]\)`",
+        r"got text in 'b'. Drop them, `X.drop\(\['b'\]\)`",
+    ),
+    "text of Arrow": (
+        pa.table({"a": [1.0, 2.0], "b": ["u", "v"]}),
+        TypeError,
+        r"got text in 'b'. Drop them, `X.drop_columns\(\['b'\]\)`",
+    ),
+    "records": (
+        np.array([(1.0, 2.0)], dtype=[("a", float), ("b", float)]),
+        TypeError,
+        r"got records in 'x0'. Make a table of them: `pandas.DataFrame\(X\)`",
     ),
     "categories": (
         pl.DataFrame({"a": [1.0, 2.0], "b": ["u", "v"]}).cast({"b": pl.Categorical}),
@@ -254,6 +264,21 @@ def test_damaged_files_are_refused(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{ending}"
     path.write_bytes(b'"')
     with pytest.raises(ValueError, match=rf"`X` must be a readable file; got '.*rows.{ending}'"):
+        prepare(path)
+
+
+def test_text_in_a_file_is_dropped_after_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,u\n2,v\n", encoding="utf-8")
+    with pytest.raises(TypeError, match=r"`pandas.read_csv\(X\).drop\(columns=\['b'\]\)`"):
+        prepare(path)
+
+
+@pytest.mark.parametrize("between", [";", "\t", "|"])
+def test_columns_that_commas_do_not_part_are_refused(between: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"a{between}b\n1,5{between}2\n3,5{between}4\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"`X` must be a readable file.* the first line reads 'a"):
         prepare(path)
 
 

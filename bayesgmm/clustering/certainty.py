@@ -22,7 +22,7 @@ BLOCK_BYTES: Final = 2**24
 """Memory for the responsibilities of some rows under every draw, in each thread."""
 
 
-def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
+def uncertainty(tree: xr.DataTree, X_new: Any = None, *, exemplars: bool = True) -> xr.Dataset:
     """Return how uncertain the allocation of each row is, and which part more data would remove.
 
     A draw of the parameters gives a row probabilities of the components, r. The entropy of their
@@ -36,6 +36,9 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
         A fit.
     X_new : array, DataFrame or DataArray, shape (n_new, n_features), optional
         The fitted features, in the fitted order; by default the rows that were fitted.
+    exemplars : bool, default True
+        Whether to find the row that stands for each cluster. That looks at all fitted rows: leave
+        it out for a few new rows, or of a fit that did not keep its rows.
 
     Returns
     -------
@@ -45,9 +48,9 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
         attribute ``ci_prob`` of them. ``error_probability`` (obs,): that the row is not of its
         most probable component; `plot_uncertainty` draws it. ``total_entropy``,
         ``aleatoric_entropy`` and ``epistemic_entropy`` (obs,), in nats, at least 0 and at most
-        log K, the first the sum of the others. ``exemplar`` (obs,), the label of the fitted row
-        that stands for the row's cluster, and ``with_exemplar`` (obs,), the probability that the
-        row shares its component.
+        log K, the first the sum of the others. With `exemplars` ``exemplar`` (obs,), the label of
+        the fitted row that stands for the row's cluster, and ``with_exemplar`` (obs,), the
+        probability that the row shares its component.
 
     Raises
     ------
@@ -92,27 +95,23 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
     """
     from arviz_base import rcParams
 
-    require(tree, names.OBSERVED_DATA, function="uncertainty")  # exemplars are fitted rows
+    if exemplars:
+        require(tree, names.OBSERVED_DATA, function="uncertainty")  # they are fitted rows
     data, probability = probability_of(tree, X_new, "uncertainty")
-    of_fitted = probability
-    if X_new is not None:
-        of_fitted = probability_of(tree, None, "uncertainty")[1]
     ci_prob = float(rcParams["stats.ci_prob"])
     draws = mixtures(tree)
-    labels = tree[names.OBSERVED_DATA].dataset[names.OBS]
-    rows = fitted_rows(tree, draws)
-    exemplars = _exemplars(draws, rows, of_fitted.values)
+    standing = None
+    if exemplars:
+        of_fitted = probability
+        if X_new is not None:
+            of_fitted = probability_of(tree, None, "uncertainty")[1]
+        every = fitted_rows(tree, draws)
+        chosen = _exemplars(draws, every, of_fitted.values)
+        standing = every[:, chosen]
     cluster = probability.values.argmax(axis=1)
-    mine = exemplars[cluster]
     aleatoric, interval, shared = _summarise(
-        draws,
-        draws.rows(data.values, data.errors, data.allowed),
-        rows[:, exemplars],
-        cluster,
-        ci_prob,
+        draws, draws.rows(data.values, data.errors, data.allowed), standing, cluster, ci_prob
     )
-    if X_new is None:
-        shared[mine == np.arange(data.n_obs)] = 1.0
     total = entr(probability.values).sum(axis=1)
     aleatoric = np.minimum(aleatoric, total)  # as it is but for rounding
     along = names.OBS
@@ -124,12 +123,17 @@ def uncertainty(tree: xr.DataTree, X_new: Any = None) -> xr.Dataset:
             names.TOTAL_ENTROPY: (along, total),
             names.ALEATORIC_ENTROPY: (along, aleatoric),
             names.EPISTEMIC_ENTROPY: (along, total - aleatoric),
-            names.EXEMPLAR: (along, labels.values[mine]),
-            names.WITH_EXEMPLAR: (along, shared),
         },
         coords={names.CI_BOUND: ["lower", "upper"]},
         attrs={names.CI_PROB: ci_prob},
     )
+    if exemplars:
+        mine = chosen[cluster]
+        if X_new is None:
+            shared[mine == np.arange(data.n_obs)] = 1.0
+        labels = tree[names.OBSERVED_DATA].dataset[names.OBS].values
+        found[names.EXEMPLAR] = (along, labels[mine])
+        found[names.WITH_EXEMPLAR] = (along, shared)
     return data.laid_out(found)
 
 
@@ -180,7 +184,7 @@ def _exemplars(draws: Mixtures, rows: Array, probability: Array) -> Labels:
 
 
 def _summarise(
-    draws: Mixtures, rows: Array, exemplars: Array, cluster: Labels, ci_prob: float
+    draws: Mixtures, rows: Array, exemplars: Array | None, cluster: Labels, ci_prob: float
 ) -> tuple[Array, Array, Array]:
     """Return what is to be said of responsibilities beyond their mean.
 
@@ -188,8 +192,8 @@ def _summarise(
     ----------
     draws : Mixtures
     rows : array, shape (D', n_obs)
-    exemplars : array, shape (D', K)
-        The row that stands for each component.
+    exemplars : array, shape (D', K), or None
+        The row that stands for each component; None if nobody wants to know.
     cluster : array of int, shape (n_obs,)
         The component that each row is compared with the exemplar of.
     ci_prob : float
@@ -201,11 +205,12 @@ def _summarise(
         Mean over the draws.
     interval : array, shape (n_obs, K, 2)
     shared : array, shape (n_obs,)
-        Probability of sharing the exemplar's component.
+        Probability of sharing the exemplar's component; 0 where there are none.
     """
     n_draws, n_components = draws.log_weights.shape
     theirs = np.zeros((n_draws, n_components, n_components))
-    draws.fill(np.ascontiguousarray(exemplars), NO_ARRAY, theirs)
+    if exemplars is not None:
+        draws.fill(np.ascontiguousarray(exemplars), NO_ARRAY, theirs)
     tails = np.array([0.5 - 0.5 * ci_prob, 0.5 + 0.5 * ci_prob])
     n_obs = rows.shape[1]
     entropy, shared = np.empty(n_obs), np.empty(n_obs)

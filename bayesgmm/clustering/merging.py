@@ -66,8 +66,8 @@ def merge_components(
     -----
     An empty component, of less than half a row, is merged first. No bend can be at one cluster nor
     at all components: with fewer than three that are not empty, or where the entropy is below
-    log 2, that of one undecided row, all are proposed. ``"misclassification"`` can propose any
-    number.
+    log 2, that of one undecided row, all are proposed. With three the only bend is at two, so a
+    ``probability`` of 1 says nothing there. ``"misclassification"`` can propose any number.
 
     Every draw has a path of its own, which no permutation of its components changes: ``entropy``,
     ``criterion``, ``proposed`` and ``probability`` hold whatever the alignment. ``cluster`` and

@@ -69,7 +69,9 @@ def fit(
     X : array, DataFrame, Series, DataArray, Dataset or path
         Rows by features, shape (n_obs, n_features); one dimension is one feature. Of NumPy,
         pandas, polars, pyarrow, xarray with any dimensions, or the path of a file
-        ([inputs](inputs.md)). Labels and units are kept. Cells that are NaN, `pandas.NA` or masked
+        ([inputs](inputs.md)). Labels are kept, and ``X.attrs["units"]``: one string for all
+        columns, a list, or a dictionary from columns to strings, which plots write on their axes.
+        Cells that are NaN, `pandas.NA` or masked
         are missing: they are integrated out, exactly. Or rows in blocks, which stay where they
         are: a Dask array or DataFrame, a DataArray of Dask's chunks, or the path of a Zarr store
         or of a folder of Parquet files ([rows in blocks](dask.md)).

@@ -129,7 +129,7 @@ def warn_no_mode() -> None:
     """Warn that the curvature is not that of a mode."""
     warnings.warn(
         "The mode was not reached to the tolerance, so the curvature there is not that of a mode. "
-        "Rescale `X`, or use fewer components.",
+        "Use fewer components, or a structure with fewer parameters such as 'tied'.",
         ConvergenceWarning,
         stacklevel=4,
     )

@@ -50,7 +50,7 @@ def _point(target: Target) -> Callable[[Problem, Options, Progress], Draws]:
         if not found.best.converged:
             warnings.warn(
                 f"The best of {N_STARTS} starts did not reach the top to the tolerance: the "
-                f"objective is {found.best.objective:.6g}. Rescale `X`, or use fewer components.",
+                f"objective is {found.best.objective:.6g}. bayesgmm.check(tree) says what to do.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

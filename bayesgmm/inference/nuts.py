@@ -353,7 +353,7 @@ def _start(problem: Problem, around: Coordinates, rng: np.random.Generator) -> A
         spread *= 0.5
     raise FitError(
         f"The log posterior is not finite around the mode found by EM; got none in {TRIES} tries. "
-        f"Rescale `X`, or give priors that exclude extreme scales.",
+        f"Give priors in the units of `X`, which exclude extreme scales.",
         status="sampler",
     )
 

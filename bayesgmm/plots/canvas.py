@@ -181,11 +181,14 @@ def feature_labels(X: xr.DataArray) -> list[str]:
     Parameters
     ----------
     X : DataArray, dims (obs, feature)
-        Units are the attribute ``units`` of the labels of features, else of the whole; a string,
-        one per feature, or a dictionary by feature, which holds whichever columns are taken.
+        Units are a coordinate ``units`` of the features, as of a Dataset's variables, else the
+        attribute ``units`` of their labels, else of the whole; a string, one per feature, or a
+        dictionary by feature, which holds whichever columns are taken.
     """
     labels = [_cut(label, LONGEST_FEATURE) for label in X[names.FEATURE].values.tolist()]
     units = X[names.FEATURE].attrs.get("units", X.attrs.get("units"))
+    if "units" in X.coords and X["units"].dims == (names.FEATURE,):
+        units = X["units"].values.tolist()
     if isinstance(units, str):
         units = [units] * len(labels)
     elif isinstance(units, Mapping):

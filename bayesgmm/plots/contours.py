@@ -189,7 +189,7 @@ def draw_band(ax: "Axes", plane: Plane, probability: float) -> xr.DataArray:
     ax.stairs(heights, edges, fill=True, color="0.88", zorder=0)
     ax.stairs(heights, edges, color=GREY, linewidth=0.8, zorder=1)
     curve = density(plane.tree, {plane.labels[0]: places}, probability=probability)
-    mean, lower, upper = (curve.sel({names.STATISTIC: one}) for one in ("mean", "lower", "upper"))
+    mean, lower, upper = curve.transpose(names.STATISTIC, ...)
     if scene.n_draws > 1:
         ax.fill_between(places, lower, upper, color=colour(0), alpha=0.3, linewidth=0.0, zorder=2)
     ax.plot(places, mean, color=DARK, linewidth=2.0, zorder=3)
@@ -224,7 +224,7 @@ def draw_contours(
         for one in every[spread(len(every), draws)]:
             _contour(ax, x, y, one, levels(one, cell, shares), colors=colour(0), linewidths=0.7,
                      alpha=0.25, zorder=2)  # fmt: skip
-    mean = density(plane.tree, places).sel({names.STATISTIC: "mean"}).values
+    mean = density(plane.tree, places).sel({names.STATISTIC: names.PREDICTIVE}).values
     _contour(ax, x, y, mean, levels(mean, cell, shares), colors=DARK,
              linewidths=[0.7 * bold, bold], path_effects=halo(1.8 * bold), zorder=3)  # fmt: skip
     ax.set_xlabel(scene.labels[0], parse_math=False)

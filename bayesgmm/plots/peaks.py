@@ -78,7 +78,7 @@ def plot_modes(
     labels = modes[names.LABELS].values.reshape(len(location), -1)
     chosen = spread(len(location), draws)
     if len(plane.positions) == 1:
-        curve = draw_band(single, plane, probability).sel({names.STATISTIC: "mean"})
+        curve = draw_band(single, plane, probability).sel({names.STATISTIC: names.PREDICTIVE})
         height = np.interp(location[..., 0], curve[str(plane.labels[0])].values, curve.values)
         places = np.stack([location[..., 0], height], axis=-1)
     else:

@@ -122,7 +122,8 @@ class Selection:
     def _words(self) -> Iterator[str]:
         """Yield what the table says, in sentences."""
         recommended = self.recommended
-        yield f"Recommended: {self._named(recommended)}."
+        yet = "" if self.table.loc[recommended, "ok"] else ", but not to be used yet"
+        yield f"Recommended{yet}: {self._named(recommended)}."
         yield from self._reason()
         yield from self._doubts()
         yield self._decides.meaning
@@ -156,11 +157,11 @@ class Selection:
         """Yield what the check has to do with the recommendation."""
         simplest, recommended = self.simplest, self.recommended
         if recommended != simplest:
-            yield f"{self._named(simplest)}: not recommended, for the fit did not pass the check."
+            yield f"{self._named(simplest)}: not recommended, for its fit did not pass the check."
         if not self.table.loc[recommended, "ok"]:
             yield (
-                "The fit did not pass the check, nor did any that cannot be told from the best: "
-                "see bayesgmm.check of it before its numbers are used."
+                f"The fit of {self._named(recommended)} did not pass the check, nor did any that "
+                f"cannot be told from the best: first do what bayesgmm.check says of it."
             )
             order = ranked(self.table, self._decides).index
             sound = [_key(one) for one in order if self.table.loc[one, "ok"]]

@@ -103,6 +103,21 @@ def test_the_exemplar_is_the_row_most_similar_to_its_cluster(
         np.testing.assert_allclose(found.with_exemplar[rows], similarity[rows, exemplar], rtol=1e-8)
 
 
+def test_without_exemplars_the_rest_is_the_same_and_fitted_rows_are_not_needed(
+    tree: xr.DataTree,
+) -> None:
+    new = tree["observed_data"]["X"].values[:7]
+    whole = bg.uncertainty(tree, new)
+    found = bg.uncertainty(tree, new, exemplars=False)
+    xr.testing.assert_identical(found, whole.drop_vars(["exemplar", "with_exemplar"]))
+    part = bg.marginal(tree, [tree["observed_data"]["feature"].values[0]]).drop_nodes(
+        "observed_data"
+    )
+    assert bg.uncertainty(part, new[:, :1], exemplars=False).sizes["obs"] == 7
+    with pytest.raises(ValueError, match=r"'observed_data'"):
+        bg.uncertainty(part, new[:, :1])
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_row_is_as_similar_to_itself_as_can_be(seed: int) -> None:
     """Not as two rows with its responsibilities would be: in small clusters this decides."""

@@ -167,7 +167,7 @@ def test_a_start_without_a_finite_density_is_refused(monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setattr(nuts, "whitening", lambda problem, mode: np.eye(mode.size))
     monkeypatch.setattr(nuts, "find_modes", _one_mode)
-    match = r"The log posterior is not finite around the mode .*got none in 10 tries\. Rescale"
+    match = r"The log posterior is not finite around the mode .*got none in 10 tries\. Give priors"
     with pytest.raises(bg.FitError, match=match) as caught:
         fit()
     assert caught.value.status == "sampler"

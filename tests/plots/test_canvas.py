@@ -80,6 +80,12 @@ def test_axes_say_the_units(
     assert feature_labels(observed(attrs, of_features)) == expected
 
 
+def test_axes_say_the_units_of_the_variables_of_a_dataset() -> None:
+    X = observed({"units": "mm"}, {}).assign_coords(units=("feature", ["m", ""]))
+    assert feature_labels(X) == ["a (m)", "b"]
+    assert feature_labels(X.assign_coords(units="K")) == ["a (mm)", "b (mm)"]
+
+
 def test_labels_of_rows_are_short() -> None:
     X = observed({}, {})
     days = X.assign_coords(obs=np.array(["2026-11-21", "2026-11-22", "2026-11-23"], "M8[ns]"))

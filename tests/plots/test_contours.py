@@ -61,7 +61,7 @@ def test_one_feature_has_a_curve_with_its_band(tree: xr.DataTree) -> None:
     curve = ax.lines[0]
     x = curve.get_xdata()
     expected = bg.density(tree, {"width": x}, probability=0.8)
-    np.testing.assert_allclose(curve.get_ydata(), expected.sel(statistic="mean"))
+    np.testing.assert_allclose(curve.get_ydata(), expected.sel(statistic="predictive"))
     band = next(one for one in ax.get_children() if isinstance(one, FillBetweenPolyCollection))
     lower = band.get_paths()[0].vertices[1 : len(x) + 1]
     np.testing.assert_allclose(lower[:, 1], expected.sel(statistic="lower"))

@@ -126,14 +126,15 @@ def checked(*passed: bool) -> Selection:
 def test_a_fit_that_failed_the_check_gives_way_to_the_next_that_did_not() -> None:
     chosen = checked(True, False, True, True)
     assert (chosen.simplest, chosen.recommended) == ((2, "full"), (3, "full"))
-    assert "2 components: not recommended, for the fit did not pass the check." in repr(chosen)
+    assert "2 components: not recommended, for its fit did not pass the check." in repr(chosen)
     assert "nor did any" not in repr(chosen)
 
 
 def test_where_no_fit_near_the_best_passed_that_is_said() -> None:
     chosen = checked(True, False, False, False)
     assert chosen.simplest == chosen.recommended == (2, "full")
-    assert "The fit did not pass the check, nor did any that cannot be told" in repr(chosen)
+    assert repr(chosen).startswith("Recommended, but not to be used yet: 2 components.")
+    assert "The fit of 2 components did not pass the check, nor did any that cannot" in repr(chosen)
     best_sound = "1 component, 90.0 less (standard error of the difference 9.0)."
     assert f"The best that passed: {best_sound}" in repr(chosen)
     assert "The best that passed" not in repr(checked(False, False, False, False))
