@@ -296,9 +296,6 @@ TAKEN: dict[str, Callable[[xr.DataTree], Any]] = {
     "predict_proba": bg.predict_proba,
     "missing cells": lambda tree: bg.predict_proba(tree, holed(tree["observed_data"]["X"])),
     "score_samples": bg.score_samples,
-    "impute": lambda tree: bg.impute(
-        tree, holed(tree["observed_data"]["X"]), random_seed=1
-    )[["mean", "sd"]],
     "marginal": lambda tree: bg.predict_proba(bg.marginal(tree, ["x3", "x1"])),
     "wide marginal": lambda tree: bg.predict_proba(bg.marginal(tree, ["x3", "x1", "x0", "x2"])),
     "conditional": lambda tree: bg.predict_proba(bg.conditional(tree, {"x1": 0.5})),
@@ -376,13 +373,12 @@ def test_scores_are_those_of_the_posterior(tree: xr.DataTree) -> None:
 
 
 def test_scores_hold_what_draws_do_not_agree_about(tree: xr.DataTree) -> None:
-    whole = bg.project(tree)
-    drawn = [bg.project(tree.isel(chain=[0], draw=[s])) for s in range(0, 200, 4)]
+    some = tree.isel(chain=[0], draw=slice(0, 30))
+    drawn = [bg.project(some.isel(draw=[s])) for s in range(30)]
     means = np.stack([one["mean"].values for one in drawn])
     within = np.stack([one["sd"].values ** 2 for one in drawn])
     due = np.sqrt(means.var(axis=0) + within.mean(axis=0))
-    np.testing.assert_allclose(whole["sd"].values, due, rtol=0.3)
-    assert (whole["sd"].values > np.sqrt(within.mean(axis=0)) * 0.99).all()
+    np.testing.assert_allclose(bg.project(some)["sd"].values, due, rtol=1e-8)
 
 
 def test_project_refuses_other_covariances(tree: xr.DataTree) -> None:
@@ -395,13 +391,6 @@ def test_project_refuses_other_covariances(tree: xr.DataTree) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Array], Any], str]] = {
-    "missing": (
-        lambda X: bg.fit(holed(X), of(1, 2)), "`X` must have a number in every cell.*got 3 missing"
-    ),
-    "errors": (
-        lambda X: bg.fit(X, of(1, 2), measurement_error=np.full(X.shape, 0.1)),
-        r"`measurement_error` must be left out.*got errors of shape \(60, 5\)",
-    ),
     "factors": (lambda X: bg.fit(X, of(3, 2)), "`n_factors` must satisfy.*got 3. Give at most 2"),
     "prior of K": (
         lambda X: bg.fit(
