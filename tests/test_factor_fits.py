@@ -11,6 +11,7 @@ import pytensor
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 import bayesgmm as bg
@@ -438,11 +439,33 @@ def test_what_factors_do_not_suit_is_refused(rng: np.random.Generator, name: str
         call(rng.normal(size=(60, 5)))
 
 
-def test_fits_of_factors_are_not_updated_or_averaged(tree: xr.DataTree) -> None:
+def test_fits_of_factors_are_not_updated(tree: xr.DataTree) -> None:
     with pytest.raises(ValueError, match="`covariance` must be an LKJCovariance where rows come"):
         bg.update(tree, tree["observed_data"]["X"].values)
-    with pytest.raises(ValueError, match=r"`trees\['a'\]` must not have a FactorCovariance"):
-        bg.average({"a": tree})
+
+
+@pytest.mark.parametrize("other", ["fewer", "matrices"])
+def test_averages_have_the_weighted_density(tree: xr.DataTree, other: str) -> None:
+    X = tree["observed_data"]["X"].values
+    spec = of(1, 1, structure="tied") if other == "fewer" else 1
+    second = bg.fit(X, spec, method="laplace", draws=40, random_seed=1, progressbar=False)
+    # of one draw each, many times: which draws an average takes does not matter
+    alike = {
+        name: one.isel(chain=[0] * 2, draw=[3] * 20)
+        for name, one in {"a": tree, "b": second}.items()
+    }
+    made = bg.average(alike, [0.25, 0.75], random_seed=1)
+    each = np.stack([bg.score_samples(one, X).values for one in alike.values()])
+    due = logsumexp(each + np.log([[0.25], [0.75]]), axis=0)
+    np.testing.assert_allclose(bg.score_samples(made, X), due, rtol=1e-10)
+    kept = json.loads(made.attrs["specification"])["covariance"]
+    assert kept["structure"] == "full"
+    if other == "fewer":
+        assert kept["n_factors"] == 2
+        assert bg.project(made, X)["mean"].shape == (120, 2, 2)
+    else:
+        assert "n_factors" not in kept
+        assert made["posterior"]["covariances"].shape == (2, 20, 2, 5, 5)
 
 
 def test_density_is_that_of_scipy(tree: xr.DataTree) -> None:
