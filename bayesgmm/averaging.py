@@ -19,9 +19,19 @@ from bayesgmm.comparison import compare
 from bayesgmm.crossvalidation import check_draws
 from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.evidence import log_evidence
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model_probabilities import probabilities
-from bayesgmm.tree import build, require, specification
+from bayesgmm.priors import LKJCovariance
+from bayesgmm.tree import (
+    FactorParameters,
+    build,
+    noisy,
+    parameters,
+    require,
+    specification,
+    with_covariances,
+)
 from bayesgmm.tree.rows import fitted_data, observed
 
 type Array = NDArray[np.float64]
@@ -92,7 +102,9 @@ def average(
     posterior of all models at once. Check the fits, not their average; and score stacking by
     `compare`: the weights hang on the rows, which `loo` of an average would take for given.
     Components of an average are matched as those of draws are, and mean little where fits
-    differ in them; clusters are better read from `partition`.
+    differ in them; clusters are better read from `partition`. Of fits with different numbers of
+    factors each has the most of any, some of them without loadings; beside fits with an
+    `LKJCovariance` those with a `FactorCovariance` give covariance matrices.
 
     O(S N K^2) operations, for the alignment of K components, the most of any.
 
@@ -181,11 +193,6 @@ def _check_trees(trees: Any) -> None:
         check_draws(tree, argument, METHOD)
         groups = (names.SAMPLE_STATS, names.CONSTANT_DATA, names.OBSERVED_DATA)
         require(tree, *groups, function=METHOD, argument=argument)
-        if names.LOADINGS in tree[names.POSTERIOR].dataset:
-            raise ValueError(
-                f"`{argument}` must not have a FactorCovariance, whose draws are not averaged; got "
-                f"one. Average what fits predict: `score_samples` of each."
-            )
         if names.N_COMPONENTS in tree[names.POSTERIOR].dataset:
             raise ValueError(
                 f"`{argument}` must have a known number of components; got a fit in which it "
@@ -280,29 +287,28 @@ def _apportioned(shares: Array, n_chains: int, n_draws: int) -> Labels:
 def _picked(trees: list[xr.DataTree], which: Labels) -> tuple[dict[str, NDArray[Any]], Array]:
     """Return the parameters of the draws, the fit of each given (chains, draws), and their lp."""
     n_components = max(_number(tree) for tree in trees)
-    datasets = [tree[names.POSTERIOR].dataset for tree in trees]
-    sample = (names.CHAIN, names.DRAW)
     arrays: dict[str, NDArray[Any]] = {names.N_COMPONENTS: np.empty(which.shape, dtype=np.int64)}
-    for name, dims in names.PARAMETER_DIMS.items():
-        further = [datasets[0].sizes[dim] for dim in dims[1:]]
-        arrays[name] = np.empty((*which.shape, n_components, *further))
-    if any(names.NOISE_WEIGHT in posterior for posterior in datasets):
+    if any(map(noisy, trees)):
         arrays[names.NOISE_WEIGHT] = np.zeros(which.shape)
     lp = np.empty(which.shape)
-    for number, (tree, posterior) in enumerate(zip(trees, datasets, strict=True)):
+    for number, (tree, drawn) in enumerate(zip(trees, _told_alike(trees), strict=True)):
         k = _number(tree)
         filled = np.arange(n_components) % k  # of weight 0, but nothing is missing or infinite
-        stats = tree[names.SAMPLE_STATS].dataset[names.LP].transpose(*sample).values
+        stats = tree[names.SAMPLE_STATS].dataset[names.LP]
+        stats = stats.transpose(names.CHAIN, names.DRAW).values
+        for name, values in drawn.items():
+            arrays.setdefault(name, np.empty((*which.shape, n_components, *values.shape[2:])))
         for chain, row in enumerate(which):
             mine = np.flatnonzero(row == number)
             share = (np.arange(len(mine)) + 0.5) / max(len(mine), 1)
             draws = (share * stats.shape[1]).astype(np.int64)
-            for name, dims in names.PARAMETER_DIMS.items():
-                values = posterior[name].transpose(*sample, *dims).values[chain, draws]
-                arrays[name][chain, mine] = values[:, filled]
+            for name, values in drawn.items():
+                flat = chain * stats.shape[1] + draws
+                arrays[name][chain, mine] = values[flat][:, filled]
             arrays[names.WEIGHTS][chain, mine, k:] = 0.0
-            if names.NOISE_WEIGHT in posterior:
-                of_noise = posterior[names.NOISE_WEIGHT].transpose(*sample).values
+            if noisy(tree):
+                of_noise = tree[names.POSTERIOR].dataset[names.NOISE_WEIGHT]
+                of_noise = of_noise.transpose(names.CHAIN, names.DRAW).values
                 arrays[names.NOISE_WEIGHT][chain, mine] = of_noise[chain, draws]
             arrays[names.N_COMPONENTS][chain, mine] = k
             lp[chain, mine] = stats[chain, draws]
@@ -323,17 +329,47 @@ def _occupied(tree: xr.DataTree, random_seed: int | None) -> Labels:
     return np.concatenate(found, axis=1)
 
 
+def _told_alike(trees: list[xr.DataTree]) -> list[dict[str, Array]]:
+    """Return the parameters of all draws of every fit, (S, K, ...), of the same names and shapes.
+
+    Of factor analysers factors beyond those that there are do nothing; beside other fits they have
+    covariance matrices.
+    """
+    found = [parameters(tree) for tree in trees]
+    factored = [one for one in found if isinstance(one, FactorParameters)]
+    if len(factored) < len(found):
+        return [
+            {name: getattr(one, name) for name in names.PARAMETER_DIMS}
+            for one in map(with_covariances, found)
+        ]
+    most = max(one.loadings.shape[3] for one in factored)
+    return [
+        {
+            **one._asdict(),
+            names.LOADINGS: np.pad(
+                one.loadings, ((0, 0), (0, 0), (0, 0), (0, most - one.loadings.shape[3]))
+            ),
+        }
+        for one in factored
+    ]
+
+
 def _specification(trees: list[xr.DataTree], largest: xr.DataTree) -> GaussianMixture:
     """Return the specification of the most components, with noise where any fit has it.
 
-    Where fits differ in what components share nothing is shared.
+    Where fits differ in what components share nothing is shared. Of factor analysers it is one
+    with as many factors as any has; beside other fits they are none.
     """
     every = [specification(tree) for tree in trees]
     noise = next((one.noise for one in every if one.noise is not None), None)
+    covariances = [one.covariance for one in every]
+    factors = [one.n_factors for one in covariances if isinstance(one, FactorCovariance)]
     found = dataclasses.replace(specification(largest), noise=noise)
-    structures = {one.covariance.structure for one in every}
-    if len(structures) == 1:
-        return found
-    return dataclasses.replace(
-        found, covariance=dataclasses.replace(found.covariance, structure="full")
-    )
+    covariance, changes = found.covariance, dict[str, Any]()
+    if len(factors) < len(trees):
+        covariance = next(one for one in covariances if isinstance(one, LKJCovariance))
+    else:
+        changes["n_factors"] = max(factors)
+    if len({(type(one), one.structure) for one in covariances}) > 1:
+        changes["structure"] = "full"
+    return dataclasses.replace(found, covariance=dataclasses.replace(covariance, **changes))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout, offsets
 from bayesgmm.kernels.factor_loadings import entries_of, loadings_of, reflectors_of
+from bayesgmm.records import filled
 
 type Array = NDArray[np.float64]
 
@@ -45,11 +46,12 @@ class Gauge(NamedTuple):
         They matter to how easily a sampler moves, not to what it finds. Loadings are wanted far
         from 0 in the first directions: those are what the principal axes of groups of rows, turned
         to agree, add up to. Neither the order of the rows matters, nor whether weights repeat them;
-        of more numbers than 10 million some rows, evenly spaced, stand for all.
+        of more numbers than 10 million some rows, evenly spaced, stand for all, and medians for
+        missing cells.
         """
         spread = np.asarray(prior.loading_scale) / unit
         some = slice(None, None, -(-values.size // MOST))
-        rows = (values[some] - center) / unit
+        rows = filled(((values[some] - center) / unit).T, unit.size).T
         counts = np.ones(len(rows)) if sample_weight is None else sample_weight[some]
         labels = _groups(rows, counts, n_components)
         n_dim, q = unit.size, prior.n_factors

@@ -1,22 +1,19 @@
 """Where rows are in the directions that a component extends in: the scores of its factors."""
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.kernels.factor_loadings import joined
-from bayesgmm.kernels.factor_pass import fill_gains
-from bayesgmm.prediction import predict_proba, rows_asked
+from bayesgmm.kernels.factor_draws import add_scores
+from bayesgmm.kernels.patterns import pack_alone
+from bayesgmm.prediction import Mixtures, mixtures, predict_proba, rows_asked
 from bayesgmm.tree import parameters
 from bayesgmm.tree.mixtures import FactorParameters
 
 type Array = NDArray[np.float64]
-
-BLOCK: Final = 2**14
-"""Rows that are worked on at a time."""
 
 
 def project(tree: xr.DataTree, X: Any = None) -> xr.Dataset:
@@ -58,8 +55,9 @@ def project(tree: xr.DataTree, X: Any = None) -> xr.Dataset:
     -----
     Loadings are known up to rotation: those of all draws are turned to agree, so that a factor is
     the same in every draw, and along principal axes, the longest first. Of rows with missing cells
-    scores are given the cells that are seen. O(S N K D q) operations for S draws, O(S K D q^2) for
-    every pattern of missing cells.
+    scores are given the cells that are seen, and of fitted rows their measurement errors are known.
+    Weights of rows matter to the fit alone: of how many rows one stands for its scores say nothing.
+    O(S N K D q^2) operations for S draws, whatever is missing.
 
     References
     ----------
@@ -89,7 +87,8 @@ def project(tree: xr.DataTree, X: Any = None) -> xr.Dataset:
             f"bg.GaussianMixture(k, covariance=bg.FactorCovariance(2))."
         )
     probability = predict_proba(tree, X)
-    mean, sd = _scores(found, data.values)
+    drawn = mixtures(tree)
+    mean, sd = _scores(drawn, drawn.rows(data.values, data.errors))
     dims = (names.OBS, names.COMPONENT, names.FACTOR)
     coords = {**probability.coords, names.FACTOR: posterior[names.FACTOR].variable}
     return xr.Dataset(
@@ -98,34 +97,12 @@ def project(tree: xr.DataTree, X: Any = None) -> xr.Dataset:
     )
 
 
-def _scores(found: FactorParameters, values: Array) -> tuple[Array, Array]:
+def _scores(drawn: Mixtures, rows: Array) -> tuple[Array, Array]:
     """Return mean and standard deviation of the scores of rows, shape (N, K, q)."""
-    n_components, _, n_factors = found.loadings.shape[1:]
-    total = np.zeros((2, len(values), n_components, n_factors))
-    missing = np.isnan(values)
-    patterns, of_row = np.unique(missing, axis=0, return_inverse=True)
-    for p, pattern in enumerate(patterns):
-        rows, seen = np.flatnonzero(of_row == p), np.flatnonzero(~pattern)
-        for start in range(0, rows.size, BLOCK):
-            some = rows[start : start + BLOCK]
-            total[:, some] = _of_seen(found, values[np.ix_(some, seen)], seen)
-    return total[0], np.sqrt(total[1])
-
-
-def _of_seen(found: FactorParameters, values: Array, seen: NDArray[np.intp]) -> Array:
-    """Return means and variances, shape (2, n, K, q), of rows of which the same is seen."""
-    factors = joined(found.loadings[:, :, seen], found.noise_scales[:, :, seen])
-    n_draws, n_components, n_dim, width = factors.shape
-    gains = np.empty((n_components, width - 1, n_dim))
-    room = np.empty((n_components, n_dim)), np.empty(n_components)
-    sums = np.zeros((3, len(values), n_components, width - 1))  # of means, squares and variances
-    for s in range(n_draws):
-        fill_gains(np.ascontiguousarray(factors[s]), gains, *room)
-        for k in range(n_components):
-            scores = (values - found.means[s, k, seen]) @ gains[k].T
-            sums[0, :, k] += scores
-            sums[1, :, k] += np.square(scores)
-            sums[2, :, k] += 1.0 - np.einsum("jd,dj->j", gains[k], factors[s, k, :, :-1])
-    mean, square, within = sums / n_draws
-    between = np.maximum(square - mean**2, 0.0)
-    return np.stack([mean, between + np.maximum(within, 0.0)])
+    n_components, n_dim, width = drawn.cholesky.shape[1:]
+    every = np.arange(rows.shape[1])
+    sums = np.zeros((3, n_components, width - 1, every.size))
+    packed = pack_alone(rows, every, n_dim, n_components)
+    add_scores(packed, drawn.means, drawn.cholesky, sums)
+    mean, square, within = np.moveaxis(sums / len(drawn.means), 3, 1)
+    return mean, np.sqrt(np.maximum(square - mean**2, 0.0) + within)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.background import standardised_box
-from bayesgmm.data import Data, center_and_unit, refuse_missing
+from bayesgmm.data import Data, center_and_unit
 from bayesgmm.factor_packing import Gauge, factor_parameters, factor_vectors
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.cholesky import Layout, constrain, offsets, unconstrain
@@ -45,18 +45,14 @@ SHRINKAGE = 0.01
 """Scatter, as a share of the data's, that every component starts EM with."""
 
 
-def refuse_unwhole(data: Data) -> None:
-    """Refuse missing cells and measurement errors, which factor analysers are not fitted with."""
-    if data.errors is not None:
+def refuse_correlated_errors(data: Data) -> None:
+    """Refuse errors that are correlated, beside which factors and noise are no factor analyser."""
+    if data.errors is not None and data.errors.ndim > 2:
         raise ValueError(
-            f"`measurement_error` must be left out where `covariance` is a FactorCovariance; got "
-            f"errors of shape {data.errors.shape}. Use LKJCovariance(), or leave the errors to the "
-            f"noise of the features."
+            f"`measurement_error` must be standard deviations, of the shape of `X`, where "
+            f"`covariance` is a FactorCovariance; got covariance matrices, shape "
+            f"{data.errors.shape}. Pass the roots of their diagonals, or use LKJCovariance()."
         )
-    refuse_missing(
-        data, "X",
-        "FactorCovariance is fitted to whole rows: leave out the others, or use LKJCovariance().",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +102,7 @@ class Problem:
         gauge = None
         if isinstance(resolved.covariance, FactorCovariance):
             resolved.covariance.check_features(data.n_features)
-            refuse_unwhole(data)
+            refuse_correlated_errors(data)
             gauge = Gauge.make(
                 resolved.covariance, layout.n_components, *data.counted, center, unit
             )  # fmt: skip

@@ -2,8 +2,8 @@
 
 Given the component of every row, its scores and noise would be independent Normals: the M-step is a
 regression of every feature on the scores (Ghahramani & Hinton 1997), from the sums that the pass
-of `kernels.factor_pass` makes. EM only comes near the top, in few passes; L-BFGS on the exact
-density goes on from there.
+of `kernels.factor_partial` makes, in which missing cells are integrated out. EM only comes near the
+top, in few passes; L-BFGS on the exact density goes on from there.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.factor_loadings import joined, places_of
-from bayesgmm.kernels.factor_pass import factor_e_step, fill_gains
+from bayesgmm.kernels.factor_partial import factor_slopes, pack_partial
 from bayesgmm.kernels.target import log_target
 from bayesgmm.problem import SHRINKAGE, Problem
 from bayesgmm.tree import FactorParameters, Parameters, each
@@ -51,19 +51,18 @@ class Factored(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What the pass sums up, with the gains that it was made with.
+    """What the pass sums up.
 
     Parameters
     ----------
-    counts, first, second, cross, gains : arrays
-        Shapes (K,), (K, D), (K, D), (K, D, q), (K, q, D).
+    counts, by_mean, by_noise, by_loading : arrays
+        Shapes (K,), (K, D), (K, D), (K, D, q), as `kernels.factor_partial` has them.
     """
 
     counts: Array
-    first: Array
-    second: Array
-    cross: Array
-    gains: Array
+    by_mean: Array
+    by_noise: Array
+    by_loading: Array
 
 
 def climb_factors(
@@ -91,8 +90,10 @@ def climb_factors(
     if start is None:
         return None
     mixture, trace = start, [-np.inf]
+    n_components, n_dim = start.means.shape
+    rows = pack_partial(sample.rows, sample.weights, n_dim, n_components)
     for _ in range(PASSES):
-        value, moments = _pass(sample, mixture)
+        value, moments = _pass(rows, mixture)
         trace.append(value)
         if not np.isfinite(value) or (moments.counts < 1e-6).any():
             return None
@@ -106,16 +107,20 @@ def start_from(problem: Problem, sample: Sample, labels: NDArray[np.int64]) -> F
     """Return the principal axes of labelled rows as factors; None if a label has no rows."""
     layout, n_dim = problem.layout, problem.layout.n_features
     k_all, q = layout.n_components, layout.n_factors
-    rows, counts = sample.rows[:n_dim], sample.weights
+    rows, counts, middle = sample.rows[:n_dim], sample.weights, problem.middle
     means, factors = np.empty((k_all, n_dim)), np.empty((k_all, n_dim, q + 1))
     sizes = np.bincount(labels, counts if counts.size else None, minlength=k_all).astype(float)
     if (sizes <= 0.0).any():
         return None
     for k in range(k_all):
         group = rows[:, labels == k]
-        roots = counts[labels == k] ** 0.5 if counts.size else np.ones(group.shape[1])
-        means[k] = (group * roots**2).sum(axis=1) / sizes[k]
-        centred = (group - means[k][:, None]) * roots * (group.shape[1] / sizes[k]) ** 0.5
+        weights = counts[labels == k] if counts.size else np.ones(group.shape[1])
+        there = ~np.isnan(group)
+        seen = there @ weights  # where nothing is, the middle of all rows is as good as anything
+        group = np.where(there, group, 0.0)
+        means[k] = np.where(seen > 0.0, (group @ weights) / np.maximum(seen, 1e-300), middle)
+        roots = np.sqrt(weights * group.shape[1] / np.maximum(seen, 1e-300)[:, None])
+        centred = np.where(there, group - means[k][:, None], 0.0) * roots
         variances = np.square(centred).mean(axis=1)
         n_axes = min(q, *centred.shape)
         axes = np.zeros((n_dim, q))
@@ -144,14 +149,11 @@ def vector_of(problem: Problem, mixture: Factored) -> Array:
     return factor_vectors(problem.layout, problem.floor, problem.gauge, *parts)[0]
 
 
-def _pass(sample: Sample, mixture: Factored) -> tuple[float, Moments]:
-    """Return the log-likelihood of rows, and what the M-step needs."""
+def _pass(rows: tuple[Array, Array, Array], mixture: Factored) -> tuple[float, Moments]:
+    """Return the log-likelihood of packed rows, and what the M-step needs."""
     k, d, width = mixture.factors.shape
-    gains, precisions, heights = np.empty((k, width - 1, d)), np.empty((k, d)), np.empty(k)
-    fill_gains(mixture.factors, gains, precisions, heights)
-    sums = np.empty(k), np.empty((k, d)), np.empty((k, d)), np.empty((k, d, width - 1))
-    value = factor_e_step(sample.rows, sample.weights, *mixture, gains, precisions, heights, *sums)
-    return value, Moments(*sums, gains)
+    sums = Moments(np.empty(k), np.empty((k, d)), np.empty((k, d)), np.empty((k, d, width - 1)))
+    return factor_slopes(*rows, *mixture, *sums), sums
 
 
 def _m_step(problem: Problem, mixture: Factored, moments: Moments, strength: float) -> Factored:
@@ -160,27 +162,21 @@ def _m_step(problem: Problem, mixture: Factored, moments: Moments, strength: flo
     assert problem.gauge is not None
     counts, means, factors = moments.counts, means.copy(), factors.copy()
     for k, n in enumerate(counts):
-        loadings, noise = factors[k, :, :q], factors[k, :, q]
-        weighted = loadings / np.square(noise)[:, None]
-        spread_of_scores = np.eye(q) - moments.gains[k] @ loadings
-        table = np.empty((q + 1, q + 1))  # of r [1 s'] [1 s']'
-        table[0, 0] = n
-        table[0, 1:] = table[1:, 0] = weighted.T @ moments.first[k]
-        table[1:, 1:] = weighted.T @ moments.cross[k]
+        loadings, variances = factors[k, :, :q], np.square(factors[k, :, q])
+        table = n * np.eye(q + 1)  # expected sums of r [1 z'] [1 z']'
+        table[0, 1:] = table[1:, 0] = loadings.T @ moments.by_mean[k]
+        table[1:, 1:] += loadings.T @ moments.by_loading[k]
         table = 0.5 * (table + table.T)
-        against = np.column_stack([moments.first[k], moments.cross[k]])
-        expected = table.copy()
-        expected[1:, 1:] += n * spread_of_scores
-        pull = strength * np.mean(np.square(noise / problem.gauge.spread))
-        ridge = np.diag(np.append(0.0, np.full(q, pull)))
-        wanted = against.copy()
-        wanted[:, 1:] -= loadings @ (n * spread_of_scores + pull * np.eye(q))
-        step = np.linalg.solve(expected + ridge, wanted.T).T
+        against = np.column_stack([moments.by_mean[k], moments.by_loading[k]])
+        against *= variances[:, None]  # of the noise u, r u [1 z']
+        pull = strength * np.mean(variances / np.square(problem.gauge.spread))
+        ridge, wanted = np.diag(np.append(0.0, np.full(q, pull))), against.copy()
+        wanted[:, 1:] -= pull * loadings
+        step = np.linalg.solve(table + ridge, wanted.T).T
         means[k] += step[:, 0]
         factors[k, :, :q] += step[:, 1:]
-        new = factors[k, :, :q]
-        left = moments.second[k] - 2.0 * (step * against).sum(axis=1)
-        left += ((step @ table) * step).sum(axis=1) + n * ((new @ spread_of_scores) * new).sum(1)
+        left = variances * (variances * moments.by_noise[k] + n)
+        left += ((step @ table - 2.0 * against) * step).sum(axis=1)
         left = (np.maximum(left, 0.0) + strength * SHRINKAGE) / (n + strength)
         factors[k, :, q] = np.sqrt(left)
     concentration = strength * problem.specification.weights.per_component(counts.size)

@@ -16,10 +16,12 @@ from bayesgmm.kernels.alone import fill_alone
 from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
-from bayesgmm.kernels.factor_loadings import covariance_of, dense, is_factored
+from bayesgmm.kernels.factor_draws import fill_partial
+from bayesgmm.kernels.factor_loadings import is_factored
+from bayesgmm.kernels.factor_partial import parted
 from bayesgmm.kernels.factor_pass import fill_gains, score_block
 from bayesgmm.kernels.marginal import marginal_factors
-from bayesgmm.kernels.patterns import divided, groups_of, is_complete, pack_alone
+from bayesgmm.kernels.patterns import divided, is_complete, pack_alone
 from bayesgmm.kernels.tails import tail_block, tail_constant
 from bayesgmm.kernels.tiles import PADDING, softmax_block, whiten_block
 
@@ -63,9 +65,12 @@ def fill_draws(
     confusion[:] = 0.0
     if len(responsibilities) != 1:
         responsibilities[:] = 0.0
+    if is_factored(cholesky, n_dim):
+        _fill_factored(
+            rows, log_weights, means, cholesky, densities, responsibilities, labels, confusion
+        )
+        return
     groups, few = divided(rows, n_dim, n_all)
-    if is_factored(cholesky, n_dim):  # what few share is as little work as what many do
-        groups, few = list(groups_of(rows, n_dim, n_all)), few[:0]
     for members, seen, errors, lines in groups:
         n = members.size
         drawn = np.empty((len(densities), n if densities.size else 0))
@@ -73,7 +78,7 @@ def fill_draws(
         confused = np.empty(confusion.shape)
         fill_complete(
             np.ascontiguousarray(rows[lines[:, None], members]), log_weights,
-            np.ascontiguousarray(means[:, :, seen]), _marginal(cholesky, n_dim, seen, errors),
+            np.ascontiguousarray(means[:, :, seen]), marginal_factors(cholesky, seen, errors),
             drawn, shares, labels[members] if labels.size else labels, confused,
         )  # fmt: skip
         confusion += confused
@@ -88,12 +93,34 @@ def fill_draws(
         )  # fmt: skip
 
 
-def _marginal(cholesky: Array, n_dim: int, seen: Labels, errors: Array) -> Array:
-    """Return factors of the covariance of what is seen, of the kind that all have if they can."""
-    if is_factored(cholesky, n_dim) and errors.shape[1] == 0:
-        some = np.ascontiguousarray(cholesky[:, :, seen])
-        return some if is_factored(some, seen.size) else np.linalg.cholesky(covariance_of(some))
-    return marginal_factors(dense(cholesky, n_dim), seen, errors)
+def _fill_factored(
+    rows: Array,
+    log_weights: Array,
+    means: Array,
+    factors: Array,
+    densities: Array,
+    responsibilities: Array,
+    labels: Labels,
+    confusion: Array,
+) -> None:
+    """Add what `fill_draws` writes, of factor analysers: of the whole rows, and of the others."""
+    n_components, n_dim = means.shape[1:]
+    whole, partial = parted(rows, n_dim, n_components)
+    if whole.size:
+        drawn = np.empty((len(densities), whole.size if densities.size else 0))
+        shares = np.zeros((*responsibilities.shape[:2], whole.size if responsibilities.size else 0))
+        fill_complete(
+            np.ascontiguousarray(rows[: n_dim + n_components, whole]), log_weights, means, factors,
+            drawn, shares, labels[whole] if labels.size else labels, confusion,
+        )  # fmt: skip
+        if densities.size:
+            densities[:, whole] = drawn
+        if responsibilities.size:
+            responsibilities[:, :, whole] += shares
+    fill_partial(
+        pack_alone(rows, partial, n_dim, n_components), partial, log_weights, means, factors,
+        densities, responsibilities, labels, confusion,
+    )  # fmt: skip
 
 
 @kernel

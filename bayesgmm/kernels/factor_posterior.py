@@ -2,7 +2,8 @@
 
 `problem` is as `kernels.posterior` has it up to the floors; then
 
-    spread (D) | reflectors (q D) | row weights (N or 0) | rows (D x N, or (D + K) x N)
+    spread (D) | reflectors (q D) | row weights (N or 0)
+           | whole rows (D x N', or (D + K) x N') | other rows (as `pack_alone` has them)
 
 and the number of correlation matrices in its header is minus the number of factors.
 """
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.cholesky import Layout, fill_log_weights, offsets
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.factor_loadings import fill_factors, loadings_constant, pull_factors_back
-from bayesgmm.kernels.factor_pass import factor_e_step, fill_gains
+from bayesgmm.kernels.factor_partial import factor_slopes, pack_partial
+from bayesgmm.kernels.patterns import NO_GROUPS, is_complete
 from bayesgmm.kernels.posterior import (
     CONSTANT,
     HEADER,
@@ -55,7 +57,7 @@ def pack_factor_problem(
     Parameters
     ----------
     layout, rows, concentration, sticks, location, scale
-        As `kernels.posterior.pack_problem` takes them; no cell is missing.
+        As `kernels.posterior.pack_problem` takes them.
     tau, floor : arrays, shape (C,)
         Of the half-normal prior of the standardised uniquenesses.
     spread : array, shape (D,)
@@ -65,23 +67,30 @@ def pack_factor_problem(
     unit, row_weights, prior
         As `kernels.posterior.pack_problem` takes them.
     """
-    n_dim, n_rows = layout.n_features, rows.shape[1]
-    n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
+    n_dim, k = layout.n_features, layout.n_components
+    n_eff = float(row_weights.sum()) if row_weights.size else float(rows.shape[1])
     constant = -n_eff * float(np.log(unit).sum())
+    others = NO_GROUPS
+    if not is_complete(rows, n_dim, k):
+        missing = np.isnan(rows[:n_dim])
+        times = missing @ row_weights if row_weights.size else missing.sum(axis=1)
+        constant += float(np.log(unit) @ times)
+        rows, row_weights, others = pack_partial(rows, row_weights, n_dim, k)
     if prior:
-        constant += weights_constant(layout.n_components, concentration, sticks)
+        constant += weights_constant(k, concentration, sticks)
         constant += prior_constant(layout, scale * unit, tau, floor, 1.0)
         constant += loadings_constant(layout)
     header = np.zeros(HEADER)
-    header[N_ROWS] = n_rows
+    header[N_ROWS] = rows.shape[1]
     header[LAYOUT : LAYOUT + 4], header[LAYOUT + 4] = layout[:4], -layout.n_factors
     header[CONSTANT], header[PRIOR], header[STICKS] = constant, float(prior), float(sticks)
     header[N_WEIGHTS], header[N_OFFSETS] = row_weights.size, rows.shape[0] - n_dim
     parts = (header, concentration, location, 1.0 / scale, 1.0 / tau, floor, spread)
     head = np.concatenate((*parts, reflectors.ravel(), row_weights))
-    problem = np.empty(head.size + rows.size)
-    problem[: head.size] = head
-    lines = problem[head.size :].reshape(rows.shape)
+    whole = head.size + rows.size
+    problem = np.empty(whole + others.size)
+    problem[: head.size], problem[whole:] = head, others
+    lines = problem[head.size : whole].reshape(rows.shape)
     lines[:] = rows  # the only copy of what may be large
     problem[LENGTH] = problem.size
     return problem
@@ -95,7 +104,8 @@ def factor_log_posterior(vector: Array, problem: Array, gradient: Array) -> floa
 
     Notes
     -----
-    One pass over the data, O(N K D q), and O(K D q^2) for the rest.
+    One pass over the data, O(N K D q), O(N K D q^2) where cells are missing or measured with
+    error, and O(K D q^2) for the rest.
     """
     layout = Layout(
         int(problem[LAYOUT]), int(problem[LAYOUT + 1]), int(problem[LAYOUT + 2]),
@@ -111,32 +121,30 @@ def factor_log_posterior(vector: Array, problem: Array, gradient: Array) -> floa
     at += n_dim + q * n_dim
     n_weights, n_rows = int(problem[N_WEIGHTS]), int(problem[N_ROWS])
     row_weights = problem[at : at + n_weights]
-    rows = problem[at + n_weights :].reshape(n_dim + int(problem[N_OFFSETS]), n_rows)
+    at += n_weights
+    n_lines = n_dim + int(problem[N_OFFSETS])
+    rows = problem[at : at + n_lines * n_rows].reshape(n_lines, n_rows)
+    others = problem[at + n_lines * n_rows :]
 
-    log_weights, counts, log_determinants = np.empty(k_all), np.empty(k_all), np.empty(k_all)
-    first, second = np.empty((k_all, n_dim)), np.empty((k_all, n_dim))
-    precisions, cross = np.empty((k_all, n_dim)), np.empty((k_all, n_dim, q))
+    log_weights, counts = np.empty(k_all), np.empty(k_all)
+    by_mean, by_noise = np.empty((k_all, n_dim)), np.empty((k_all, n_dim))
+    by_loading = np.empty((k_all, n_dim, q))
     factors, slopes = np.empty((k_all, n_dim, q + 1)), np.empty((k_all, n_dim, q + 1))
-    gains = np.empty((k_all, q, n_dim))
     means = vector[mean_start:noise_start].reshape(k_all, n_dim)
     fill_log_weights(vector, log_weights)
     fill_factors(layout, floor, spread, reflectors, vector, factors)
-    fill_gains(factors, gains, precisions, log_determinants)
-    value = problem[CONSTANT] + factor_e_step(
-        rows, row_weights, log_weights, means, factors, gains, precisions, log_determinants,
-        counts, first, second, cross,
+    value = problem[CONSTANT] + factor_slopes(
+        rows, row_weights, others, log_weights, means, factors,
+        counts, by_mean, by_noise, by_loading,
     )  # fmt: skip
 
     gradient[:] = 0.0
     for k in range(k_all):
         for d in range(n_dim):
-            p = precisions[k, d]
-            gradient[mean_start + k * n_dim + d] = p * first[k, d]
-            held = 1.0  # psi_d^2 (Sigma^-1)_dd
+            gradient[mean_start + k * n_dim + d] = by_mean[k, d]
             for j in range(q):
-                slopes[k, d, j] = p * cross[k, d, j] - counts[k] * gains[k, j, d]
-                held -= factors[k, d, j] * gains[k, j, d]
-            slopes[k, d, q] = factors[k, d, q] * p * (p * second[k, d] - counts[k] * held)
+                slopes[k, d, j] = by_loading[k, d, j]
+            slopes[k, d, q] = factors[k, d, q] * by_noise[k, d]
     prior = problem[PRIOR] > 0
     value += pull_factors_back(
         layout, floor, spread, reflectors, factors, slopes, prior, vector, gradient
