@@ -93,7 +93,7 @@ ONLY_IN = {
         *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
     },
     "sklearn": {"estimator.py"},
-    "distributed": {"inference/blocks.py"},
+    "distributed": {"inference/blocks.py", "inference/spread.py"},
     "zarr": {"chunked.py"},
     "jax": {"jax_pass.py", "op.py", *(f"inference/jax_{x}.py" for x in ("nuts", "posterior"))},
     "blackjax": {"inference/jax_nuts.py"},

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, Final
 
 import dask
@@ -24,6 +23,7 @@ from bayesgmm.inference.blocks import (
     active,
     computed,
     gather,
+    refuse_strangers,
     tree_of,
 )
 from bayesgmm.inference.crew import helpers
@@ -84,26 +84,6 @@ def fit_blocks(
     attrs = provenance(problem, options, method, "fused", began)
     attrs |= {names.N_ROWS: table.n_rows, names.N_BLOCKS: len(table.blocks)}
     return assemble(problem, drawn, attrs, sharing=1)
-
-
-def refuse_strangers(client: Any) -> None:
-    """Refuse a cluster that has not this version of the package on every worker."""
-    package = __name__.partition(".")[0]
-
-    def version() -> str | None:  # travels by value: what is not there cannot be imported
-        try:
-            return str(import_module(package).__version__)
-        except ImportError:
-            return None
-
-    ours = version()
-    other = {worker: found for worker, found in client.run(version).items() if found != ours}
-    if other:
-        told = ", ".join(f"{found or 'none'} on {worker}" for worker, found in other.items())
-        raise ImportError(
-            f"`X` must be fitted by a cluster that has {package} {ours} on every worker, as here; "
-            f"got {told}. Install it there, or close the client to fit here."
-        )
 
 
 def _refuse(

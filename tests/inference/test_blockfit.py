@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 import bayesgmm as bg
 from bayesgmm.inference import blockfit, blocks
-from bayesgmm.inference.blockfit import refuse_strangers
-from bayesgmm.inference.blocks import Away
+from bayesgmm.inference.blocks import Away, refuse_strangers
 
 type Array = NDArray[np.float64]
 
