@@ -23,7 +23,7 @@ type Scheduler = Callable[..., Any] | None
 FAN_IN: Final = 16
 """Results that one task of a tree adds up."""
 KEPT: Final = 2**28
-"""Bytes of rows up to which they are kept in this process, if there is no cluster."""
+"""Bytes of rows up to which one process holds them all: this one, or the worker of a chain."""
 TOGETHER: Final = 2**25
 """Bytes of blocks that are packed as one; on a cluster it is an equal part for every thread."""
 
@@ -211,6 +211,11 @@ class Away:
             with self._free:
                 self._passing.clear()
                 self._free.notify_all()
+
+
+def is_small(table: Chunked) -> bool:
+    """Tell whether one process may hold all rows of a table."""
+    return 8 * table.n_rows * table.n_features <= KEPT
 
 
 def gather(
