@@ -121,7 +121,17 @@ def moments(block: Array, mixture: Mixture) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class BlockProblem(Problem):
+class RowlessProblem(Problem):
+    """A problem whose rows are not kept with the fit."""
+
+    @property
+    def kept(self) -> Data:
+        """What a fit keeps of the data: the labels of the features."""
+        return rowless(self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockProblem(RowlessProblem):
     """A resolved specification, a sample of the rows, and all of them as blocks.
 
     What is a `Problem`'s is the sample's, where starts are looked for and draws aligned; the log
@@ -150,11 +160,6 @@ class BlockProblem(Problem):
     def prior(self) -> Array:
         """The problem of a row that counts for none: priors and Jacobians alone."""
         return self.pack(np.zeros((self.layout.n_features, 1)), NOTHING, prior=True)
-
-    @property
-    def kept(self) -> Data:
-        """What a fit keeps of the data: the labels of the features."""
-        return rowless(self.data)
 
     @property
     def n_counted(self) -> float:

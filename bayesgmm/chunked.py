@@ -217,6 +217,13 @@ class Chunked:
         return values
 
 
+def in_memory(X: Any, argument: str) -> Any:
+    """Return a table in blocks as an array, a DataFrame or a DataArray that holds all rows."""
+    import dask
+
+    return dask.compute(_opened(Path(X), argument) if isinstance(X, str | os.PathLike) else X)[0]
+
+
 def block_values(block: Any) -> NDArray[np.float64]:
     """Return a block as float64, shape (n, D), missing cells as NaN; of a cube its cells."""
     if isinstance(block, pd.DataFrame):

@@ -48,7 +48,11 @@ FLOORS = (
     floor(
         "factor_model jax_pass likelihood model op row_op", "pymc pytensor numba xarray", "0 1 2"
     ),
-    floor("blockwise criteria posterior_density problem tree", "xarray pandas arviz_base", "0 1 2"),
+    floor(
+        "blockwise criteria posterior_density problem tree",
+        "xarray pandas arviz_base dask",
+        "0 1 2",
+    ),
     floor(
         "inference", "dask distributed nutpie numba pyarrow scipy threadpoolctl xarray", "0 1 2 3 4"
     ),
@@ -90,10 +94,11 @@ ONLY_IN = {
     "dask": {
         "chunked.py",
         "lazy.py",
+        "tree/locks.py",
         *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
     },
     "sklearn": {"estimator.py"},
-    "distributed": {"inference/blocks.py"},
+    "distributed": {"inference/blocks.py", "inference/spread.py"},
     "zarr": {"chunked.py"},
     "jax": {"jax_pass.py", "op.py", *(f"inference/jax_{x}.py" for x in ("nuts", "posterior"))},
     "blackjax": {"inference/jax_nuts.py"},

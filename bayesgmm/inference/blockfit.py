@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, Final
 
 import dask
@@ -11,12 +10,12 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.blockwise import BlockProblem, rowless
-from bayesgmm.chunked import Chunked
+from bayesgmm.blockwise import BlockProblem, RowlessProblem, rowless
+from bayesgmm.chunked import Chunked, in_memory
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import SPREADS, Data, check_enough_rows, prepare
 from bayesgmm.errors import FitError
-from bayesgmm.inference.assemble import Options, assemble
+from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.blocks import (
     ChangedError,
     Kept,
@@ -24,16 +23,24 @@ from bayesgmm.inference.blocks import (
     active,
     computed,
     gather,
+    is_small,
+    refuse_strangers,
     tree_of,
 )
 from bayesgmm.inference.crew import helpers
 from bayesgmm.inference.fit import LEARNING, at_work, provenance
-from bayesgmm.inference.methods import RUNNERS
+from bayesgmm.inference.methods import RUNNERS, warn_interrupted
+from bayesgmm.inference.nuts import to_draws
+from bayesgmm.inference.progress import Progress
+from bayesgmm.inference.spread import sample
+from bayesgmm.inference.suited import refuse_unsuited
 from bayesgmm.inference.survey import Survey, merged, survey
+from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
+from bayesgmm.units import hint_at_units
 
 SAMPLE_ROWS: Final = 50_000
 """Rows, drawn at random, or all: starts are compared on them, and draws aligned."""
@@ -69,41 +76,48 @@ def fit_blocks(
     table = Chunked.of(X, "X")
     began = time.perf_counter()
     with at_work(progressbar) as progress:
-        try:
-            progress.update(f"Looking at {table.n_rows:,} rows in {len(table.blocks)} blocks")
-            seen, sample = _surveyed(table, specification, options, scheduler)
-            progress.update("Packing the blocks")
-            recipe = replace(sample, data=rowless(sample.data), flat=np.empty(0))
-            blocks = gather(table, recipe, seen.sums, scheduler, client)
-            problem = BlockProblem.over(sample, blocks, table.n_rows, seen.cells)
-            n_here = table.n_rows if isinstance(blocks, Kept) else 1
-            with helpers(problem.layout, n_here, options.chains if method == "nuts" else 1):
-                drawn = RUNNERS[method](problem, options, progress)
-        except ChangedError as error:
-            raise FitError(str(error), status="changed") from error
+        problem: Problem
+        if client is not None and method == "nuts" and is_small(table):
+            progress.update(f"Reading {table.n_rows:,} rows in {len(table.blocks)} blocks")
+            problem, drawn = _by_chains(X, specification, options, said, client, progress)
+        else:
+            try:
+                progress.update(f"Looking at {table.n_rows:,} rows in {len(table.blocks)} blocks")
+                seen, sample = _surveyed(table, specification, options, scheduler)
+                progress.update("Packing the blocks")
+                recipe = replace(sample, data=rowless(sample.data), flat=np.empty(0))
+                blocks = gather(table, recipe, seen.sums, scheduler, client)
+                problem = BlockProblem.over(sample, blocks, table.n_rows, seen.cells)
+                n_here = table.n_rows if isinstance(blocks, Kept) else 1
+                with helpers(problem.layout, n_here, options.chains if method == "nuts" else 1):
+                    drawn = RUNNERS[method](problem, options, progress)
+            except ChangedError as error:
+                raise FitError(str(error), status="changed") from error
     attrs = provenance(problem, options, method, "fused", began)
     attrs |= {names.N_ROWS: table.n_rows, names.N_BLOCKS: len(table.blocks)}
     return assemble(problem, drawn, attrs, sharing=1)
 
 
-def refuse_strangers(client: Any) -> None:
-    """Refuse a cluster that has not this version of the package on every worker."""
-    package = __name__.partition(".")[0]
-
-    def version() -> str | None:  # travels by value: what is not there cannot be imported
-        try:
-            return str(import_module(package).__version__)
-        except ImportError:
-            return None
-
-    ours = version()
-    other = {worker: found for worker, found in client.run(version).items() if found != ours}
-    if other:
-        told = ", ".join(f"{found or 'none'} on {worker}" for worker, found in other.items())
-        raise ImportError(
-            f"`X` must be fitted by a cluster that has {package} {ours} on every worker, as here; "
-            f"got {told}. Install it there, or close the client to fit here."
-        )
+def _by_chains(
+    X: Any,
+    specification: GaussianMixture,
+    options: Options,
+    said: Mapping[str, Any],
+    client: Any,
+    progress: Progress,
+) -> tuple[Problem, Draws]:
+    """Return what chains drew on workers of which each holds all rows: as those in memory draw."""
+    about = in_memory(dict(said), "X")
+    labels = about.pop("labels")
+    data = prepare(in_memory(X, "X"), **about)
+    hint_at_units(specification, data)
+    refuse_unsuited(specification, data, labels, "fused", allocated=False)
+    labelled = with_labels(data, labels, specification.known_number)
+    problem = RowlessProblem.make(specification, labelled)
+    result = sample(problem, options, progress, client)
+    if result.interrupted:
+        warn_interrupted(result.vectors.shape[1], options)
+    return problem, to_draws(problem, options, result)
 
 
 def _refuse(

@@ -1,7 +1,9 @@
 """Sums over blocks of rows: on a cluster, from a disk, or in memory."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from threading import Condition
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ type Scheduler = Callable[..., Any] | None
 FAN_IN: Final = 16
 """Results that one task of a tree adds up."""
 KEPT: Final = 2**28
-"""Bytes of rows up to which they are kept in this process, if there is no cluster."""
+"""Bytes of rows up to which one process holds them all: this one, or the worker of a chain."""
 TOGETHER: Final = 2**25
 """Bytes of blocks that are packed as one; on a cluster it is an equal part for every thread."""
 
@@ -38,6 +40,39 @@ def active() -> tuple[Scheduler, Any]:
     scheduler = dask.base.get_scheduler()
     client = getattr(scheduler, "__self__", None)
     return scheduler, client if hasattr(client, "scheduler_info") else None
+
+
+def cluster() -> Any:
+    """Return the client of the cluster that is active, None without one, or in one of its tasks."""
+    import distributed
+
+    with suppress(ValueError):  # in a task, which would hold a worker while it waits for others
+        distributed.get_worker()
+        return None
+    _, client = active()
+    if client is not None:
+        refuse_strangers(client)
+    return client
+
+
+def refuse_strangers(client: Any) -> None:
+    """Refuse a cluster that has not this version of the package on every worker."""
+    package = __name__.partition(".")[0]
+
+    def version() -> str | None:  # travels by value: what is not there cannot be imported
+        try:
+            return str(import_module(package).__version__)
+        except ImportError:
+            return None
+
+    ours = version()
+    other = {worker: found for worker, found in client.run(version).items() if found != ours}
+    if other:
+        told = ", ".join(f"{found or 'none'} on {worker}" for worker, found in other.items())
+        raise ImportError(
+            f"`X` must be fitted by a cluster that has {package} {ours} on every worker, as here; "
+            f"got {told}. Install it there, or close the client to fit here."
+        )
 
 
 def computed(task: Any, scheduler: Scheduler) -> Any:
@@ -176,6 +211,11 @@ class Away:
             with self._free:
                 self._passing.clear()
                 self._free.notify_all()
+
+
+def is_small(table: Chunked) -> bool:
+    """Tell whether one process may hold all rows of a table."""
+    return 8 * table.n_rows * table.n_features <= KEPT
 
 
 def gather(

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.inference.assemble import Draws, Options
+from bayesgmm.inference.coordinates import Start
 from bayesgmm.inference.em import distinct
-from bayesgmm.inference.nuts import NutsResult, Run, Start, interrupted_too_early, to_draws
+from bayesgmm.inference.nuts import NutsResult, Run, interrupted_too_early, to_draws
 from bayesgmm.inference.progress import Progress
 from bayesgmm.problem import Problem
 

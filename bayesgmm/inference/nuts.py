@@ -1,10 +1,11 @@
 """NUTS on the fused log posterior: every chain from a mode of its own, whitened there."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ from bayesgmm import names
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
+from bayesgmm.inference.coordinates import Coordinates, Start, point_near
 from bayesgmm.inference.em import SAME_MODE, distinct, find_modes
-from bayesgmm.inference.laplace import LARGEST_DENSE, heaviest_tail, whitening
+from bayesgmm.inference.laplace import LARGEST_DENSE
 from bayesgmm.inference.mode import Mode, Target
 from bayesgmm.inference.progress import Progress
-from bayesgmm.kernels.pointer import stretched
 from bayesgmm.kernels.relabel import order_of
 from bayesgmm.problem import Problem
 
@@ -31,14 +32,6 @@ NEAR = 20.0
 """Nats by which a mode may be lower than the best for its mass to be looked at."""
 SAME_PLACE = 1e-2
 """Difference of means and scales, in units of the data's, of modes that are taken for one."""
-LIGHT = 1.0
-"""Nats by which a tail may exceed the Normal's for the geodesic integrator to be the better one.
-
-It turns around the mode as the Normal distribution would, in half as many gradients a draw; but
-far out, in a tail that is heavier, or a second bump, its steps are wrong and the chain lingers.
-"""
-TRIES = 10
-"""Draws around a mode until one has a finite density."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,57 +64,47 @@ class NutsResult:
     seconds_sampled: float
     interrupted: bool
 
-
-@dataclass(frozen=True, eq=False)
-class Coordinates:
-    """What a chain samples: z, with x = center + factor z; and how it moves.
-
-    Parameters
-    ----------
-    center : array, shape (P,)
-    factor : array
-        As `kernels.pointer.pack_user` takes it.
-    integrator : str
-        As `Settings` has it.
-    """
-
-    center: Array
-    factor: Array
-    integrator: Literal["leapfrog", "geodesic"]
-
-    @property
-    def log_volume(self) -> float:
-        """Logarithm of the volume that one of z has; NaN where no matrix says it."""
-        square = self.factor.shape == 2 * (self.center.size,)
-        return float(np.linalg.slogdet(self.factor)[1]) if square else float("nan")
-
     @classmethod
-    def at(cls, problem: Problem, mode: Array) -> Self:
-        """Return coordinates in which the posterior around a mode looks standard Normal.
+    def of(cls, results: Sequence[tuple[Array, dict[str, NDArray[Any]]]], **others: Any) -> Self:
+        """Return what chains drew, as many draws of each; see `Chain.result`."""
+        length = min(len(vectors) for vectors, _ in results)
+        if length < 2:
+            raise interrupted_too_early(length)
+        return cls(
+            vectors=np.stack([vectors[:length] for vectors, _ in results]),
+            statistics={
+                name: np.stack([statistics[name][:length] for _, statistics in results])
+                for name in results[0][1]
+            },
+            **others,
+        )
 
-        Costs four passes per parameter.
-        """
-        factor = whitening(problem, mode)
-        square = factor.shape == 2 * (mode.size,)
-        light = square and heaviest_tail(problem, mode, factor) < LIGHT
-        return cls(mode, factor, "geodesic" if light else "leapfrog")
 
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """Where a chain begins.
+class Search(NamedTuple):
+    """What the search for the start of one chain found.
 
     Parameters
     ----------
-    coordinates : Coordinates
-    z : array, shape (P,)
-    seed : int
-        Of the sampler.
+    modes : tuple of Mode
+        Best first.
+    rng : numpy.random.Generator
+        Of the chain, as the search leaves it.
+    seconds : float
     """
 
-    coordinates: Coordinates
-    z: Array
-    seed: int
+    modes: tuple[Mode, ...]
+    rng: np.random.Generator
+    seconds: float
+
+
+def search(problem: Problem, options: Options, number: int) -> Search:
+    """Look for the modes that a chain may start from: what depends on nothing but its seed."""
+    began = time.perf_counter()
+    rng = np.random.default_rng(np.random.SeedSequence(options.random_seed).spawn(number + 1)[-1])
+    found = find_modes(
+        problem, Target.MAP, rng, n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True
+    )
+    return Search(found.modes, rng, time.perf_counter() - began)
 
 
 class Run:
@@ -155,7 +138,7 @@ class Run:
         self._known: list[tuple[Mode, Coordinates]] = []
         self._seeds = np.random.SeedSequence(options.random_seed).spawn(options.chains)
         self._prepared = 0
-        self._seconds_prepared, self._launched = 0.0, 0.0
+        self.seconds_prepared, self._launched = 0.0, 0.0
 
     @property
     def prepared(self) -> int:
@@ -168,6 +151,11 @@ class Run:
         return max((*self.modes, *self._warm), key=lambda mode: mode.objective)
 
     @property
+    def distinct_modes(self) -> tuple[Mode, ...]:
+        """The modes that are known, best first."""
+        return tuple(distinct((*self._warm, *self.modes)))
+
+    @property
     def complete(self) -> bool:
         """Whether all chains have been started and have finished."""
         return len(self.chains) == self.options.chains and all(
@@ -176,21 +164,21 @@ class Run:
 
     def prepare(self) -> Start:
         """Find and whiten a mode for the next chain to start from."""
+        return self.start_from(search(self.problem, self.options, self._prepared))
+
+    def start_from(self, found: Search) -> Start:
+        """Whiten the best mode that was found for the next chain, and choose a point near it."""
         began = time.perf_counter()
-        rng = np.random.default_rng(self._seeds[self._prepared])
-        found = find_modes(
-            self.problem, Target.MAP, rng,
-            n_starts=STARTS_PER_CHAIN, hierarchical=False, fallback=True,
-        )  # fmt: skip
+        rng = deepcopy(found.rng)
         self.modes.extend(self._weighed(found.modes))
-        best = found.best
+        best = found.modes[0]
         if self._prepared % 2 == 0:
             best = max((best, *self._warm), key=lambda mode: mode.objective)
         around = self._coordinates(best)
         of_sampler = int(rng.integers(2**62))
-        start = Start(around, _start(self.problem, around, rng), of_sampler)
+        start = Start(around, point_near(self.problem, around, rng), of_sampler)
         self._prepared += 1
-        self._seconds_prepared += time.perf_counter() - began
+        self.seconds_prepared += found.seconds + time.perf_counter() - began
         return start
 
     def _weighed(self, modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
@@ -227,20 +215,12 @@ class Run:
 
     def result(self, interrupted: bool) -> NutsResult:
         """Return what the chains drew, as many draws of each."""
-        results = [chain.result() for chain in self.chains]
-        length = min(len(vectors) for vectors, _ in results)
-        if length < 2:
-            raise interrupted_too_early(length)
-        return NutsResult(
-            vectors=np.stack([vectors[:length] for vectors, _ in results]),
-            statistics={
-                name: np.stack([statistics[name][:length] for _, statistics in results])
-                for name in results[0][1]
-            },
-            modes=tuple(distinct((*self._warm, *self.modes))),
+        return NutsResult.of(
+            [chain.result() for chain in self.chains],
+            modes=self.distinct_modes,
             integrators=tuple(chain.settings.integrator for chain in self.chains),
             tune=self.settings.tune,
-            seconds_tuned=self._seconds_prepared,
+            seconds_tuned=self.seconds_prepared,
             seconds_sampled=time.perf_counter() - self._launched,
             interrupted=interrupted,
         )
@@ -335,27 +315,6 @@ def _same(one: Mode, other: Mode, unit: Array) -> bool:
         for mode in (one, other)
     )
     return bool(np.abs((first - second) / np.tile(unit, 2)).max() < SAME_PLACE)
-
-
-def _start(problem: Problem, around: Coordinates, rng: np.random.Generator) -> Array:
-    """Return the first z of a chain: a draw of the Laplace approximation around its mode.
-
-    Never the mode itself: the sampler takes its first scales from the gradient, which is zero
-    there.
-    """
-    center, factor = around.center, around.factor
-    spread = 1.0 if factor.ndim == 2 else 0.1
-    for _ in range(TRIES):
-        z = spread * rng.normal(size=center.size)
-        value, slopes = problem.log_posterior(center + stretched(factor, z))
-        if np.isfinite(value) and np.isfinite(slopes).all():
-            return z
-        spread *= 0.5
-    raise FitError(
-        f"The log posterior is not finite around the mode found by EM; got none in {TRIES} tries. "
-        f"Give priors in the units of `X`, which exclude extreme scales.",
-        status="sampler",
-    )
 
 
 def _wait(run: Run, progress: Progress) -> bool:

@@ -15,9 +15,10 @@ from bayesgmm import names
 from bayesgmm.errors import ConvergenceWarning
 from bayesgmm.inference.assemble import Draws, Options, OwnLikelihood
 from bayesgmm.inference.chains import Chain, Settings
+from bayesgmm.inference.coordinates import Coordinates, Start
 from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.mode import Target
-from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Coordinates, Run, Start, to_the_end
+from bayesgmm.inference.nuts import STARTS_PER_CHAIN, Run, to_the_end
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.pymc_compiled import Compiled, compile_model
 from bayesgmm.inference.pymc_likelihood import own_likelihood

@@ -11,12 +11,13 @@ import xarray as xr
 from bayesgmm.data import Data
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Draws, Options, assemble
+from bayesgmm.inference.coordinates import Start
 from bayesgmm.inference.crew import crew
 from bayesgmm.inference.fit import provenance
 from bayesgmm.inference.growth import grow
 from bayesgmm.inference.information import criteria
 from bayesgmm.inference.methods import RUNNERS
-from bayesgmm.inference.nuts import Run, Start, to_draws, told_apart
+from bayesgmm.inference.nuts import Run, to_draws, told_apart
 from bayesgmm.inference.progress import Progress
 from bayesgmm.kernels.threads import n_cores
 from bayesgmm.mixture import GaussianMixture
@@ -120,9 +121,9 @@ def sweep(
             with crew(problem, 1):
                 drawn = RUNNERS[method](problem, options, progress)
         except FitError as error:
-            yield Outcome(_candidate(problem), None, failure=str(error))
+            yield Outcome(candidate_of(problem), None, failure=str(error))
             continue
-        yield _outcome(problem, drawn, method, options, began, count, None)
+        yield outcome_of(problem, drawn, method, options, began, count, None)
 
 
 class _Sweep:
@@ -189,7 +190,7 @@ class _Sweep:
             return None
         began = time.perf_counter()
         problem = Problem.make(self._waiting.popleft(), self._data)
-        k, structure = _candidate(problem)
+        k, structure = candidate_of(problem)
         smaller = self._best.get(Candidate(k - 1, structure))
         run = Run(problem, self._options, () if smaller is None else grow(problem, smaller))
         self._runs[run] = began
@@ -198,7 +199,7 @@ class _Sweep:
     def _prepare(self, run: Run) -> None:
         self._ready.append((run, run.prepare()))
         if run.prepared == self._options.chains:
-            self._best[_candidate(run.problem)] = run.best.parameters
+            self._best[candidate_of(run.problem)] = run.best.parameters
 
     def _launch(self, run: Run) -> None:
         _, start = self._ready.popleft()
@@ -207,8 +208,8 @@ class _Sweep:
     def _collect(self, run: Run) -> Outcome:
         drawn = to_draws(run.problem, self._options, run.result(interrupted=False))
         began = self._runs.pop(run)
-        mode = self._best[_candidate(run.problem)]
-        return _outcome(run.problem, drawn, "nuts", self._options, began, self._count, mode)
+        mode = self._best[candidate_of(run.problem)]
+        return outcome_of(run.problem, drawn, "nuts", self._options, began, self._count, mode)
 
     def _wait(self, run: Run) -> None:
         for chain in run.chains:
@@ -220,23 +221,23 @@ class _Sweep:
         run.abort()
         self._runs.pop(run, None)
         self._ready = deque(item for item in self._ready if item[0] is not run)
-        candidate = _candidate(run.problem)
+        candidate = candidate_of(run.problem)
         return Outcome(candidate, None, failure=str(error), mode=self._best.get(candidate))
 
     def _say(self) -> None:
         """Say which fits are at work, and how many are done."""
-        running = ", ".join(_candidate(run.problem).label for run in self._runs)
+        running = ", ".join(candidate_of(run.problem).label for run in self._runs)
         done = self._count - len(self._waiting) - len(self._runs)
         self._progress.update(f"{running or 'Beginning'}; {done} of {self._count} fits done")
 
 
-def _candidate(problem: Problem) -> Candidate:
+def candidate_of(problem: Problem) -> Candidate:
     """Return what the problem is called in a sweep."""
     specification = problem.specification
     return Candidate(specification.known_number, specification.covariance.structure)
 
 
-def _outcome(
+def outcome_of(
     problem: Problem,
     drawn: Draws,
     method: str,
@@ -248,7 +249,7 @@ def _outcome(
     """Return the outcome of a fit that did not fail."""
     attrs = provenance(problem, options, method, "fused", began)
     return Outcome(
-        _candidate(problem),
+        candidate_of(problem),
         assemble(problem, drawn, attrs, sharing=sharing),
         criteria(problem, drawn.modes[:CLIMBED]),
         mode=mode,

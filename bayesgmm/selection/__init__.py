@@ -1,9 +1,11 @@
 """How many components: fits of many numbers and structures, side by side."""
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -200,19 +202,20 @@ def select(
     interrupted = False
     try:
         with closing(
-            _outcomes(specifications, data, method, options, kept, progressbar)
+            _outcomes(specifications, data, method, options, kept, wanted, keep, progressbar)
         ) as outcomes:
-            for outcome in outcomes:
-                scores[outcome.candidate] = score(outcome, wanted, options.random_seed)
+            for outcome, found in outcomes:
+                scores[outcome.candidate] = found
                 if outcome.tree is not None and keep != "none":
                     fits[outcome.candidate] = outcome.tree
     except KeyboardInterrupt:
         interrupted = True
-    found = Selection(made(scores, wanted), {one: fits[one] for one in sorted(fits)}, wanted)
-    _complain(found, len(specifications), interrupted, resumable=kept is not None)
+    selection = Selection(made(scores, wanted), {one: fits[one] for one in sorted(fits)}, wanted)
+    _complain(selection, len(specifications), interrupted, resumable=kept is not None)
     if keep == "recommended":
-        found = dataclasses.replace(found, fits={found.recommended: fits[found.recommended]})
-    return found
+        best = selection.recommended
+        selection = dataclasses.replace(selection, fits={best: fits[best]})
+    return selection
 
 
 def _outcomes(
@@ -221,9 +224,12 @@ def _outcomes(
     method: str,
     options: Options,
     kept: Folder | None,
+    wanted: tuple[str, ...],
+    keep: str,
     progressbar: bool,
-) -> Generator[Outcome]:
+) -> Generator[tuple[Outcome, Score]]:
     """Yield how every fit ended: those of the folder, then the others, which are added to it."""
+    judge = partial(score, criteria=wanted, random_seed=options.random_seed)
     done: dict[Candidate, Parameters | FactorParameters | None] = {}
     left = []
     for one in specifications:
@@ -233,15 +239,40 @@ def _outcomes(
             left.append(one)
         else:
             done[candidate] = known.mode
-            yield known
-    with (
-        at_work(progressbar) as progress,
-        closing(sweep(left, data, method, options, progress, done)) as outcomes,
-    ):
+            yield known, judge(known)
+    client = _cluster()
+    with at_work(progressbar) as progress:
+        ends: Generator[tuple[Outcome, Score | None]]
+        if client is None:
+            ends = _here(sweep(left, data, method, options, progress, done))
+        else:
+            from bayesgmm.inference import spread
+
+            carried = keep != "none" or kept is not None
+            ends = spread.sweep(
+                client, left, data, method, options, progress, done, judge, carried=carried
+            )
+        with closing(ends) as outcomes:
+            for outcome, found in outcomes:
+                if kept is not None:
+                    kept.keep(outcome)
+                yield outcome, judge(outcome) if found is None else found
+
+
+def _cluster() -> Any:
+    """Return the client of the cluster that is active; None without one."""
+    if "distributed" not in sys.modules:  # without it there is none, and it takes long to load
+        return None
+    from bayesgmm.inference.blocks import cluster
+
+    return cluster()
+
+
+def _here(outcomes: Generator[Outcome]) -> Generator[tuple[Outcome, None]]:
+    """Yield outcomes of fits made in this process, of which nothing is known yet."""
+    with closing(outcomes):
         for outcome in outcomes:
-            if kept is not None:
-                kept.keep(outcome)
-            yield outcome
+            yield outcome, None
 
 
 def _criteria(criteria: Any) -> tuple[str, ...]:

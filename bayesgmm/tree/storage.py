@@ -20,6 +20,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesgmm.tree.locks import own_locks
+
 NOTES: Final = "bayesgmm_notes"
 """Variable of the root of a file with what is needed to restore the tree exactly."""
 
@@ -205,7 +207,7 @@ def _write_netcdf(stored: xr.DataTree, new: Path) -> None:
     HDF5 crashes the process (h5py issue 914), and with it the fit in memory, when the disk is
     full. So it writes to memory, and the bytes go to disk in a way that fails as Python does.
     """
-    with stored.to_netcdf(None, engine="h5netcdf") as image, new.open("wb") as file:
+    with own_locks(), stored.to_netcdf(None, engine="h5netcdf") as image, new.open("wb") as file:
         file.write(image)
         file.flush()
         os.fsync(file.fileno())

@@ -17,7 +17,7 @@ import xarray as xr
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference import chains, nuts
+from bayesgmm.inference import chains, coordinates, nuts
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.problem import Problem
 
@@ -151,7 +151,7 @@ def test_a_sampler_that_fails_says_so_and_can_be_used_again(
     before = fit()
     with monkeypatch.context() as patched:
         patched.setattr(
-            nuts, "_start", lambda problem, around, rng: np.full(around.center.size, 1e200)
+            nuts, "point_near", lambda problem, around, rng: np.full(around.center.size, 1e200)
         )
         with pytest.raises(bg.FitError, match="The sampler failed: .*") as caught:
             fit()
@@ -165,7 +165,7 @@ def test_a_start_without_a_finite_density_is_refused(monkeypatch: pytest.MonkeyP
         "bayesgmm.problem.Problem.log_posterior",
         lambda self, vector: (-np.inf, np.zeros_like(vector)),
     )
-    monkeypatch.setattr(nuts, "whitening", lambda problem, mode: np.eye(mode.size))
+    monkeypatch.setattr(coordinates, "whitening", lambda problem, mode: np.eye(mode.size))
     monkeypatch.setattr(nuts, "find_modes", _one_mode)
     match = r"The log posterior is not finite around the mode .*got none in 10 tries\. Give priors"
     with pytest.raises(bg.FitError, match=match) as caught:

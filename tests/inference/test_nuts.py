@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference import nuts
+from bayesgmm.inference import coordinates, nuts
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.chains import LARGEST_TURN
 from bayesgmm.inference.laplace import WIDEST
@@ -276,7 +276,7 @@ def test_every_chain_starts_around_the_mode_that_it_searched_for_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     searched, starts = [], []
-    find, begin = nuts.find_modes, nuts._start
+    find, begin = nuts.find_modes, nuts.point_near
 
     def spy_on_search(*args: Any, **kwargs: Any) -> Any:
         searched.append(find(*args, **kwargs))
@@ -287,7 +287,7 @@ def test_every_chain_starts_around_the_mode_that_it_searched_for_itself(
         return starts[-1][1]
 
     monkeypatch.setattr(nuts, "find_modes", spy_on_search)
-    monkeypatch.setattr(nuts, "_start", spy_on_start)
+    monkeypatch.setattr(nuts, "point_near", spy_on_start)
     sample(5, chains=3)
     assert len(searched) == len(starts) == 3
     for found, (center, z) in zip(searched, starts, strict=True):
@@ -318,13 +318,13 @@ def test_a_mode_is_whitened_once_whatever_its_components_are_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
-    whiten = nuts.whitening
+    whiten = coordinates.whitening
 
     def counted(*args: Any) -> np.ndarray:
         calls.append(args)
         return whiten(*args)
 
-    monkeypatch.setattr(nuts, "whitening", counted)
+    monkeypatch.setattr(coordinates, "whitening", counted)
     prepared = run(chains=4)
     starts = [prepared.prepare() for _ in range(4)]
     assert len(calls) == 1
@@ -418,7 +418,7 @@ def test_both_integrators_sample_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     X = bg.datasets.make_mixture(40, 2, 1, separation=5.0, random_seed=2)["X"].values
     draws = {}
     for integrator, light in (("geodesic", np.inf), ("leapfrog", -np.inf)):
-        monkeypatch.setattr(nuts, "LIGHT", light)
+        monkeypatch.setattr(coordinates, "LIGHT", light)
         tree = bg.fit(X, 2, draws=4000, random_seed=5, progressbar=False)
         assert tree.attrs["integrator"] == integrator
         draws[integrator] = [

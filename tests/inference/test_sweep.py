@@ -209,7 +209,7 @@ def test_a_fit_that_fails_leaves_the_others_alone(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fits((1, 3))
-    start, search, launch = nuts._start, nuts.find_modes, Run.launch
+    start, search, launch = nuts.point_near, nuts.find_modes, Run.launch
     finished, searched, launched = Chain.finished, [], []
     fatal = 1 if where == "search" else 2
 
@@ -238,7 +238,7 @@ def test_a_fit_that_fails_leaves_the_others_alone(
         monkeypatch.setattr(Chain, "finished", property(late))
         monkeypatch.setattr(module, "n_cores", lambda: 1)
     else:
-        monkeypatch.setattr(nuts, "_start", no_start)
+        monkeypatch.setattr(nuts, "point_near", no_start)
     found = {outcome.candidate: outcome for outcome in outcomes((1, 2, 3))}
     failed = found.pop(Candidate(2, "full"))
     assert failed.tree is None

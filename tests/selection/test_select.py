@@ -263,11 +263,11 @@ def test_ctrl_c_while_criteria_are_computed(monkeypatch: pytest.MonkeyPatch) -> 
     """Chains that sample meanwhile are stopped, and the fit that was looked at is left out."""
     aborted, abort, known = [], Chain.abort, []
 
-    def once(outcome: Outcome, *given: Any) -> scores.Score:
+    def once(outcome: Outcome, **given: Any) -> scores.Score:
         if known:
             raise KeyboardInterrupt
         known.append(outcome.candidate)
-        return scores.score(outcome, *given)
+        return scores.score(outcome, **given)
 
     def spy(self: Chain) -> None:
         aborted.append(self)
