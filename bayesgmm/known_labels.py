@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.cubes import along_rows
 from bayesgmm.data import Data
 from bayesgmm.sample_weights import per_row, row_named
@@ -42,12 +43,15 @@ def with_labels(data: Data, labels: Any, n_components: int) -> Data:
     """
     if labels is None:
         return data
-    found = per_row(along_rows(labels, data.coords, "labels"), "labels", data.obs)
-    if found.ndim == 1:
-        allowed = _one_hot(found, data.obs, n_components)
-    else:
-        allowed = _shares(found, data.obs, n_components)
+    found = per_row(along_rows(labels, data.coords, names.LABELS), names.LABELS, data.obs)
+    allowed = what_is_allowed(found, data.obs, n_components)
     return data if (allowed == 1.0).all() else replace(data, allowed=allowed)
+
+
+def what_is_allowed(found: NDArray[Any], obs: NDArray[Any], n_components: int) -> Array:
+    """Return what labels of some rows allow, shape (n_obs, n_components); see `with_labels`."""
+    read = _one_hot if found.ndim == 1 else _shares
+    return read(found, obs, n_components)
 
 
 def _one_hot(found: NDArray[Any], obs: NDArray[Any], n_components: int) -> Array:
@@ -69,6 +73,10 @@ def _numbers(found: NDArray[Any], obs: NDArray[Any]) -> NDArray[np.int64]:
     """Return labels as integers, -1 where they are missing."""
     if found.dtype.kind in "iu":
         return found.astype(np.int64)
+    if found.dtype.kind == "f":
+        whole = np.where(np.isnan(found), UNKNOWN, found)
+        if (whole == np.floor(whole)).all() and (abs(whole) < 2.0**53).all():
+            return whole.astype(np.int64)
     cells = found.astype(object)
     missing = np.asarray(pd.isna(cells))
     for i in np.flatnonzero(~missing):

@@ -72,7 +72,7 @@ def test_rows_of_the_sample_get_the_labels_of_the_columns() -> None:
         X, dims=("time", "feature"), coords={"feature": ["a", "b"], "time": X[:, 0]}
     )
     table = Chunked.of(array.chunk({"time": 4}), "X")
-    assert list(table.obs) == ["time"]
+    assert list(table.coords) == ["time"]
     labelled = table.labelled(X[[5, 0, 1]])
     assert labelled["feature"].values.tolist() == ["a", "b"]
     assert "time" not in labelled.coords

@@ -20,7 +20,6 @@ from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.rotation import turned_to_agree
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.known_labels import named_apart
 from bayesgmm.problem import Problem
 from bayesgmm.records import standing
 from bayesgmm.sample_weights import weigh
@@ -241,7 +240,7 @@ def _align(
     mixtures = (np.ascontiguousarray(mixtures[0][:, :n_components]), *mixtures[1:])  # without noise
     pivot = int(np.argmax(log_posterior))
     method = "none" if problem.specification.weights.naming else DEFAULT
-    apart = named_apart(problem.data.allowed, n_components)
+    apart = problem.named[:n_components]
     if n_components > 1 and np.unique(apart).size == n_components:
         method = "none"  # labels name every component
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
@@ -264,7 +263,7 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     parameters = stacked([mode.parameters for mode in modes])
     order = np.tile(np.arange(problem.layout.n_components), (len(modes), 1))
     if not problem.specification.weights.naming:
-        apart = named_apart(problem.data.allowed, problem.layout.n_components)
+        apart = problem.named
         order = np.stack([order_within(apart, means) for means in parameters.means])
     found = _in_order(parameters, order)
     if names.LOADINGS in found:

@@ -19,7 +19,7 @@ from arviz_stats import ess
 from numpy.typing import NDArray
 
 import bayesgmm as bg
-from bayesgmm.inference import blockfit, blocks
+from bayesgmm.inference import blocks, survey
 from bayesgmm.inference.blockfit import refuse_strangers
 from bayesgmm.inference.blocks import Away
 
@@ -89,7 +89,7 @@ def test_missing_cells_are_integrated_out(X: Array) -> None:
 
 
 def test_starts_come_from_a_sample_of_many_rows(X: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blockfit, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(survey, "SAMPLE_ROWS", 100)
     tree = fit(chunked(X, 7))
     np.testing.assert_allclose(tree.posterior["means"], fit(X).posterior["means"], rtol=1e-5)
     assert fit(chunked(X, 7)).posterior.identical(tree.posterior)
@@ -205,7 +205,6 @@ def with_inf(X: Array) -> Array:
         (lambda X: chunked(1e200 * X, 3), {}, r"whose range is at most 1e\+100; got 1.6e\+200 to"),
         (lambda X: chunked(X[:, [0, 0]], 3), {}, r"^`X` must have columns none of which others de"),
         (lambda X: chunked(X[:2], 1), {"spec": 3}, r"^`X` must have at least as many rows as ther"),
-        (lambda X: chunked(X, 3), {"labels": [0] * 272}, r"^`labels` must be left out where `X"),
         (lambda X: chunked(X, 3), {"engine": "pymc"}, r"^`engine` must be 'auto' or 'fused'"),
         (
             lambda X: chunked(X, 3),
