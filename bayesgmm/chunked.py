@@ -257,7 +257,7 @@ def _of_variables(X: xr.Dataset, argument: str) -> xr.DataArray:
     return array.chunk({names.FEATURE: -1})
 
 
-def _refuse_chunks(array: Any, argument: str, along: Any = "feature_dimension") -> None:
+def _refuse_chunks(array: Any, argument: str, along: Any = None) -> None:
     """Refuse chunks of which the rows are not whole, or not counted."""
     *rows, columns = array.chunks
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
@@ -266,10 +266,10 @@ def _refuse_chunks(array: Any, argument: str, along: Any = "feature_dimension") 
             f"of unknown ones. Count them first: `{argument}.compute_chunk_sizes()`."
         )
     if len(columns) > 1:
+        join = "rechunk({1: -1})" if along is None else f"chunk({{{along!r}: -1}})"
         raise ValueError(
             f"`{argument}` must be chunked along its rows alone, or no block knows a whole row; "
-            f"got chunks of {listed(columns)} features. Join them: `{argument}.rechunk({{1: -1}})`"
-            f", of a DataArray `{argument}.chunk({{{along!r}: -1}})`."
+            f"got chunks of {listed(columns)} features. Join them: `{argument}.{join}`."
         )
     if 0 in array.shape:
         raise ValueError(

@@ -139,7 +139,9 @@ def _surveyed(
     """Return what is known of all rows, and the problem of a sample in their units."""
     look, reader = dask.delayed(survey, pure=False), dask.delayed(source.reader, traverse=False)
     parts = [look(*part, reader, options.random_seed) for part in source.parts]
-    seen: Survey = computed(tree_of(parts, merged), scheduler)
+    seen: Survey | Exception = computed(tree_of(parts, merged), scheduler)
+    if isinstance(seen, Exception):
+        raise seen
     _refuse_unusable(seen, source)
     data = _prepared(source.table, seen)
     check_enough_rows(data, specification.known_number)

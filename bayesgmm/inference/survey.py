@@ -198,8 +198,8 @@ def checksum(rows: Rows) -> int:
 
 def survey(
     block: Any, said: Mapping[str, Any], offsets: tuple[int, ...], reader: Reader, seed: int
-) -> Survey:
-    """Look at one block.
+) -> Survey | Exception:
+    """Look at one block, and return what is known of it; or why it is refused.
 
     Parameters
     ----------
@@ -209,7 +209,10 @@ def survey(
     seed : int
         Of the sample.
     """
-    rows = reader.read(block, said, offsets)
+    try:
+        rows = reader.read(block, said, offsets)
+    except (TypeError, ValueError) as error:  # another block may have a row before this one's
+        return error
     values, weights = rows.values, rows.sample_weight
     there, infinite = values == values, np.isinf(values)
     seen = np.where(there & ~infinite, values, np.nan)
@@ -280,11 +283,13 @@ def random_keys(numbers: NDArray[np.int64], seed: int) -> Array:
     return np.asarray((z >> np.uint64(11)) * 2.0**-53)
 
 
-def merged(surveys: list[Survey]) -> Survey:
+def merged(surveys: list[Survey | Exception]) -> Survey | Exception:
     """Return what is known of blocks together, in their order (Chan et al. 1983)."""
     result = surveys[0]
     for other in surveys[1:]:
-        result = _joined(result, other)
+        if isinstance(result, Exception):
+            break
+        result = other if isinstance(other, Exception) else _joined(result, other)
     return result
 
 

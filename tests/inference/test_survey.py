@@ -21,6 +21,7 @@ def surveyed(X: Array, n_blocks: int, **said: Array) -> Survey:
         parts.append(survey(X[which], of_block, (int(which[0]),), reader, 1))
     while len(parts) > 1:  # a tree
         parts = [merged(parts[i : i + 3]) for i in range(0, len(parts), 3)]
+    assert isinstance(parts[0], Survey)
     return parts[0]
 
 
