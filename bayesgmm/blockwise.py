@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.chunked_rows import Rows
 from bayesgmm.data import Data
 from bayesgmm.kernels.batch import fill_log_posteriors
 from bayesgmm.kernels.cholesky import (
@@ -23,8 +24,9 @@ from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
 from bayesgmm.kernels.mstep import Penalty, em_map, m_step
 from bayesgmm.kernels.patterns import NO_GROUPS
-from bayesgmm.kernels.posterior import N_ROWS
+from bayesgmm.kernels.posterior import N_OFFSETS, N_ROWS, N_WEIGHTS
 from bayesgmm.problem import Problem
+from bayesgmm.records import rows_of
 
 type Array = NDArray[np.float64]
 
@@ -38,6 +40,29 @@ def rowless(data: Data) -> Data:
     obs = xr.Variable(names.OBS, np.arange(0))
     coords = {names.OBS: obs, **data.feature_coords}
     return Data(np.empty((0, data.n_features)), coords, data.attrs)
+
+
+class Totals(NamedTuple):
+    """What is known of all rows besides the sums that are asked for.
+
+    Parameters
+    ----------
+    n_rows : int
+    cells : array, shape (D,)
+        How many of them are seen of every feature, by their weights.
+    weight : float
+        Sum of the weights.
+    effective : float
+        How many rows of equal weight tell as much.
+    named : array of int, shape (K,)
+        As `known_labels.named_apart` returns it.
+    """
+
+    n_rows: int
+    cells: Array
+    weight: float
+    effective: float
+    named: NDArray[np.int64]
 
 
 class Blocks(Protocol):
@@ -59,7 +84,7 @@ class Mixture:
     log_weights, means, cholesky, whiteners, log_determinants : arrays
         Shapes (K,), (K, D), (K, D, D), (K, D, D), (K,).
     start : int
-        Where the rows begin in a packed block.
+        Where the weights of the rows begin in a packed block, and with none the rows.
     """
 
     log_weights: Array
@@ -83,21 +108,29 @@ class Mixture:
         return cls(log_weights, means, cholesky, whiteners, log_determinants, start)
 
 
-def pack_block(recipe: Problem, values: Array) -> Array:
+def pack_block(recipe: Problem, rows: Rows) -> Array:
     """Return a block as `kernels.posterior.log_posterior` reads it, without the priors.
 
     Parameters
     ----------
     recipe : Problem
         Of any rows.
-    values : array, shape (n, D)
-        In the data's units, NaN where missing.
+    rows : Rows
+        In the data's units. Where there are none, one that counts for none.
     """
-    rows = np.empty((recipe.layout.n_features, len(values)))
-    for d, line in enumerate(rows):  # in place: there may be many rows
+    values, _, weights, allowed, errors = rows
+    if not len(values):
+        return recipe.pack(np.zeros((recipe.layout.n_features, 1)), NOTHING, prior=False)
+    weights = NO_WEIGHTS if weights is None else weights
+    if errors is not None or allowed is not None:
+        k = recipe.layout.n_components
+        lines = rows_of(values, errors, allowed, k, recipe.center, recipe.unit)
+        return recipe.pack(lines, weights, prior=False)
+    lines = np.empty((recipe.layout.n_features, len(values)))
+    for d, line in enumerate(lines):  # in place: there may be many rows
         np.subtract(values[:, d], recipe.center[d], out=line)
         line /= recipe.unit[d]
-    return recipe.pack(rows, NO_WEIGHTS, prior=False)
+    return recipe.pack(lines, weights, prior=False)
 
 
 def densities(block: Array, vectors: Array) -> Array:
@@ -110,11 +143,13 @@ def densities(block: Array, vectors: Array) -> Array:
 def moments(block: Array, mixture: Mixture) -> Array:
     """Return the E-step of a block: log-likelihood, counts, first and second moments, in a row."""
     k, d = mixture.means.shape
-    end = mixture.start + d * int(block[N_ROWS])
-    rows = block[mixture.start : end].reshape(d, -1)
+    n_rows, n_lines = int(block[N_ROWS]), d + int(block[N_OFFSETS])
+    begin = mixture.start + int(block[N_WEIGHTS])
+    end = begin + n_lines * n_rows
+    rows, weights = block[begin:end].reshape(n_lines, n_rows), block[mixture.start : begin]
     counts, first, second = np.empty(k), np.empty((k, d)), np.empty((k, d, d))
     value = expected_moments(
-        rows, NO_WEIGHTS, block[end:], mixture.log_weights, mixture.means, mixture.cholesky,
+        rows, weights, block[end:], mixture.log_weights, mixture.means, mixture.cholesky,
         mixture.whiteners, mixture.log_determinants, counts, first, second,
     )  # fmt: skip
     return np.concatenate([[value], counts, first.ravel(), second.ravel()])
@@ -140,21 +175,18 @@ class BlockProblem(RowlessProblem):
     Parameters
     ----------
     blocks : Blocks
-    n_rows : int
-        In all blocks.
-    cells : array, shape (D,)
-        How many of them are seen of every feature.
+    totals : Totals
+        Of all of them.
     """
 
     blocks: Blocks = field(kw_only=True)
-    n_rows: int = field(kw_only=True)
-    cells: Array = field(kw_only=True)
+    totals: Totals = field(kw_only=True)
 
     @classmethod
-    def over(cls, sample: Problem, blocks: Blocks, n_rows: int, cells: Array) -> Self:
+    def over(cls, sample: Problem, blocks: Blocks, totals: Totals) -> Self:
         """Return the problem of all rows of which some are a sample."""
         fields = {name: getattr(sample, name) for name in Problem.__dataclass_fields__}
-        return cls(**fields, blocks=blocks, n_rows=n_rows, cells=cells)
+        return cls(**fields, blocks=blocks, totals=totals)
 
     @cached_property
     def prior(self) -> Array:
@@ -163,13 +195,23 @@ class BlockProblem(RowlessProblem):
 
     @property
     def n_counted(self) -> float:
-        """Number of rows."""
-        return float(self.n_rows)
+        """Number of rows that the rows stand for."""
+        return self.totals.weight
+
+    @property
+    def n_effective(self) -> float:
+        """How many rows of equal weight tell as much."""
+        return self.totals.effective
+
+    @property
+    def named(self) -> NDArray[np.int64]:
+        """A number for every component, shape (K,), the same where labels do not differ."""
+        return self.totals.named
 
     @property
     def log_volume(self) -> float:
         """What the log density of all rows is less than that of the standardised."""
-        return float(self.cells @ np.log(self.unit))
+        return float(self.totals.cells @ np.log(self.unit))
 
     def log_posteriors(self, vectors: Array) -> tuple[Array, Array]:
         """Return the log posterior densities, shape (S,), of vectors, and gradients, (S, P)."""
@@ -218,7 +260,7 @@ class BlockProblem(RowlessProblem):
         """Return EM's objective at a vector, and where the M-step leads, if anywhere."""
         layout = self.layout
         k, d = layout.n_components, layout.n_features
-        start = self.prior.size - NOTHING.size - d  # blocks have no weights, but the same header
+        start = self.prior.size - NOTHING.size - d  # of the weights: blocks have the same header
         mixture = Mixture.of_vector(layout, vector, start)
         total = self.blocks.moments(mixture)
         counts, first = total[1 : k + 1].copy(), total[k + 1 : k + 1 + k * d].reshape(k, d).copy()

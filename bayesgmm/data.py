@@ -260,7 +260,7 @@ def prepare_new(
     refuse_other_columns(X_new, given, fitted)
     data = Data(*usable(given), given.attrs)
     if not given.named:
-        coords = dict(given.coords)
+        coords = dict(data.coords)
         coords[names.FEATURE] = xr.Variable(
             names.FEATURE, np.asarray(fitted), given.coords[names.FEATURE].attrs
         )

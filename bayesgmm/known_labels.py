@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesgmm import names
 from bayesgmm.background import NOISE_LABEL
 from bayesgmm.cubes import along_rows
 from bayesgmm.data import Data
@@ -46,12 +47,17 @@ def with_labels(data: Data, labels: Any, n_components: int, *, noise: bool = Fal
     """
     if labels is None:
         return data
-    found = per_row(along_rows(labels, data.coords, "labels"), "labels", data.obs)
-    if found.ndim == 1:
-        allowed = _one_hot(found, data.obs, n_components, noise)
-    else:
-        allowed = _shares(found, data.obs, n_components, noise)
+    found = per_row(along_rows(labels, data.coords, names.LABELS), names.LABELS, data.obs)
+    allowed = what_is_allowed(found, data.obs, n_components, noise=noise)
     return data if (allowed == 1.0).all() else replace(data, allowed=allowed)
+
+
+def what_is_allowed(
+    found: NDArray[Any], obs: NDArray[Any], n_components: int, *, noise: bool = False
+) -> Array:
+    """Return what labels of some rows allow, shape (n_obs, n_components); see `with_labels`."""
+    read = _one_hot if found.ndim == 1 else _shares
+    return read(found, obs, n_components, noise)
 
 
 def _one_hot(found: NDArray[Any], obs: NDArray[Any], n_components: int, noise: bool) -> Array:
@@ -78,6 +84,11 @@ def _numbers(found: NDArray[Any], obs: NDArray[Any]) -> tuple[NDArray[np.int64],
     """Return labels as integers, -1 where they are missing, and where they are."""
     if found.dtype.kind in "iu":
         return found.astype(np.int64), np.zeros(found.shape, dtype=bool)
+    if found.dtype.kind == "f":
+        missing = np.isnan(found)
+        whole = np.where(missing, UNKNOWN, found)
+        if (whole == np.floor(whole)).all() and (abs(whole) < 2.0**53).all():
+            return whole.astype(np.int64), missing
     cells = found.astype(object)
     missing = np.asarray(pd.isna(cells))
     for i in np.flatnonzero(~missing):

@@ -46,7 +46,7 @@ def read_errors(measurement_error: Any, values: Array, given: Given) -> Array:
         features of variance 0.
     """
     if np.ndim(measurement_error) == 3:
-        errors = np.array(measurement_error, dtype=object)
+        errors = _cells(measurement_error)
     else:
         other = read(measurement_error, ARGUMENT)
         if given.named and other.named and other.features != given.features:
@@ -54,7 +54,7 @@ def read_errors(measurement_error: Any, values: Array, given: Given) -> Array:
                 f"`{ARGUMENT}` must have the columns of `X`, {listed(given.features)}; got "
                 f"{listed(other.features)}. Order them as `X`."
             )
-        errors = np.asarray(other.cells, dtype=object)
+        errors = _cells(other.cells)
     n_obs, n_features = values.shape
     if errors.shape not in ((n_obs, n_features), (n_obs, n_features, n_features)):
         raise ValueError(
@@ -74,6 +74,12 @@ def read_errors(measurement_error: Any, values: Array, given: Given) -> Array:
         np.swapaxes(errors, 1, 2)[missing] = 0.0
         _refuse_covariances(errors, given)
     return errors
+
+
+def _cells(given: Any) -> NDArray[Any]:
+    """Return an array of numbers as it is, and any other as one of objects."""
+    plain = isinstance(given, np.ndarray) and given.dtype.kind in "iuf"
+    return np.asarray(given) if plain else np.array(given, dtype=object)
 
 
 def _floats(given: Any, cells: Any) -> Array:

@@ -134,6 +134,7 @@ def _stratified(
         chosen.append(members[np.sort(rng.choice(members.size, taken, replace=False))])
         row_weights.append(np.full(taken, members.size / max(taken, 1)))
     every, times = np.concatenate(chosen), np.concatenate(row_weights)
-    if problem.row_weights.size:
-        return every, times * problem.row_weights[every]
+    weights = problem.row_weights
+    if weights.size:
+        return every, times * weights[every] * (problem.n_counted / weights.sum())
     return every, times * (problem.n_counted / labels.size)

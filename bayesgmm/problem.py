@@ -18,11 +18,12 @@ from bayesgmm.kernels.factor_posterior import pack_factor_problem
 from bayesgmm.kernels.mstep import Penalty
 from bayesgmm.kernels.posterior import pack_problem
 from bayesgmm.kernels.target import log_target
-from bayesgmm.known_labels import log_allowed
+from bayesgmm.known_labels import log_allowed, named_apart
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.packing import layout_of, packed, packed_df
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.records import log_volumes, rows_of
+from bayesgmm.sample_weights import effective_rows
 from bayesgmm.tree import (
     FactorParameters,
     NoisyParameters,
@@ -215,6 +216,17 @@ class Problem:
         """Number of rows that the rows stand for."""
         weights = self.data.sample_weight
         return float(self.data.n_obs if weights is None else weights.sum())
+
+    @property
+    def n_effective(self) -> float:
+        """How many rows of equal weight tell as much."""
+        weights = self.data.sample_weight
+        return float(self.data.n_obs) if weights is None else effective_rows(weights)
+
+    @property
+    def named(self) -> NDArray[np.int64]:
+        """A number for every component, shape (K,), the same where labels do not differ."""
+        return named_apart(self.data.allowed, self.layout.n_components)
 
     @cached_property
     def log_volumes(self) -> Array:

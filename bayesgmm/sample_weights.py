@@ -32,7 +32,13 @@ def read_weights(sample_weight: Any, obs: NDArray[Any]) -> Array:
         If they are not numbers, as many as there are rows, finite and at least 0; or fewer than
         two are positive.
     """
-    found = per_row(sample_weight, names.SAMPLE_WEIGHT, obs)
+    weights = checked_weights(per_row(sample_weight, names.SAMPLE_WEIGHT, obs), obs)
+    refuse_few(int(np.count_nonzero(weights)), len(weights))
+    return weights
+
+
+def checked_weights(found: NDArray[Any], obs: NDArray[Any]) -> Array:
+    """Return the weights of some rows, refusing what is no number of rows; see `read_weights`."""
     if found.dtype.kind not in "iuf":
         raise TypeError(
             f"`sample_weight` must hold numbers; got {found.dtype}. Give one for every row: how "
@@ -51,12 +57,16 @@ def read_weights(sample_weight: Any, obs: NDArray[Any]) -> Array:
             f"`sample_weight` must be finite and at least 0; got {weights[i]} at "
             f"{row_named(obs, i)}. Give 0 to a row that is only to be predicted."
         )
-    if np.count_nonzero(weights) < 2:
-        raise ValueError(
-            f"`sample_weight` must be positive for two rows at least; got "
-            f"{np.count_nonzero(weights)} of {len(weights)}. A spread cannot be seen in fewer."
-        )
     return weights
+
+
+def refuse_few(n_positive: int, n_obs: int) -> None:
+    """Refuse weights of which fewer than two are positive."""
+    if n_positive < 2:
+        raise ValueError(
+            f"`sample_weight` must be positive for two rows at least; got {n_positive} of "
+            f"{n_obs}. A spread cannot be seen in fewer."
+        )
 
 
 def effective_rows(weights: Array) -> float:

@@ -38,10 +38,10 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "background cells chunked columns component_prior cubes data datasets degrees_of_freedom "
-        "dependence factor_packing factor_prior known_labels labels measurement mixture moments "
-        "notation overfitted packing partition_prior priors records sample_weights simulation "
-        "table_files tables units",
+        "background cells chunked chunked_rows columns component_prior cubes data datasets "
+        "degrees_of_freedom dependence factor_packing factor_prior known_labels labels measurement "
+        "mixture moments notation overfitted packing partition_prior priors records sample_weights "
+        "simulation table_files tables units",
         "xarray pandas pyarrow dask zarr",
         "0 1",
     ),
@@ -93,6 +93,7 @@ ONLY_IN = {
     },
     "dask": {
         "chunked.py",
+        "chunked_rows.py",
         "lazy.py",
         "tree/locks.py",
         *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),

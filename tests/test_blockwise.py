@@ -7,10 +7,20 @@ import pytest
 from numpy.typing import NDArray
 
 import bayesgmm as bg
-from bayesgmm.blockwise import BlockProblem, Mixture, densities, moments, pack_block, rowless
+from bayesgmm.blockwise import (
+    BlockProblem,
+    Mixture,
+    Totals,
+    densities,
+    moments,
+    pack_block,
+    rowless,
+)
+from bayesgmm.chunked_rows import Rows
 from bayesgmm.data import prepare
 from bayesgmm.kernels.mstep import run_em
 from bayesgmm.kernels.patterns import NO_GROUPS
+from bayesgmm.known_labels import with_labels
 from bayesgmm.problem import Problem
 
 type Array = NDArray[np.float64]
@@ -30,10 +40,16 @@ class Listed:
 
 
 def in_blocks(problem: Problem, n_blocks: int) -> BlockProblem:
-    values = problem.data.values
-    packed = [pack_block(problem, part) for part in np.array_split(values, n_blocks)]
-    cells = np.count_nonzero(~np.isnan(values), axis=0).astype(float)
-    return BlockProblem.over(problem, Listed(packed), len(values), cells)
+    data = problem.data
+    every = Rows(data.values, np.arange(data.n_obs), data.sample_weight, data.allowed, data.errors)
+    packed = [
+        pack_block(problem, every.some(part))
+        for part in np.array_split(np.arange(data.n_obs), n_blocks)
+    ]
+    weights = np.ones(data.n_obs) if data.sample_weight is None else data.sample_weight
+    cells = weights @ ~np.isnan(data.values)
+    totals = Totals(data.n_obs, cells, weights.sum(), problem.n_effective, problem.named)
+    return BlockProblem.over(problem, Listed(packed), totals)
 
 
 def rows(rng: np.random.Generator, missing: bool) -> Array:
@@ -51,7 +67,10 @@ def test_density_and_gradient_are_those_of_all_rows(
     rng: np.random.Generator, structure: str, missing: bool
 ) -> None:
     spec = bg.GaussianMixture(3, covariance=bg.LKJCovariance(structure=structure))
-    problem = Problem.make(spec, prepare(rows(rng, missing)))
+    assert_same(Problem.make(spec, prepare(rows(rng, missing))), rng)
+
+
+def assert_same(problem: Problem, rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(4, problem.n_parameters))
     expected = [problem.log_posterior(vector) for vector in vectors]
     for n_blocks in (1, 7, 100):
@@ -61,16 +80,46 @@ def test_density_and_gradient_are_those_of_all_rows(
             assert ours == pytest.approx(value, rel=1e-10)
             np.testing.assert_allclose(slopes, gradient, rtol=0, atol=1e-10 * abs(gradient).max())
         assert blocked.log_volume == pytest.approx(problem.log_volume, rel=1e-12)
+        assert blocked.n_counted == pytest.approx(problem.n_counted, rel=1e-12)
 
 
-def test_em_takes_the_same_steps(rng: np.random.Generator) -> None:
-    problem = Problem.make(bg.GaussianMixture(3), prepare(rows(rng, missing=False)))
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("said", ["sample_weight", "labels", "deviations", "covariances", "all"])
+def test_so_they_are_with_all_that_is_said_of_rows(
+    rng: np.random.Generator, said: str, missing: bool
+) -> None:
+    X = rows(rng, missing)
+    deviations = rng.gamma(1.0, size=X.shape) * (rng.random(X.shape) < 0.7)
+    deviations[:40] = 0.3
+    errors = {
+        "deviations": deviations,
+        "all": deviations,
+        "covariances": np.einsum("ni,nj->nij", deviations, deviations) + np.eye(3),
+    }.get(said)
+    whole = said == "all"
+    weights = rng.integers(3, size=120) * 0.7 if whole or said == "sample_weight" else None
+    data = prepare(X, sample_weight=weights, measurement_error=errors)
+    if whole or said == "labels":
+        soft = rng.random((120, 3))
+        soft[::3] = 1.0
+        soft[::4] = [True, False, True]
+        data = with_labels(data, soft, 3)
+    assert_same(Problem.make(bg.GaussianMixture(3), data), rng)
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_em_takes_the_same_steps(rng: np.random.Generator, said: bool) -> None:
+    weights, allowed = rng.integers(3, size=120) + 0.5, rng.random((120, 3)) > 0.3
+    allowed[:, 1] = True
+    data = prepare(rows(rng, missing=False), sample_weight=weights if said else None)
+    problem = Problem.make(bg.GaussianMixture(3), with_labels(data, allowed if said else None, 3))
     start = 0.5 * rng.normal(size=problem.n_parameters)
     for strength, passes in ((1.0, 400), (0.0, 8)):
         penalty = problem.penalty(strength)
         expected = run_em(
-            problem.layout, penalty, problem.rows, np.empty(0), NO_GROUPS, start, passes, 1e-6
-        )
+            problem.layout, penalty, problem.rows, problem.row_weights, NO_GROUPS, start, passes,
+            1e-6,
+        )  # fmt: skip
         status, vector, trace = in_blocks(problem, 7).run_em(penalty, start, passes, 1e-6)
         assert status == expected[0] == (0 if strength else 1)
         np.testing.assert_allclose(trace, expected[2], rtol=1e-10)

@@ -144,6 +144,12 @@ def test_cells_with_nothing_in_them_are_left_out_and_missing_in_maps() -> None:
     assert not flags.values[scores["score"].isnull().values].any()
 
 
+def test_cells_without_names_of_features_may_be_left_out_too(tree: xr.DataTree) -> None:
+    holed = with_holes()
+    unnamed = xr.DataArray(holed.values, dims=("time", "y", "x", "feature"))
+    np.testing.assert_array_equal(bg.predict_proba(tree, unnamed), bg.predict_proba(tree, holed))
+
+
 def test_results_along_rows_are_laid_out_on_request(tree: xr.DataTree) -> None:
     parts = bg.partition(tree, random_seed=1)
     laid = bg.unstack(tree, parts)

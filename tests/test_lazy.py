@@ -1,9 +1,10 @@
 """What a fit says of rows in blocks is what it says of them in memory, when it is asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array
 import dask.dataframe
 import numpy as np
@@ -28,6 +29,12 @@ def frame() -> pd.DataFrame:
 def tree(frame: pd.DataFrame) -> xr.DataTree:
     settings = {"method": "laplace", "random_seed": 1, "progressbar": False}
     return bg.fit(frame, 2, draws=20, chains=2, **settings)
+
+
+@pytest.fixture
+def one_at_a_time() -> Iterator[None]:
+    with dask.config.set(scheduler="synchronous"):
+        yield
 
 
 def as_array(frame: pd.DataFrame) -> tuple[Any, Any]:
@@ -127,3 +134,122 @@ def test_paths_are_rows_too(tree: xr.DataTree, frame: pd.DataFrame, tmp_path: Pa
     found = bg.predict(tree, tmp_path)
     assert found.chunks == ((100, 172),)
     np.testing.assert_array_equal(found, bg.predict(tree, frame))
+
+
+SHAPE = {"time": 3, "y": 6, "x": 15}
+
+
+def scene(frame: pd.DataFrame, masked: bool) -> xr.DataArray:
+    cells = frame.to_numpy(copy=True)[:270].reshape(*SHAPE.values(), 2)
+    if masked:
+        cells[1] = cells[:, 2:4, 5:] = np.nan  # whole chunks, and parts
+        cells[2, 0, :, 1] = np.nan
+    return xr.DataArray(
+        cells,
+        dims=(*SHAPE, "band"),
+        coords={
+            "time": ("time", pd.date_range("2024-01-01", periods=3), {"axis": "T"}),
+            "band": list(frame.columns),
+            "lat": (("y", "x"), np.arange(90.0).reshape(6, 15), {"units": "degrees"}),
+            "sensor": "A",
+        },
+        name="scene",
+    )
+
+
+CUTS: dict[int, dict[str, int]] = {1: {}, 7: {"time": 1, "y": 3}, 100: {"time": 1, "y": 1, "x": 3}}
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize(
+    ("function", "masked"), [*((function, True) for function in ALIKE), (bg.predict, False)]
+)
+def test_maps_of_cubes_are_lazy_in_their_dimensions_and_chunks(
+    tree: xr.DataTree, frame: pd.DataFrame, function: Callable[..., Any], masked: bool
+) -> None:
+    whole = scene(frame, masked)
+    expected = function(tree, whole)
+    for cut in CUTS.values():
+        chunked = whole.chunk(cut)
+        found = function(tree, chunked)
+        assert found.dims == expected.dims
+        assert found.chunks[-3:] == chunked.chunks[:-1]
+        assert found.name == expected.name
+        assert found.dtype == np.float64
+        computed = found.compute()
+        xr.testing.assert_allclose(computed, expected.astype(float), rtol=1e-10)
+        assert found.coords.to_dataset().identical(expected.coords.to_dataset())
+        moved = function(tree, chunked.transpose("x", "band", ...)).transpose(*found.dims)
+        xr.testing.assert_allclose(moved.compute(), computed, rtol=1e-10)
+    assert (computed.isnull().sum() > 0) == masked
+
+
+def test_maps_of_whole_numbers_keep_their_type(tree: xr.DataTree, frame: pd.DataFrame) -> None:
+    whole = scene(frame, masked=False).round().astype(int)
+    found = bg.predict(tree, whole.chunk(time=1))
+    assert found.dtype == np.int64
+    xr.testing.assert_identical(found.compute(), bg.predict(tree, whole))
+
+
+def test_datasets_of_bands_are_cubes(tree: xr.DataTree, frame: pd.DataFrame) -> None:
+    whole = scene(frame, masked=True).to_dataset("band")
+    found = bg.predict(tree, whole.chunk(y=2))
+    assert found.chunks == ((3,), (2, 2, 2), (15,))
+    xr.testing.assert_allclose(found.compute(), bg.predict(tree, whole))
+    with pytest.raises(ValueError, match=r"^`X_new` must have the 2 fitted columns"):
+        bg.predict(tree, whole[["waiting", "eruptions"]].chunk())
+
+
+def test_stores_of_cubes_are_read_chunk_by_chunk(frame: pd.DataFrame, tmp_path: Path) -> None:
+    whole = scene(frame, masked=True)
+    settings = {"method": "map", "random_seed": 1, "progressbar": False}
+    fitted = bg.fit(whole.chunk(time=1), 2, feature_dim="band", **settings)
+    whole.chunk(time=1).to_dataset().to_zarr(tmp_path / "scene.zarr", consolidated=False)
+    found = bg.predict_proba(fitted, tmp_path / "scene.zarr")
+    assert found.chunks == ((2,), (1, 1, 1), (6,), (15,))
+    xr.testing.assert_allclose(found.compute(), bg.predict_proba(fitted, whole), rtol=1e-10)
+
+
+def test_outliers_and_missing_cells_of_cubes_are_maps(
+    tree: xr.DataTree, frame: pd.DataFrame
+) -> None:
+    whole = scene(frame, masked=True)
+    chunked = whole.chunk(time=1, y=4)
+    found = bg.impute(tree, chunked, draws=3, random_seed=1)
+    expected = bg.impute(tree, whole, draws=3, random_seed=1)
+    assert found["X"].chunks == ((3,), (2,), (1, 1, 1), (4, 2), (15,))
+    drawn = found.compute()
+    assert {name: one.dims for name, one in drawn.items()} == {
+        name: one.dims for name, one in expected.items()
+    }
+    np.testing.assert_array_equal(drawn["missing"], expected["missing"].astype(float))
+    np.testing.assert_array_equal(drawn["X"].isnull(), expected["X"].isnull())
+    known = expected["missing"] == 0.0
+    xr.testing.assert_equal(drawn["mean"].where(known), expected["mean"].where(known))
+    complete = scene(frame, masked=False).where(whole["time"] != whole["time"][1])[:, :2]
+    scores = bg.outlier_score(tree, complete.chunk(time=1), random_seed=3)
+    assert scores["score"].chunks == ((1, 1, 1), (2,), (15,))
+    of_all = bg.outlier_score(tree, complete, random_seed=3)
+    xr.testing.assert_allclose(scores["log_density"].compute(), of_all["log_density"], rtol=1e-10)
+    gap = abs(scores["score"] - of_all["score"]).compute()
+    error = np.hypot(scores["score_error"], of_all["score_error"]).compute()
+    assert ((gap <= 5.0 * error) | (gap.isnull() & of_all["score"].isnull())).all()
+
+
+@pytest.mark.parametrize("function", [*ALIKE, bg.outlier_score, bg.impute])
+def test_cubes_that_cannot_be_told_are_refused_at_once(
+    tree: xr.DataTree, frame: pd.DataFrame, function: Callable[..., Any]
+) -> None:
+    whole = scene(frame, masked=False)
+    with pytest.raises(
+        ValueError, match=r"^`X_new` must be chunked along .* `X_new\.chunk\(\{'band"
+    ):
+        function(tree, whole.chunk(band=1))
+    with pytest.raises(
+        ValueError, match=r"^`feature_dim` must name .* where `X_new` has 4; got None"
+    ):
+        function(tree, whole.assign_coords(band=["a", "b"]).chunk())
+    with pytest.raises(
+        ValueError, match=r"^`X_new` must have coordinates .* got 'component'\. Rename"
+    ):
+        function(tree, whole.assign_coords(component=("y", np.arange(6))).chunk())

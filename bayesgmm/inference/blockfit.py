@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import dask
 import numpy as np
@@ -11,7 +11,8 @@ import xarray as xr
 
 from bayesgmm import names
 from bayesgmm.blockwise import BlockProblem, RowlessProblem, rowless
-from bayesgmm.chunked import Chunked, in_memory
+from bayesgmm.chunked import Chunked, opened_blocks
+from bayesgmm.chunked_rows import Source
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import SPREADS, Data, check_enough_rows, prepare
 from bayesgmm.errors import FitError
@@ -40,10 +41,9 @@ from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
+from bayesgmm.sample_weights import refuse_few
+from bayesgmm.tables import read
 from bayesgmm.units import hint_at_units
-
-SAMPLE_ROWS: Final = 50_000
-"""Rows, drawn at random, or all: starts are compared on them, and draws aligned."""
 
 
 def fit_blocks(
@@ -53,6 +53,7 @@ def fit_blocks(
     method: str,
     engine: str,
     *,
+    feature_dim: str | None,
     said: Mapping[str, Any],
     progressbar: bool,
 ) -> xr.DataTree:
@@ -65,51 +66,60 @@ def fit_blocks(
     specification : GaussianMixture
     options : Options
     method, engine : str
+    feature_dim : str or None
+        Of a cube, the dimension of its features.
     said : dict of str to object
-        Arguments that say something of every row.
+        Arguments that say something of every row, None where they do not.
     progressbar : bool
     """
-    _refuse(specification, method, engine, said)
+    _refuse(specification, method, engine)
     scheduler, client = active()
     if client is not None:
         refuse_strangers(client)
-    table = Chunked.of(X, "X")
+    table = Chunked.of(X, "X", feature_dim)
+    features = read(table.template, "X", table.along).features
+    source = Source.of(table, features, said, specification.known_number)
     began = time.perf_counter()
     with at_work(progressbar) as progress:
-        problem: Problem
+        problem: RowlessProblem
         if client is not None and method == "nuts" and is_small(table):
             progress.update(f"Reading {table.n_rows:,} rows in {len(table.blocks)} blocks")
-            problem, drawn = _by_chains(X, specification, options, said, client, progress)
+            (given,) = dask.compute({"X": opened_blocks(X, "X", feature_dim), **said})
+            problem, drawn = _by_chains(
+                given, specification, options, client, progress, feature_dim=feature_dim
+            )
+            n_rows = problem.data.n_obs
         else:
             try:
                 progress.update(f"Looking at {table.n_rows:,} rows in {len(table.blocks)} blocks")
-                seen, sample = _surveyed(table, specification, options, scheduler)
+                seen, sample = _surveyed(source, specification, options, scheduler)
                 progress.update("Packing the blocks")
                 recipe = replace(sample, data=rowless(sample.data), flat=np.empty(0))
-                blocks = gather(table, recipe, seen.sums, scheduler, client)
-                problem = BlockProblem.over(sample, blocks, table.n_rows, seen.cells)
-                n_here = table.n_rows if isinstance(blocks, Kept) else 1
+                blocks = gather(source, recipe, seen.sums, scheduler, client)
+                problem = BlockProblem.over(sample, blocks, seen.totals)
+                n_rows = seen.totals.n_rows
+                n_here = n_rows if isinstance(blocks, Kept) else 1
                 with helpers(problem.layout, n_here, options.chains if method == "nuts" else 1):
                     drawn = RUNNERS[method](problem, options, progress)
             except ChangedError as error:
                 raise FitError(str(error), status="changed") from error
     attrs = provenance(problem, options, method, "fused", began)
-    attrs |= {names.N_ROWS: table.n_rows, names.N_BLOCKS: len(table.blocks)}
+    attrs |= {names.N_ROWS: n_rows, names.N_BLOCKS: len(table.blocks)}
     return assemble(problem, drawn, attrs, sharing=1)
 
 
 def _by_chains(
-    X: Any,
+    given: dict[str, Any],
     specification: GaussianMixture,
     options: Options,
-    said: Mapping[str, Any],
     client: Any,
     progress: Progress,
-) -> tuple[Problem, Draws]:
+    *,
+    feature_dim: str | None,
+) -> tuple[RowlessProblem, Draws]:
     """Return what chains drew on workers of which each holds all rows: as those in memory draw."""
-    about = in_memory(dict(said), "X")
-    labels = about.pop("labels")
-    data = prepare(in_memory(X, "X"), **about)
+    labels = given.pop(names.LABELS)
+    data = prepare(given.pop("X"), feature_dim=feature_dim, **given)
     hint_at_units(specification, data)
     refuse_unsuited(specification, data, labels, "fused", allocated=False)
     labelled = with_labels(data, labels, specification.known_number)
@@ -120,16 +130,8 @@ def _by_chains(
     return problem, to_draws(problem, options, result)
 
 
-def _refuse(
-    specification: GaussianMixture, method: str, engine: str, said: Mapping[str, Any]
-) -> None:
-    """Refuse what is not known of rows in blocks, and models that are more than sums over them."""
-    for name, value in said.items():
-        if value is not None:
-            raise ValueError(
-                f"`{name}` must be left out where `X` is in blocks of rows; got an object of type "
-                f"{type(value).__name__}. Fit rows that are in memory."
-            )
+def _refuse(specification: GaussianMixture, method: str, engine: str) -> None:
+    """Refuse models that are more than sums over rows."""
     if engine in ("pymc", "jax"):
         raise ValueError(
             f"`engine` must be 'auto' or 'fused', and `spec` no PyMC model, where `X` is in blocks "
@@ -151,46 +153,46 @@ def _refuse(
 
 
 def _surveyed(
-    table: Chunked, specification: GaussianMixture, options: Options, scheduler: Scheduler
+    source: Source, specification: GaussianMixture, options: Options, scheduler: Scheduler
 ) -> tuple[Survey, Problem]:
     """Return what is known of all rows, and the problem of a sample in their units."""
-    n_rows = table.n_rows
-    chosen = np.arange(n_rows)
-    if n_rows > SAMPLE_ROWS:
-        rng = np.random.default_rng([options.random_seed, SAMPLE_ROWS])
-        chosen = np.sort(rng.choice(n_rows, SAMPLE_ROWS, replace=False))
-    ends = np.cumsum(table.sizes)
-    starts = ends - table.sizes
-    picked = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
-    look = dask.delayed(survey, pure=False)
-    parts = [
-        look(block, int(start), rows - start)
-        for block, start, rows in zip(table.blocks, starts, picked, strict=True)
-    ]
-    seen: Survey = computed(tree_of(parts, merged), scheduler)
-    _refuse_unusable(seen)
-    data = _prepared(table, seen.sample, n_rows)
+    look, reader = dask.delayed(survey, pure=False), dask.delayed(source.reader, traverse=False)
+    parts = [look(*part, reader, options.random_seed) for part in source.parts]
+    seen: Survey | Exception = computed(tree_of(parts, merged), scheduler)
+    if isinstance(seen, Exception):
+        raise seen
+    _refuse_unusable(seen, source)
+    data = _prepared(source.table, seen)
     check_enough_rows(data, specification.known_number)
     resolved = seen.resolve(specification)
     center, unit = seen.center_and_unit(specification.structure.common_scale)
     return seen, Problem.of_units(resolved, data, center, unit)
 
 
-def _refuse_unusable(seen: Survey) -> None:
+def _refuse_unusable(seen: Survey, source: Source) -> None:
     """Refuse infinite cells, rows without a number, and ranges whose squares overflow."""
     n_infinite, row, column = seen.infinite
     if n_infinite:
         raise ValueError(
             f"`X` must have a finite number in every cell that is not missing; got {n_infinite} "
-            f"infinite, the first at row {row}, column {column}. Correct those cells, or set them "
-            f"to NaN if they are missing."
+            f"infinite, the first at {source.reader.row(row)}, column {column}. Correct those "
+            f"cells, or set them to NaN if they are missing."
         )
     n_empty, row = seen.empty
     if n_empty:
         raise ValueError(
             f"`X` must have a number in every row; got nothing but missing cells (NaN) in "
-            f"{n_empty} rows, the first of them row {row}. Drop them: they say nothing."
+            f"{n_empty} rows, the first of them {source.reader.row(row)}. Drop them: they say "
+            f"nothing."
         )
+    n_rows, n_positive = map(int, seen.weights[:2])
+    if not n_rows:
+        raise ValueError(
+            f"`X` must have a number in some cell; got nothing but missing cells (NaN) in all "
+            f"{source.table.n_rows}. Look at how it was read or masked."
+        )
+    if names.SAMPLE_WEIGHT in source.said:
+        refuse_few(n_positive, n_rows)
     far = np.flatnonzero(0.5 * seen.high - 0.5 * seen.low > SPREADS[1])
     if far.size:
         raise ValueError(
@@ -199,11 +201,16 @@ def _refuse_unusable(seen: Survey) -> None:
         )
 
 
-def _prepared(table: Chunked, sample: Any, n_rows: int) -> Data:
-    """Return the sample checked as rows in memory are."""
+def _prepared(table: Chunked, seen: Survey) -> Data:
+    """Return the sample checked as rows in memory are, with what is said of it."""
+    values, _, weights, allowed, errors = seen.rows
+    n_rows = seen.totals.n_rows
     try:
-        return prepare(table.labelled(sample))
+        data = prepare(table.labelled(values), sample_weight=weights, feature_dim=table.along)
     except ValueError as error:
-        if len(sample) == n_rows:
+        if len(values) == n_rows:
             raise
-        raise ValueError(f"{error} (Seen in {len(sample)} of the {n_rows} rows.)") from error
+        raise ValueError(f"{error} (Seen in {len(values)} of the {n_rows} rows.)") from error
+    if allowed is not None and (allowed == 1.0).all():
+        allowed = None
+    return replace(data, errors=errors, allowed=allowed)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.blockwise import Mixture, densities, moments, pack_block
-from bayesgmm.chunked import Chunked, block_values
+from bayesgmm.chunked_rows import Reader, Rows, Source
 from bayesgmm.inference.survey import checksum
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.problem import Problem
@@ -96,16 +96,18 @@ def added(parts: Iterable[Array]) -> Array:
     return np.asarray(total)
 
 
-def pack_blocks(recipe: Problem, blocks: list[Any], sums: list[int], first: int) -> Array:
+def pack_blocks(
+    recipe: Problem, reader: Reader, blocks: list[Any], sums: list[int], first: int
+) -> Array:
     """Return blocks packed as one, refused if they are not those that were surveyed."""
-    parts = [block_values(block) for block in blocks]
+    parts = [reader.read(*block) for block in blocks]
     for number, (part, expected) in enumerate(zip(parts, sums, strict=True), first):
         if checksum(part) != expected:
             raise ChangedError(
                 f"`X` must not change while it is fitted; got other numbers in block {number} "
                 f"than when it was first read. Fit a copy, or wait until it is written."
             )
-    return pack_block(recipe, parts[0] if len(parts) == 1 else np.concatenate(parts))
+    return pack_block(recipe, Rows.joined(parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,13 +221,13 @@ def is_small(table: Chunked) -> bool:
 
 
 def gather(
-    table: Chunked, recipe: Problem, sums: tuple[int, ...], scheduler: Scheduler, client: Any
+    source: Source, recipe: Problem, sums: tuple[int, ...], scheduler: Scheduler, client: Any
 ) -> Kept | Away:
-    """Return the blocks of a table packed, where they can stay.
+    """Return blocks of rows packed, where they can stay.
 
     Parameters
     ----------
-    table : Chunked
+    source : Source
     recipe : Problem
         With the origin, the unit and the layout.
     sums : tuple of int
@@ -233,11 +235,12 @@ def gather(
     scheduler : callable or None
     client : distributed.Client or None
     """
-    n_blocks, size = len(table.blocks), 8 * table.n_rows * table.n_features
+    n_blocks, size = len(source.table.blocks), 8 * source.table.n_rows * source.width
     n_packed = -(-size // TOGETHER) if client is None else sum(client.nthreads().values())
-    pack, held = dask.delayed(pack_blocks, pure=False), dask.delayed(recipe, traverse=False)
+    pack, parts = dask.delayed(pack_blocks, pure=False), source.parts
+    held = [dask.delayed(one, traverse=False) for one in (recipe, source.reader)]
     packed = [
-        pack(held, [table.blocks[i] for i in part], [sums[i] for i in part], int(part[0]))
+        pack(*held, [parts[i] for i in part], [sums[i] for i in part], int(part[0]))
         for part in np.array_split(np.arange(n_blocks), min(n_packed, n_blocks))
     ]
     if client is not None:

@@ -30,7 +30,6 @@ from bayesgmm.known_labels import with_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.problem import Problem
-from bayesgmm.sample_weights import effective_rows
 from bayesgmm.units import hint_at_units
 
 if TYPE_CHECKING:
@@ -226,8 +225,9 @@ def fit(
             "labels": labels,
         }  # fmt: skip
         return _fit_blocks(
-            X, specification, options, method, engine, said=said, progressbar=progressbar
-        )
+            X, specification, options, method, engine,
+            feature_dim=feature_dim, said=said, progressbar=progressbar,
+        )  # fmt: skip
     if model is not None:
         sample_weight, labels = held_by(model, sample_weight, labels)
     data = prepare(
@@ -268,8 +268,8 @@ def provenance(
     problem: Problem, options: Options, method: str, engine: str, began: float
 ) -> dict[str, str | int | float]:
     """Return the attributes of a fit that no method knows."""
-    weights = problem.data.sample_weight
-    weighted = {} if weights is None else {names.EFFECTIVE_ROWS: effective_rows(weights)}
+    unweighted = problem.data.sample_weight is None
+    weighted = {} if unweighted else {names.EFFECTIVE_ROWS: problem.n_effective}
     return {
         **weighted,
         names.METHOD: method,

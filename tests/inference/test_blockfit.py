@@ -19,7 +19,7 @@ from arviz_stats import ess
 from numpy.typing import NDArray
 
 import bayesgmm as bg
-from bayesgmm.inference import blockfit, blocks
+from bayesgmm.inference import blocks, survey
 from bayesgmm.inference.blocks import Away, refuse_strangers
 
 type Array = NDArray[np.float64]
@@ -87,8 +87,80 @@ def test_missing_cells_are_integrated_out(X: Array) -> None:
     assert_same(fit(chunked(X, 7)), fit(X), 1e-8)
 
 
+def said_of(X: Array, what: str) -> dict[str, Any]:
+    """Return what is said of rows, as arrays in memory."""
+    rng = np.random.default_rng(4)
+    errors = 0.1 * rng.gamma(1.0, size=X.shape) * X.std(axis=0)
+    errors[::3] = 0.0
+    covariances = errors[:, :, None] * np.eye(2)
+    covariances[:, 0, 1] = covariances[:, 1, 0] = 0.5 * errors.prod(axis=1)
+    known = np.where(np.arange(len(X)) % 20 == 0, X[:, 1] > 68.0, -1)
+    said = {
+        "sample_weight": rng.integers(3, size=len(X)) * 0.7,
+        "labels": known,
+        "measurement_error": errors,
+    }
+    if what == "soft":
+        return {"labels": np.where(known[:, None] < 0, 1.0, [0.2, 0.9])}
+    if what == "covariances":
+        return {"measurement_error": covariances}
+    return said if what == "all" else {what: said[what]}
+
+
+@pytest.mark.parametrize(
+    ("what", "method"),
+    [
+        ("sample_weight", "map"),
+        ("labels", "map"),
+        ("soft", "ml"),
+        ("measurement_error", "map"),
+        ("covariances", "ml"),
+        ("all", "map"),
+        ("all", "ml"),
+    ],
+)
+def test_modes_with_all_that_is_said_of_rows_are_those_in_memory(
+    X: Array, what: str, method: str
+) -> None:
+    X, said = X.copy(), said_of(X, what)
+    X[5:40:5, 0] = np.nan
+    expected = fit(X, method=method, **said)
+    for n_blocks in (1, 7, 100):
+        of_dask = {  # in chunks of their own
+            name: dask.array.from_array(values, chunks=(60, *values.shape[1:]))
+            for name, values in said.items()
+        }
+        tree = fit(chunked(X, n_blocks), method=method, **(of_dask if n_blocks == 7 else said))
+        assert_same(tree, expected, 1e-8)
+    assert tree.alignment.attrs["method"] == expected.alignment.attrs["method"]
+    assert tree.attrs.get("effective_rows", 0.0) == pytest.approx(
+        expected.attrs.get("effective_rows", 0.0), rel=1e-12
+    )
+
+
+@pytest.mark.usefixtures("unkept", "one_at_a_time")
+def test_what_is_said_of_rows_is_read_with_them_in_every_pass(X: Array) -> None:
+    said = said_of(X, "all")
+    assert_same(fit(chunked(X, 7), **said), fit(X, **said), 1e-8)
+
+
+@pytest.mark.parametrize("method", ["nuts", "laplace", "advi"])
+def test_draws_with_weights_and_labels_are_of_the_same_posterior(X: Array, method: str) -> None:
+    settings = {"method": method, "draws": 500, "chains": 2, **said_of(X, "all")}
+    assert_same_posterior(fit(X, **settings), fit(chunked(X, 7), **settings))
+
+
+def test_labelled_rows_are_in_the_sample(X: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "SAMPLE_ROWS", 60)
+    labels = np.full(272, -1)
+    labels[[3, 200]] = [1, 0] if X[3, 1] < X[200, 1] else [0, 1]  # not the order they would have
+    tree, expected = fit(chunked(X, 7), labels=labels), fit(X, labels=labels)
+    np.testing.assert_allclose(tree.posterior["means"], expected.posterior["means"], rtol=1e-5)
+    assert tree.alignment.attrs["method"] == "none"
+
+
 def test_starts_come_from_a_sample_of_many_rows(X: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blockfit, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(survey, "SAMPLE_ROWS", 100)
     tree = fit(chunked(X, 7))
     np.testing.assert_allclose(tree.posterior["means"], fit(X).posterior["means"], rtol=1e-5)
     assert fit(chunked(X, 7)).posterior.identical(tree.posterior)
@@ -101,7 +173,10 @@ def test_components_may_be_more_than_rows_of_a_block(X: Array) -> None:
 @pytest.mark.parametrize("method", ["nuts", "laplace", "advi", "fullrank_advi"])
 def test_draws_are_of_the_same_posterior(X: Array, method: str) -> None:
     settings = {"method": method, "draws": 500, "chains": 2}
-    expected, tree = fit(X, **settings), fit(chunked(X, 7), **settings)
+    assert_same_posterior(fit(X, **settings), fit(chunked(X, 7), **settings))
+
+
+def assert_same_posterior(expected: xr.DataTree, tree: xr.DataTree) -> None:
     for name in ("weights", "means", "scales"):
         drawn = [one.posterior[name] for one in (tree, expected)]
         assert min(float(ess(draws).min()) for draws in drawn) > 200.0
@@ -204,7 +279,6 @@ def with_inf(X: Array) -> Array:
         (lambda X: chunked(1e200 * X, 3), {}, r"whose range is at most 1e\+100; got 1.6e\+200 to"),
         (lambda X: chunked(X[:, [0, 0]], 3), {}, r"^`X` must have columns none of which others de"),
         (lambda X: chunked(X[:2], 1), {"spec": 3}, r"^`X` must have at least as many rows as ther"),
-        (lambda X: chunked(X, 3), {"labels": [0] * 272}, r"^`labels` must be left out where `X"),
         (lambda X: chunked(X, 3), {"engine": "pymc"}, r"^`engine` must be 'auto' or 'fused'"),
         (
             lambda X: chunked(X, 3),
@@ -227,6 +301,68 @@ def test_columns_that_are_no_numbers_are_refused(X: Array) -> None:
         fit(dask.dataframe.from_pandas(frame, npartitions=2))
     with pytest.raises(TypeError, match=r"^`X` must hold real numbers .* got complex numbers"):
         fit(chunked(X * 1j, 2))
+
+
+def scene(X: Array, masked: bool) -> xr.DataArray:
+    cells = X[:270].reshape(5, 6, 9, 2).copy()
+    if masked:
+        cells[:, 0] = cells[1, :, :4] = np.nan
+        cells[2, 3, :, 1] = np.nan
+    coords = {"band": ["e", "w"], "y": np.arange(6.0), "lat": (("y", "x"), np.ones((6, 9)))}
+    return xr.DataArray(cells, dims=("time", "y", "x", "band"), coords=coords, name="scene")
+
+
+CUTS: dict[int, dict[str, int]] = {
+    1: {}, 7: {"time": 3, "y": 3, "x": 5}, 100: {"time": 1, "y": 1, "x": 4}
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_cubes_are_fitted_chunk_by_chunk(X: Array, masked: bool) -> None:
+    whole = scene(X, masked)
+    expected = fit(whole, feature_dim="band")
+    for n_blocks, cut in CUTS.items():
+        tree = fit(whole.transpose("x", "band", ...).chunk(cut), feature_dim="band")
+        assert_same(tree, expected, 1e-8)
+        assert tree.attrs["n_rows"] == expected["observed_data"].sizes["obs"]
+        assert tree.attrs["n_blocks"] == {1: 1, 7: 8, 100: 90}[n_blocks]
+        band = expected["constant_data"]["feature"]
+        assert tree["constant_data"]["feature"].identical(band)
+
+
+def test_so_are_datasets_and_stores_of_cubes(X: Array, tmp_path: Path) -> None:
+    whole = scene(X, masked=True)
+    expected = fit(whole, feature_dim="band")
+    assert_same(fit(whole.to_dataset("band").chunk(time=2)), expected, 1e-8)
+    chunked = whole.chunk(time=2, band=1)
+    chunked.to_dataset().to_zarr(tmp_path / "scene.zarr", consolidated=False)
+    assert_same(fit(tmp_path / "scene.zarr", feature_dim="band"), expected, 1e-8)
+
+
+def test_maps_say_what_is_known_of_cells(X: Array) -> None:
+    whole = scene(X, masked=True)
+    weights = xr.DataArray(np.arange(270.0).reshape(5, 6, 9) % 4, dims=("time", "y", "x"))
+    labels = xr.where(weights == 3.0, whole.sel(band="w", drop=True) > 68.0, -1)
+    said = {"sample_weight": weights, "labels": labels, "measurement_error": 0.0 * whole + 0.1}
+    expected = fit(whole, feature_dim="band", **said)
+    cut = whole.chunk(time=2, x=4)
+    lazily = {"sample_weight": weights.chunk(y=2).transpose(), "labels": labels.values}
+    assert_same(fit(cut, feature_dim="band", **said | lazily), expected, 1e-8)
+
+
+def test_the_first_cell_that_is_unusable_is_named(X: Array) -> None:
+    cells = scene(X, masked=False)
+    cells[4, 5, 8, 0] = cells[2, 0, 7, 1] = np.inf
+    with pytest.raises(ValueError, match=r"got 2 infinite, the first at cell \(time=2, y=0, x=7\)"):
+        fit(cells.chunk(time=1), feature_dim="band")
+    with pytest.raises(ValueError, match=r"^`X` must have a number in some cell; got .* all 270\."):
+        fit(scene(X, masked=False).where(False).chunk(time=1), feature_dim="band")
+    with pytest.raises(
+        ValueError, match=r"^`sample_weight` must be positive for two rows.* 0 of 27"
+    ):
+        fit(chunked(X, 7), sample_weight=np.zeros(272))
+    with pytest.raises(ValueError, match=r"^`labels` must lie in 0 to 1, .* got 5 at row 0\."):
+        fit(chunked(X, 7), labels=np.full(272, 5))  # whichever block is read first
 
 
 def test_groups_of_several_tables_are_refused(X: Array, tmp_path: Path) -> None:

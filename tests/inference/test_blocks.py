@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import bayesgmm as bg
 from bayesgmm.blockwise import Mixture, densities, moments, pack_block
 from bayesgmm.chunked import Chunked
+from bayesgmm.chunked_rows import Rows, Source
 from bayesgmm.data import prepare
 from bayesgmm.inference import blocks
 from bayesgmm.inference.blocks import Away, ChangedError, Kept, active, gather
@@ -29,16 +30,21 @@ def gathered(problem: Problem, sums: tuple[int, ...] | None = None) -> Kept | Aw
     import dask.array
 
     table = Chunked.of(dask.array.from_array(problem.data.values, chunks=(7, 2)), "X")
+    source = Source.of(table, ["x0", "x1"], {}, 2)
     if sums is None:
         values = np.split(problem.data.values, np.cumsum(table.sizes)[:-1])
-        sums = tuple(map(checksum, values))
-    return gather(table, problem, sums, *active())
+        sums = tuple(checksum(unsaid(one)) for one in values)
+    return gather(source, problem, sums, *active())
+
+
+def unsaid(values: Array) -> Rows:
+    return Rows(values, np.arange(len(values)), None, None, None)
 
 
 def test_few_rows_are_kept_and_many_are_read_in_every_pass(
     problem: Problem, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = pack_block(problem, problem.data.values)
+    everything = pack_block(problem, unsaid(problem.data.values))
     vectors = rng.normal(size=(5, problem.n_parameters))
     start = everything.size - problem.data.values.size
     mixture = Mixture.of_vector(problem.layout, vectors[0], start)
@@ -66,7 +72,7 @@ def test_rows_that_change_are_refused(problem: Problem) -> None:
 def test_those_who_wait_share_a_pass(
     problem: Problem, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = pack_block(problem, problem.data.values)
+    everything = pack_block(problem, unsaid(problem.data.values))
     vectors = rng.normal(size=(6, 1, problem.n_parameters))
     begun, go_on, sizes = threading.Event(), threading.Event(), []
 
