@@ -124,7 +124,7 @@ def pack_block(recipe: Problem, rows: Rows) -> Array:
     weights = NO_WEIGHTS if weights is None else weights
     if errors is not None or allowed is not None:
         k = recipe.layout.n_components
-        lines = rows_of(values, errors, allowed, k, recipe.center, recipe.unit)
+        lines = rows_of(values, errors, allowed, k, recipe.center, recipe.unit, recipe.box)
         return recipe.pack(lines, weights, prior=False)
     lines = np.empty((recipe.layout.n_features, len(values)))
     for d, line in enumerate(lines):  # in place: there may be many rows

@@ -20,7 +20,7 @@ from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.rotation import turned_to_agree
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.known_labels import named_apart, of_components
+from bayesgmm.known_labels import of_components
 from bayesgmm.problem import Problem
 from bayesgmm.records import rows_of, standing
 from bayesgmm.sample_weights import weigh

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.blockwise import Mixture, densities, moments, pack_block
+from bayesgmm.chunked import Chunked
 from bayesgmm.chunked_rows import Reader, Rows, Source
 from bayesgmm.inference.survey import checksum
 from bayesgmm.kernels.threads import over_draws

@@ -129,9 +129,7 @@ def _said(data: Data, n_components: int) -> dict[str, Any]:
     return {name: values for name, values in said.items() if values is not None}
 
 
-def _dataset(
-    group: str, arrays: Mapping[str, Any], coords: xr.Coordinates
-) -> xr.Dataset:
+def _dataset(group: str, arrays: Mapping[str, Any], coords: xr.Coordinates) -> xr.Dataset:
     """Return labelled arrays, dimensions from the schema, else ``(chain, draw)`` and ArviZ's."""
     variables: dict[str, xr.Variable] = {}
     for name, array in arrays.items():
