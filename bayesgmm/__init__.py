@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from bayesgmm.plots.path import plot_em_path
     from bayesgmm.plots.peaks import plot_modes
     from bayesgmm.plots.uncertainty import plot_uncertainty
+    from bayesgmm.pooling import pool
     from bayesgmm.prediction import (
         predict,
         predict_proba,
@@ -120,6 +121,7 @@ __all__ = [
     "score_samples",
     "sample_posterior_predictive",
     "impute",
+    "pool",
     "unstack",
     "project",
     "marginal",
@@ -202,6 +204,7 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.imputation": ("impute",),
+    "bayesgmm.pooling": ("pool",),
     "bayesgmm.tree.rows": ("unstack",),
     "bayesgmm.factor_scores": ("project",),
     "bayesgmm.marginals": ("marginal",),

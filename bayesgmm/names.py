@@ -179,6 +179,9 @@ MISSING: Final = "missing"
 MEAN: Final = "mean"
 INTERVAL: Final = "interval"
 
+# And of what `pool` returns
+MISSING_INFORMATION: Final = "missing_information"
+
 # Partitions, and how sure they are
 PARTITION: Final = "partition"
 REPRESENTATIVE: Final = "representative"

@@ -83,6 +83,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "flag_outliers": (("scores",), {"rate": None, "fdr": None}),
     "unstack": (("tree", "values"), {}),
     "impute": (("tree", "X_new"), {"draws": 20, "random_seed": None}),
+    "pool": (("estimates", "variances"), {"df": None, "probability": 0.9}),
     "merge_components": (("tree",), {"criterion": "entropy", "threshold": 0.025}),
     "overlap": (("tree",), {}),
     "density": (("tree", "grid"), {"probability": 0.9}),
