@@ -62,7 +62,7 @@ FLOORS = (
         "0 1 2 4",
     ),
     floor(
-        "calibration classifier folds held_out refits selection",
+        "calibration class_errors classifier folds held_out refits selection",
         "arviz_base arviz_stats scipy xarray pandas",
         "0 1 2 4 5 6",
     ),
