@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bayesgmm.averaging import average
     from bayesgmm.background import UniformNoise
     from bayesgmm.calibration import calibrate
+    from bayesgmm.class_errors import confusion, reliability
     from bayesgmm.classifier import MixtureClassifier
     from bayesgmm.clustering.allocations import sample_allocations
     from bayesgmm.clustering.certainty import uncertainty
@@ -67,7 +68,9 @@ if TYPE_CHECKING:
     from bayesgmm.plots.merges import plot_merge
     from bayesgmm.plots.path import plot_em_path
     from bayesgmm.plots.peaks import plot_modes
+    from bayesgmm.plots.reliability import plot_reliability
     from bayesgmm.plots.uncertainty import plot_uncertainty
+    from bayesgmm.pooling import pool
     from bayesgmm.prediction import (
         predict,
         predict_proba,
@@ -120,6 +123,7 @@ __all__ = [
     "score_samples",
     "sample_posterior_predictive",
     "impute",
+    "pool",
     "unstack",
     "project",
     "marginal",
@@ -127,6 +131,8 @@ __all__ = [
     "regress",
     "cdf",
     "quantile",
+    "confusion",
+    "reliability",
     "outlier_score",
     "flag_outliers",
     "merge_components",
@@ -165,6 +171,7 @@ __all__ = [
     "plot_select",
     "plot_em_path",
     "plot_calibration",
+    "plot_reliability",
     "datasets",
     "FitError",
     "ConvergenceWarning",
@@ -180,6 +187,7 @@ _HOMES = {
     "bayesgmm.factor_prior": ("FactorCovariance",),
     "bayesgmm.component_prior": ("PriorOnComponents",),
     "bayesgmm.classifier": ("MixtureClassifier",),
+    "bayesgmm.class_errors": ("confusion", "reliability"),
     "bayesgmm.overfitted": ("SparseDirichlet", "StickBreaking", "Gamma"),
     "bayesgmm.partition_prior": ("prior_clusters",),
     "bayesgmm.model": ("build_model",),
@@ -202,6 +210,7 @@ _HOMES = {
         "sample_posterior_predictive",
     ),
     "bayesgmm.imputation": ("impute",),
+    "bayesgmm.pooling": ("pool",),
     "bayesgmm.tree.rows": ("unstack",),
     "bayesgmm.factor_scores": ("project",),
     "bayesgmm.marginals": ("marginal",),
@@ -239,6 +248,7 @@ _HOMES = {
     "bayesgmm.plots.choice": ("plot_select",),
     "bayesgmm.plots.path": ("plot_em_path",),
     "bayesgmm.plots.calibration": ("plot_calibration",),
+    "bayesgmm.plots.reliability": ("plot_reliability",),
     "bayesgmm.errors": (
         "FitError",
         "ConvergenceWarning",

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from bayesgmm import names
 from bayesgmm.cubes import along_rows
-from bayesgmm.data import prepare
+from bayesgmm.data import Data, prepare
 from bayesgmm.errors import check_integer, check_positive
 from bayesgmm.inference.fit import fit
 from bayesgmm.labels import listed
@@ -251,40 +251,52 @@ class FittedClassifier:
         from arviz_base import rcParams
 
         classes = list(self.fits)
-        log_shares = np.log(self.shares)
-        if shares is not None:
-            with np.errstate(divide="ignore"):  # of a class that is not among the new rows
-                log_shares = np.log(_given(shares, classes))[None]
-        X_new = opened(X_new, "X_new")  # a stream can be read once
-        asked = [rows_asked(tree, X_new, "predict_proba") for tree in self.fits.values()]
-        obs, n_obs = asked[0].obs_coords, asked[0].n_obs
-        draws = [mixtures(tree) for tree in self.fits.values()]
+        asked = self.asked(X_new)
         ci_prob = float(rcParams["stats.ci_prob"])
         tails = np.array([0.5 - 0.5 * ci_prob, 0.5 + 0.5 * ci_prob])
-        mean, sd = (np.empty((n_obs, len(classes))) for _ in range(2))
-        interval = np.empty((n_obs, len(classes), 2))
-        step = max(1, BLOCK_BYTES // (8 * self.shares.size))
-        for start in range(0, n_obs, step):
-            block = slice(start, start + step)
-            joint = np.stack([
-                log_densities(one, one.rows(asked[0].values[block]))[: len(self.shares)]
-                for one in draws
-            ], axis=-1)  # fmt: skip
-            probability = softmax(joint + log_shares[:, None], axis=-1)
-            mean[block], sd[block] = probability.mean(axis=0), probability.std(axis=0)
-            interval[block] = np.moveaxis(np.quantile(probability, tails, axis=0), 0, -1)
+        mean, sd = (np.empty((asked.n_obs, len(classes))) for _ in range(2))
+        interval = np.empty((asked.n_obs, len(classes), 2))
+        for block, drawn in self.drawn(asked.values, shares):
+            mean[block], sd[block] = drawn.mean(axis=0), drawn.std(axis=0)
+            interval[block] = np.moveaxis(np.quantile(drawn, tails, axis=0), 0, -1)
         along = (names.OBS, names.CLASS)
-        labels = np.array(classes, dtype=object if isinstance(classes[0], str) else np.int64)
         found = xr.Dataset(
             {
                 names.PROBABILITY: (along, mean),
                 names.SD: (along, sd),
                 names.PROBABILITY_INTERVAL: ((*along, names.CI_BOUND), interval),
             },
-            coords={**obs, names.CLASS: labels, names.CI_BOUND: ["lower", "upper"]},
+            coords={
+                **asked.obs_coords,
+                names.CLASS: coordinate(classes),
+                names.CI_BOUND: ["lower", "upper"],
+            },
             attrs={names.CI_PROB: ci_prob},
         )
-        return asked[0].laid_out(found)
+        return asked.laid_out(found)
+
+    def asked(self, X_new: Any) -> Data:
+        """Return new rows, refusing what the fits do not take."""
+        X_new = opened(X_new, "X_new")  # a stream can be read once
+        first, *_ = [rows_asked(tree, X_new, "predict_proba") for tree in self.fits.values()]
+        return first
+
+    def drawn(
+        self, values: Array, shares: Mapping[Any, float] | None
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield some rows, and what every draw says of them, shape (n_draws, n, n_classes)."""
+        log_shares = np.log(self.shares)
+        if shares is not None:
+            with np.errstate(divide="ignore"):  # of a class that is not among the new rows
+                log_shares = np.log(_given(shares, list(self.fits)))[None]
+        draws = [mixtures(tree) for tree in self.fits.values()]
+        step = max(1, BLOCK_BYTES // (8 * self.shares.size))
+        for start in range(0, len(values), step):
+            block = slice(start, start + step)
+            joint = np.stack([
+                log_densities(one, one.rows(values[block]))[: len(self.shares)] for one in draws
+            ], axis=-1)  # fmt: skip
+            yield block, softmax(joint + log_shares[:, None], axis=-1)
 
     def predict(self, X_new: Any, *, shares: Mapping[Any, float] | None = None) -> xr.DataArray:
         """Return the most probable class of new rows.
@@ -392,3 +404,8 @@ def _n_draws(tree: xr.DataTree) -> int:
     """Return the number of draws of all chains."""
     sizes = tree[names.POSTERIOR].sizes
     return int(sizes[names.CHAIN] * sizes[names.DRAW])
+
+
+def coordinate(classes: list[Any]) -> NDArray[Any]:
+    """Return labels of classes as a coordinate."""
+    return np.array(classes, dtype=object if isinstance(classes[0], str) else np.int64)

@@ -74,6 +74,7 @@ def impute(
 
     See Also
     --------
+    pool : Puts together what is estimated from each of the tables.
     predict_proba : Takes rows with missing cells as they are: to impute first is not needed.
 
     Notes
@@ -81,9 +82,8 @@ def impute(
     Cells must be missing at random (Rubin 1976): whether one is may depend on cells that are
     seen, but not, given these, on the number that it would have held. The data cannot tell.
 
-    An analysis of each of the m tables gives estimates whose mean is the estimate, and whose
-    variance is the mean of their variances plus (1 + 1 / m) times the variance between them
-    (Rubin 1987). The tables are of different draws of the posterior, as far as there are so many.
+    An analysis of each of the tables gives estimates that `pool` puts together by Rubin's rules
+    (1987). The tables are of different draws of the posterior, as far as there are so many.
     Of a fit by ``"map"`` or ``"ml"`` all are of the same parameters: what these leave unknown is
     not in the variance between.
 

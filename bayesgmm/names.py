@@ -181,6 +181,15 @@ MISSING: Final = "missing"
 MEAN: Final = "mean"
 INTERVAL: Final = "interval"
 
+# Classes that are taken for others, and whether their probabilities are right
+PREDICTED: Final = "predicted"
+DECIDED: Final = "decided"
+SHARE: Final = "share"
+MISCALIBRATION: Final = "miscalibration"
+
+# And of what `pool` returns
+MISSING_INFORMATION: Final = "missing_information"
+
 # Partitions, and how sure they are
 PARTITION: Final = "partition"
 REPRESENTATIVE: Final = "representative"

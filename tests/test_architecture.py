@@ -60,13 +60,13 @@ FLOORS = (
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence factor_scores functionals identifiability imputation "
         "information invariants lazy marginals modality model_probabilities modes moment_matching "
-        "outliers "
+        "outliers pooling "
         "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
         "arviz_base arviz_stats dask xarray pandas scipy",
         "0 1 2 4",
     ),
     floor(
-        "calibration classifier folds held_out refits selection",
+        "calibration class_errors classifier folds held_out refits selection",
         "arviz_base arviz_stats scipy xarray pandas",
         "0 1 2 4 5 6",
     ),

@@ -83,6 +83,9 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "flag_outliers": (("scores",), {"rate": None, "fdr": None}),
     "unstack": (("tree", "values"), {}),
     "impute": (("tree", "X_new"), {"draws": 20, "random_seed": None}),
+    "pool": (("estimates", "variances"), {"df": None, "probability": 0.9}),
+    "confusion": (("classifier", "X_new", "y"), {"shares": None, "random_seed": None}),
+    "reliability": (("probability", "y"), {"random_seed": None}),
     "merge_components": (("tree",), {"criterion": "entropy", "threshold": 0.025}),
     "overlap": (("tree",), {}),
     "density": (("tree", "grid"), {"probability": 0.9}),
@@ -141,6 +144,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plot_select": (("selection",), {"ax": None}),
     "plot_em_path": (("path",), {"ax": None, "iterations": None, "animate": False}),
     "plot_calibration": (("calibration",), {"ax": None}),
+    "plot_reliability": (("reliability",), {"ax": None}),
 }
 """The functions: their positional arguments, and the keywords that are binding.
 

@@ -18,6 +18,8 @@ type Array = NDArray[np.float64]
 DISTANCES: Final = (7.0, 11.0, 16.0, 24.0, 36.0, 52.0, 72.0, 96.0)
 """Between a point and the edge of its name, in typographic points."""
 ANGLES: Final = np.linspace(0.0, 2.0 * math.pi, 16, endpoint=False) + math.pi / 4.0
+MARKER: Final = 4.0
+"""Radius of a point that has a name, at most, in typographic points."""
 LEADER: Final = 15.0
 """Distance beyond which a line leads from the name to its point."""
 
@@ -62,7 +64,8 @@ def name_points(
     frame = np.asarray(ax.get_window_extent().get_points())
     legend = ax.get_legend()
     taken = [] if legend is None else [np.asarray(legend.get_window_extent().get_points())]
-    kept = [anchors]
+    kept = [np.empty((0, 2))]
+    margin = MARKER * unit
     written = 0
     for anchor, point, text in zip(anchors, points, texts, strict=True):
         if not _inside(anchor, frame).all():
@@ -76,8 +79,9 @@ def name_points(
         leaders = _leaders(anchor, boxes)
         for box in taken:
             free &= ~_inside(leaders, box).any(axis=1)
-        occupied = np.concatenate(kept)
-        free &= ~_covers(boxes, occupied[(occupied != anchor).any(axis=1)]).any(axis=1)
+        others = anchors[(anchors != anchor).any(axis=1)]
+        free &= ~_covers(boxes + [[-margin], [margin]], others).any(axis=1)
+        free &= ~_covers(boxes, np.concatenate(kept)).any(axis=1)
         if not free.any():
             artist.remove()
             continue

@@ -16,6 +16,7 @@ from bayesgmm.plots.canvas import (
     new_axes,
     require_matplotlib,
 )
+from bayesgmm.plots.legend import place_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +87,8 @@ def plot_calibration(calibration: xr.Dataset, *, ax: "Axes | None" = None) -> "A
     )
     fit_texts([single])
     if handles:
-        single.legend(handles=handles, fontsize="small", loc="best")
+        entries = {"handles": handles, "fontsize": "small"}
+        place_legend(single, entries, wider=2.0 if ax is None else 0.0)
     return single
 
 

@@ -67,6 +67,17 @@ def test_a_name_stands_beside_its_point_and_not_on_others() -> None:
         assert box.count_contains(places) == 0
 
 
+def test_names_keep_off_the_markers_of_other_points() -> None:
+    ax = axes()
+    ax.figure.canvas.figure.draw_without_rendering()
+    steps = np.array([[0.0, 0.0], [12.0, 0.0], [24.0, 0.0], [12.0, 12.0], [12.0, -12.0]])
+    start = ax.transData.transform((0.5, 0.5))
+    points = ax.transData.inverted().transform(start + steps * ax.figure.dpi / 72.0)
+    assert name_points(ax, points, [f"row {i}" for i in range(5)], points) == 5
+    for box in boxes(ax):
+        assert box.padded(3.9 * ax.figure.dpi / 72.0).count_contains(start + steps) <= 1
+
+
 def test_names_keep_off_the_crowd() -> None:
     ax = axes()
     side = np.linspace(0.5, 1.0, 30)
