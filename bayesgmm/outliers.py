@@ -97,10 +97,10 @@ def outlier_score(
     suspect for that alone. A fit with fewer than 30 draws, a point, cannot leave rows out, nor is a
     weighted or labelled row left out; there the scores of fitted rows are too large.
 
-    Background noise is part of f: rows of it are outliers as far as noise is rare, those farthest
-    from all components the most. Its density is the same everywhere in its box, so rows there are
-    compared by what the components add to it. Points are spread evenly in the box, so that there
-    scores are known to some 1e-5 of the weight of the noise, and no better.
+    Background noise is part of f: its rows score as much as noise is frequent, or less, those
+    farthest from all components the least; to flag it as such take `predict`. Its density is the
+    same everywhere in its box, so rows there are compared by what the components add to it. Points
+    are spread evenly in the box: scores of its rows are known to some 1e-5 of the weight of noise.
 
     O(P S K D^2) operations for S draws and P points, 3,500 to 55,000, fewer for large models; 8
     MiB of memory for each core.
@@ -146,7 +146,9 @@ def outlier_score(
     enough = sizes[names.DRAW] >= FEWEST_DRAWS and len(draws.log_weights) >= FEWEST_SAMPLES
     alike = data.allowed is None and names.SAMPLE_WEIGHT not in tree[names.CONSTANT_DATA].dataset
     left_out = X_new is None and enough and alike
-    outside = draws.outside(draws.rows(data.values))
+    components = draws.components
+    rows = components.rows(data.values)
+    outside = draws.outside(rows)
     unit = np.log(draws.unit).sum()
     variables: dict[str, Any] = {}
     if left_out:
@@ -155,7 +157,7 @@ def outlier_score(
         variables[names.PARETO_K] = (names.OBS, without.pareto_k.values)
         levels = log_density + unit + _log_share(tree)
     else:
-        levels = log_predictive(draws.components, draws.rows(data.values))
+        levels = log_predictive(components, rows)
         log_density = _with_noise(draws, levels, outside) - unit
     scores, errors = tail_masses(draws, levels, outside, np.random.default_rng(random_seed))
     found = xr.Dataset(

@@ -370,6 +370,7 @@ def test_functions_of_plain_specifications_refuse_it(X: Array) -> None:
         bg.project,
         lambda tree: bg.update(tree, np.zeros((3, 2))),
         lambda tree: bg.conditional(tree, {"x0": 1.0}),
+        lambda tree: bg.regress(tree, {"x0": [1.0]}),
     ],
 )
 def test_other_functions_of_a_fit_refuse_it(call: Any, tree: xr.DataTree) -> None:

@@ -141,21 +141,21 @@ def label_draws(source: Any, *, random_seed: int | None = None, function: str) -
         source = _allocations(source, None, random_seed)[1]
     values, coords = _read(source)
     labels = _compact(values)
-    if isinstance(source, xr.DataArray) and _tells_noise(source):
+    if isinstance(source, xr.DataArray) and tells_noise(source):
         of_noise, _ = _read_xarray((source == source.coords[names.NOISE]).astype(np.int8))
         number = labels[np.arange(len(labels)), of_noise.argmax(axis=1)]
         coords[names.NOISE] = names.DRAW, np.where(of_noise.any(axis=1), number, NOISE_LABEL)
     return xr.DataArray(labels, dims=(names.DRAW, names.OBS), coords=coords, name=names.LABELS)
 
 
-def _tells_noise(draws: xr.DataArray) -> bool:
+def tells_noise(draws: xr.DataArray) -> bool:
     """Tell whether draws of labels say which label is noise."""
     return names.NOISE in draws.coords and names.OBS not in draws.coords[names.NOISE].dims
 
 
 def noise_shares(draws: xr.DataArray) -> Array:
     """Return the share of the draws in which each row is noise, shape (N,), of `label_draws`."""
-    if names.NOISE not in draws.coords:
+    if not tells_noise(draws):
         return np.zeros(draws.sizes[names.OBS])
     return np.asarray((draws.values == draws[names.NOISE].values[:, None]).mean(axis=0))
 
@@ -163,7 +163,7 @@ def noise_shares(draws: xr.DataArray) -> Array:
 def without_noise(draws: xr.DataArray, draw: int) -> NDArray[np.int64]:
     """Return the clusters of a draw, numbered without gaps, and -1 of its noise, shape (N,)."""
     labels: NDArray[np.int64] = draws.values[draw].astype(np.int64)
-    number = int(draws[names.NOISE].values[draw]) if names.NOISE in draws.coords else NOISE_LABEL
+    number = int(draws[names.NOISE].values[draw]) if tells_noise(draws) else NOISE_LABEL
     if number >= 0:
         labels -= labels > number
         labels[draws.values[draw] == number] = NOISE_LABEL
@@ -173,7 +173,7 @@ def without_noise(draws: xr.DataArray, draw: int) -> NDArray[np.int64]:
 def count_clusters(draws: xr.DataArray) -> NDArray[np.int64]:
     """Return how many clusters each draw has, shape (S,): noise is none."""
     found = np.asarray(draws.values.max(axis=1), dtype=np.int64) + 1
-    if names.NOISE in draws.coords:
+    if tells_noise(draws):
         found -= draws[names.NOISE].values >= 0
     return found
 

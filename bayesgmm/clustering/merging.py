@@ -5,17 +5,18 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from bayesgmm import names
 from bayesgmm.errors import check_choice, check_share
 from bayesgmm.kernels.matching import MATCHED_ROWS
-from bayesgmm.kernels.merging import fill_paths, merge_path
+from bayesgmm.kernels.merging import elbow, fill_paths, merge_path, stop
 from bayesgmm.kernels.stephens import responsibilities
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.prediction import Mixtures, fitted_rows, mixtures, probability_of
 from bayesgmm.records import standing
 from bayesgmm.summaries import require_draws
-from bayesgmm.tree import noisy, require
+from bayesgmm.tree import require
 from bayesgmm.tree.rows import observed
 
 CRITERIA: Final = (names.ENTROPY, names.MISCLASSIFICATION)
@@ -74,8 +75,10 @@ def merge_components(
     same their clusters blur.
 
     Weighted rows count as often as their weights say: of weights that are no integers, or add up
-    to more than there are rows and 5,000, rows are repeated as nearly as that allows. Noise has no
-    part in it: with noise rows weigh as much as they are probable to be of a component.
+    to more than there are rows and 5,000, rows are repeated as nearly as that allows.
+
+    Noise is merged with nothing: with noise the entropy is that of the clusters of rows given that
+    they are of one, and a row counts as far as it is probable to be.
 
     O(S N K (D^2 + K)) operations for S draws, in as many threads as there are cores; 2 K N numbers
     for each. Thin many draws: ``tree.isel(draw=slice(None, None, 10))``.
@@ -105,15 +108,11 @@ def merge_components(
     require_draws(tree, names.POSTERIOR, function="merge_components")
     check_choice(criterion, "criterion", CRITERIA)
     threshold = check_share(threshold, "threshold", "0.025 is usual.")
-    draws, weights = mixtures(tree).components, observed(tree).weights
+    draws, weights = mixtures(tree), observed(tree).weights
     every = fitted_rows(tree, draws)
-    overall = probability_of(tree, None, "merge_components")[1].values.T[: draws.means.shape[1]]
-    if noisy(tree):
-        of_components = overall.sum(axis=0)
-        weights = of_components if weights is None else weights * of_components
-        overall = overall / np.maximum(of_components, np.finfo(float).tiny)
     rows, which = standing(every, weights, max(MATCHED_ROWS, every.shape[1]))
-    overall = overall[:, which]
+    overall = probability_of(tree, None, "merge_components")[1].values.T[:, which]
+    overall = overall[: draws.means.shape[1]]
     clusters, values, entropies, proposed = _paths(draws, rows, criterion, threshold)
     if weights is not None:
         entropies *= weights.sum() / rows.shape[1]
@@ -160,17 +159,40 @@ def _paths(
     draws: Mixtures, rows: NDArray[np.float64], criterion: str, threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return clusters, gains, entropies and numbers of clusters of all draws."""
-    n_draws, n_components = draws.log_weights.shape
+    n_draws, n_components = draws.means.shape[:2]
+    fill_some = _fill_beside_noise if len(draws.box) else fill_paths
     clusters = np.empty((n_draws, n_components, n_components), dtype=np.int64)
     values, entropies = (np.empty((n_draws, n_components)) for _ in range(2))
     proposed = np.empty(n_draws, dtype=np.int64)
 
     def fill(part: slice) -> None:
         for some, shares in responsibilities(rows, draws[:3], part):
-            fill_paths(
+            fill_some(
                 shares, criterion == names.ENTROPY, threshold,
                 clusters[some], values[some], entropies[some], proposed[some],
             )  # fmt: skip
 
     over_draws(fill, n_draws)
     return clusters, values, entropies, proposed
+
+
+def _fill_beside_noise(
+    shares: NDArray[np.float64],
+    entropy: bool,
+    threshold: float,
+    clusters: NDArray[np.int64],
+    values: NDArray[np.float64],
+    entropies: NDArray[np.float64],
+    proposed: NDArray[np.int64],
+) -> None:
+    """Write what `fill_paths` does of responsibilities of which the last are those of noise."""
+    sizes = np.empty(shares.shape[1] - 1)
+    for s, every in enumerate(shares):
+        of_components = np.ascontiguousarray(every[:-1])
+        of_one_cluster = entr(of_components.sum(axis=0)).sum()
+        occupied = merge_path(of_components, entropy, clusters[s], values[s], entropies[s], sizes)
+        entropies[s, 1:] = np.maximum(entropies[s, 1:] - of_one_cluster, 0.0)
+        if entropy:
+            proposed[s] = elbow(entropies[s], sizes, occupied)
+        else:
+            proposed[s] = stop(values[s], occupied, threshold)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.background import NOISE_LABEL
-from bayesgmm.clustering.allocations import label_draws, noise_shares
+from bayesgmm.clustering.allocations import label_draws, noise_shares, tells_noise
 from bayesgmm.errors import check_choice, check_integer
 from bayesgmm.kernels.agreement import agreements
 from bayesgmm.kernels.allocation_costs import BATCH, make_task
@@ -217,7 +217,7 @@ def given_or_best(draws: xr.DataArray, given: Any, random_seed: int | None) -> N
             f"`partition` must hold integers; got {values.dtype} labels. Number the clusters."
         )
     found = values.astype(np.int64)
-    clusters = (found != NOISE_LABEL) | (names.NOISE not in draws.coords)
+    clusters = (found != NOISE_LABEL) | (not tells_noise(draws))
     found[clusters] = by_size(numbered(found[clusters]))
     return found
 

@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering.credibility import credible_ball
 from bayesgmm.errors import check_integer
 from bayesgmm.plots.canvas import (
@@ -14,6 +15,7 @@ from bayesgmm.plots.canvas import (
     RASTER,
     check_axes,
     colour,
+    draw_noise,
     drawn_rows,
     fit_texts,
     marker,
@@ -51,10 +53,10 @@ def plot_credible_ball(
 ) -> NDArray[Any]:
     """Plot the point estimate of the partition beside the extremes of its credible ball.
 
-    Colour and marker of a point are its cluster; rows that are in another cluster than in the
-    point estimate are ringed, the others pale. Rows ringed in any panel are in doubt; which ones
-    are certain, `confident_subset` says. One feature is drawn as a strip, more than two along the
-    two principal axes of the standardised data.
+    Colour and marker of a point are its cluster, crosses noise; rows that are in another cluster
+    than in the point estimate are ringed, the others pale. Rows ringed in any panel are in doubt;
+    which ones are certain, `confident_subset` says. One feature is drawn as a strip, more than two
+    along the two principal axes of the standardised data.
 
     Parameters
     ----------
@@ -158,6 +160,11 @@ def _draw(
     for some, style in kinds:
         for k in np.unique(clusters[some]).tolist():
             mine = some & (clusters == k)
+            if k == NOISE_LABEL:
+                draw_noise(ax, places[mine], size, zorder=style["zorder"])
+                if "edgecolors" in style:
+                    ax.scatter(*places[mine].T, marker="o", facecolors="none", **style)
+                continue
             ax.scatter(
                 *places[mine].T, color=colour(k), marker=marker(k),
                 rasterized=n_points > RASTER, **style,
@@ -179,12 +186,13 @@ def _label(panels: NDArray[Any], labels: list[str]) -> None:
 def _title_of_estimate(ball: xr.Dataset, n_drawn: int, note: str) -> str:
     """Return what the first panel says: the ball, and its centre."""
     number = int(ball[names.PARTITION].max()) + 1
+    noise = " and noise (crosses)" * bool((ball[names.PARTITION] == NOISE_LABEL).any())
     radius = _distance(ball, ball.attrs[names.RADIUS])
     lines = [
         f"{100.0 * ball.attrs[names.MASS]:.3g} % of draws within {radius}",
         note_of_rows(n_drawn, ball.sizes[names.OBS]),
         note,
-        f"point estimate: {number} cluster{'s' if number > 1 else ''}",
+        f"point estimate: {number} cluster{'' if number == 1 else 's'}{noise}",
     ]
     return "\n".join(filter(None, lines))
 

@@ -20,6 +20,9 @@ COLOURS: Final = (
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 LINES: Final = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 """Line styles; with 10 colours and 7 markers, 70 components look different."""
+NOISE_COLOUR: Final = "0.35"
+NOISE_MARKER: Final = "x"
+"""Of rows that are noise: a marker without a face, which no component has."""
 GREY: Final = "0.55"
 DARK: Final = "0.15"
 SMALLEST: Final = 6.0
@@ -143,6 +146,26 @@ def marker(component: int) -> str:
 def line(component: int) -> Any:
     """Return the line style of a component."""
     return LINES[component % len(LINES)]
+
+
+def draw_noise(ax: "Axes", places: NDArray[np.float64], size: Any, **given: Any) -> None:
+    """Draw rows of noise, markers of areas `size`, thinner ones where there are many."""
+    width = 0.9 if len(places) <= RASTER else 0.4
+    style: dict[str, Any] = {"color": NOISE_COLOUR, "linewidths": width, "zorder": 2} | given
+    ax.scatter(
+        places[:, 0], places[:, 1], s=size, marker=NOISE_MARKER,
+        rasterized=len(places) > RASTER, **style,
+    )  # fmt: skip
+
+
+def noise_handle(label: str) -> Any:
+    """Return what stands for rows of noise in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D(
+        [], [], color=NOISE_COLOUR, marker=NOISE_MARKER, linestyle="none", markersize=5.5,
+        markeredgewidth=1.2, label=label,
+    )  # fmt: skip
 
 
 def halo(width: float) -> list[Any]:

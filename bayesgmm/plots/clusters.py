@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.clustering.coclustering import membership
 from bayesgmm.clustering.partitions import given_or_best
@@ -14,13 +15,16 @@ from bayesgmm.errors import check_integer, check_share
 from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (
     DARK,
+    NOISE_COLOUR,
     RASTER,
     check_axes,
     colour,
+    draw_noise,
     drawn_rows,
     fit_texts,
     marker,
     new_axes,
+    noise_handle,
     note_of_rows,
     point_size,
     require_matplotlib,
@@ -28,7 +32,7 @@ from bayesgmm.plots.canvas import (
 )
 from bayesgmm.plots.geometry import Array
 from bayesgmm.plots.legend import place_legend
-from bayesgmm.plots.panels import MARGIN
+from bayesgmm.plots.panels import MARGIN, draw_box
 from bayesgmm.plots.scene import view, whole_rows
 from bayesgmm.plots.uncertainty import directions_of, draw_strip
 from bayesgmm.prediction import probability_of
@@ -55,7 +59,8 @@ def plot_partition(
 
     A row is as certain as it is probable, on average, that it shares a cluster with the others
     of its own: hollow rows might as well be elsewhere. One feature gives the density above a
-    strip of points, more than two give the plane of the first two principal axes.
+    strip of points, more than two give the plane of the first two principal axes. Rows of noise
+    are crosses.
 
     Parameters
     ----------
@@ -121,6 +126,7 @@ def plot_partition(
     places = draw_strip(ax, scene) if len(axis_labels) == 1 else scene.points
     _draw_points(ax, places, labels[rows], certainty[rows], certainty[rows] < threshold)
     if len(axis_labels) > 1:
+        draw_box(ax, scene, [0, 1])
         ax.margins(MARGIN)
         ax.set_xlabel(scene.labels[0], parse_math=False)
         ax.set_ylabel(scene.labels[1], parse_math=False)
@@ -145,6 +151,15 @@ def _draw_points(
     n_points = len(places)
     for k in np.unique(labels).tolist():
         mine = labels == k
+        if k == NOISE_LABEL:
+            dark = [DARK if doubt else NOISE_COLOUR for doubt in uncertain[mine]]
+            draw_noise(ax, places[mine], point_size(n_points), color=dark)
+            framed = mine & uncertain
+            ax.scatter(
+                places[framed, 0], places[framed, 1], s=2.2 * point_size(n_points),
+                facecolors="none", edgecolors=DARK, linewidths=0.7, zorder=2,
+            )  # fmt: skip
+            continue
         faces = np.repeat(np.array([to_rgba(colour(k))]), mine.sum(), axis=0)
         faces[:, 3] = 0.85 * certainty[mine] ** 2
         edges = np.repeat(np.array([to_rgba(colour(k), 0.85)]), mine.sum(), axis=0)
@@ -161,12 +176,15 @@ def _add_legend(ax: "Axes", labels: NDArray[np.int64]) -> None:
     """Add what the colours are: the numbers and sizes of the clusters, the largest ones."""
     from matplotlib.lines import Line2D
 
-    sizes = np.bincount(labels).tolist()
+    sizes = np.bincount(labels[labels >= 0]).tolist()
     handles = [
         Line2D([], [], color=colour(k), marker=marker(k), linestyle="none", markersize=6.5,
                markeredgecolor="white", label=f"{k}: {size:,} row{'s' if size > 1 else ''}")
         for k, size in enumerate(sizes[:LISTED])
     ]  # fmt: skip
+    n_noise = int((labels == NOISE_LABEL).sum())
+    if n_noise:
+        handles.append(noise_handle(f"noise: {n_noise:,} row{'s' if n_noise > 1 else ''}"))
     handles.append(
         Line2D([], [], color=DARK, marker="o", linestyle="none", markersize=6.5,
                markerfacecolor="none", label="hollow, framed: uncertain")
@@ -182,5 +200,7 @@ def _add_legend(ax: "Axes", labels: NDArray[np.int64]) -> None:
 def _count(labels: NDArray[np.int64], n_uncertain: int) -> str:
     """Return how many clusters and uncertain rows there are, in words."""
     n_clusters = int(labels.max()) + 1
-    clusters = f"{n_clusters} cluster{'s' if n_clusters > 1 else ''}"
+    clusters = f"{n_clusters} cluster{'' if n_clusters == 1 else 's'}"
+    if (labels == NOISE_LABEL).any():
+        clusters += " and noise"
     return f"{clusters} of {len(labels):,} rows, {n_uncertain or 'none'} uncertain"

@@ -46,7 +46,8 @@ def plot_components(
 
     Points have the colour and the marker of their most probable component and are filled as far
     as that is certain: hollow ones might belong to another. Each component is an ellipse for the
-    posterior mean, in bold, and thin ones for some draws. One feature gives a histogram with the
+    posterior mean, in bold, and thin ones for some draws; rows of noise are crosses, its box is
+    dashed. One feature gives a histogram with the
     densities of mixture and components; more than two give all pairs of features, with the
     densities on the diagonal.
 
@@ -126,7 +127,7 @@ def plot_components(
         draw_plane(single, scene, [0, 1], probability, draws)
     single.set_title(title, fontsize="medium")
     fit_texts([single])
-    if scene.n_components > 1:
+    if scene.n_parts > 1:
         place_legend(single, legend_entries(scene, probability), wider=2.5 if ax is None else 0.0)
     if len(positions) == 2 and scene.n_components > 1:
         number_components(single, scene, [0, 1])
@@ -161,7 +162,7 @@ def _pairs(scene: Scene, ax: Any, title: str, probability: float, draws: int) ->
             panel.set_ylabel("")
     panels[0, 0].set_title(title, loc="left", fontsize="medium")
     fit_texts(panels.flat)
-    if scene.n_components > 1:
+    if scene.n_parts > 1:
         panels[0, -1].legend(
             **legend_entries(scene, probability), loc="upper right", bbox_to_anchor=(1.0, 1.0)
         )
@@ -172,6 +173,8 @@ def _title(scene: Scene, probability: float, draws: int) -> str:
     """Return what the picture shows."""
     plural = "s" if scene.n_components > 1 else ""
     title = f"{scene.n_components} component{plural}"
+    if scene.noise_weight is not None:
+        title += " and noise"
     percent = f"{100.0 * probability:g} %"
     if len(scene.labels) > 1:
         title += f", {percent} ellipses"

@@ -25,7 +25,7 @@ from bayesgmm.plots.canvas import (
     require_matplotlib,
 )
 from bayesgmm.plots.geometry import Array, grid, levels, spread
-from bayesgmm.plots.panels import BAND_DRAWS, HIGHEST, MARGIN, limits, n_bins
+from bayesgmm.plots.panels import BAND_DRAWS, HIGHEST, MARGIN, draw_box, limits, n_bins
 from bayesgmm.plots.scene import Scene, choose_features, view, whole_rows
 from bayesgmm.summaries import require_draws
 from bayesgmm.tree import features as fitted_features
@@ -38,6 +38,8 @@ INNER: Final = 0.5
 """Share of the mass within the inner contour."""
 SIDE: Final = 120
 """Places along each axis of a plane."""
+FLAT, FLAT_SHARE = 1e-6, 0.01
+"""Relative difference of densities that are the same, and the share of a plane that is much."""
 REACH: Final = 0.99
 """Share of each component that the plane holds, where the data do not end sooner."""
 
@@ -209,6 +211,7 @@ def draw_contours(
         linewidths=0.0, alpha=float(np.clip(30.0 / np.sqrt(n_points), 0.25, 0.7)),
         rasterized=n_points > RASTER, zorder=1,
     )  # fmt: skip
+    draw_box(ax, scene, [0, 1])
     x, y = (
         np.linspace(low - MARGIN * (high - low), high + MARGIN * (high - low), SIDE)
         for low, high in (limits(scene, axis, REACH) for axis in (0, 1))
@@ -231,8 +234,16 @@ def draw_contours(
 def _contour(
     ax: "Axes", x: Array, y: Array, values: NDArray[np.float64], at: list[float], **style: Any
 ) -> None:
-    """Draw contours, the outermost first."""
+    """Draw contours, the outermost first: none where the density is flat, by noise alone."""
+    at = [level for level in np.unique(at).tolist() if not _is_flat(values, level)]
+    if not at:
+        return
     effects = style.pop("path_effects", None)
-    drawn = ax.contour(x, y, values.T, levels=np.unique(at), **style)
+    drawn = ax.contour(x, y, values.T, levels=at, **style)
     if effects is not None:
         drawn.set_path_effects(effects)
+
+
+def _is_flat(values: NDArray[np.float64], level: float) -> bool:
+    """Tell whether much of a plane has a level for its density, but for rounding."""
+    return bool((np.abs(values - level) <= FLAT * level).mean() > FLAT_SHARE)

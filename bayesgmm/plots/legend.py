@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bayesgmm.plots.canvas import DARK, colour, line, marker
-from bayesgmm.plots.geometry import Array
+from bayesgmm.plots.canvas import DARK, colour, line, marker, noise_handle
 from bayesgmm.plots.scene import Scene
 
 if TYPE_CHECKING:
@@ -24,11 +23,16 @@ def legend_entries(scene: Scene, probability: float) -> dict[str, Any]:
     """Return what a legend says: the arguments of `Axes.legend` but for its place."""
     from matplotlib.lines import Line2D
 
+    labels = _weights(scene, probability)
     handles = [
         Line2D([], [], color=colour(k), marker=marker(k), linestyle=line(k), linewidth=1.8,
-               markersize=6.5, markeredgecolor="white", label=label)
-        for k, label in enumerate(_weights(scene.weights, probability))
+               markersize=6.5, markeredgecolor="white", label=labels[k])
+        for k in range(scene.n_components)
     ]  # fmt: skip
+    if scene.noise_weight is not None:
+        handles.append(noise_handle(labels[-1]))
+        if len(scene.labels) == 1:
+            handles[-1].set(linestyle=(0, (5, 4)), marker="", linewidth=1.8)
     if len(scene.labels) == 1:
         handles.append(Line2D([], [], color=DARK, linewidth=1.8, label="mixture"))
     else:
@@ -90,13 +94,16 @@ def _is_free(ax: "Axes", box: Any) -> bool:
     return covered <= most and not any(box.count_contains(places) for places in vertices)
 
 
-def _weights(weights: Array, probability: float) -> list[str]:
-    """Return the label of each component: its mean weight, and the interval if there is one."""
+def _weights(scene: Scene, probability: float) -> list[str]:
+    """Return labels of components, and of noise: mean weights, and intervals if there are any."""
+    weights, called = scene.weights, [f"component {k}" for k in range(scene.n_components)]
+    if scene.noise_weight is not None:
+        weights, called = np.column_stack([weights, scene.noise_weight]), [*called, "noise"]
     mean = weights.mean(axis=0)
     tail = 0.5 * (1.0 - probability)
     low, high = np.quantile(weights, [tail, 1.0 - tail], axis=0)
     digits = 2 if len(weights) == 1 or (high - low).min() > 0.02 else 3
-    labels = [f"component {k}: {value:.{digits}f}" for k, value in enumerate(mean)]
+    labels = [f"{name}: {value:.{digits}f}" for name, value in zip(called, mean, strict=True)]
     if len(weights) == 1:
         return labels
     return [

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.clustering.coclustering import ordered, similarity
 from bayesgmm.clustering.partitions import given_or_best
@@ -43,7 +44,7 @@ def plot_similarity(
     The darker, the more probable. Rows of a cluster stand together, the largest cluster first,
     with a frame around what they share; within it those that are most alike are neighbours. Dark
     squares are clusters that the posterior is sure of; what is lighter within a frame may have to
-    be parted, and what is darker beyond one may belong together.
+    be parted, and what is darker beyond one may belong together. Noise is the last group.
 
     Parameters
     ----------
@@ -97,7 +98,8 @@ def plot_similarity(
     n_clusters = int(labels.max()) + 1
     title = [
         f"probability that two of {n_obs:,} rows are in one cluster",
-        f"frames: a partition into {n_clusters} cluster{'s' if n_clusters > 1 else ''}",
+        f"frames: a partition into {n_clusters} cluster{'' if n_clusters == 1 else 's'}"
+        + " and noise" * bool((labels < 0).any()),
         note_of_rows(len(rows), n_obs),
     ]
     ax.set_title("\n".join(filter(None, title)), fontsize="medium")
@@ -131,7 +133,10 @@ def _draw_frames(ax: "Axes", labels: NDArray[np.int64]) -> None:
     shown = sizes >= SMALLEST_LABELLED * len(labels)
     ax.set_yticks(
         (firsts + 0.5 * (sizes - 1))[shown],
-        [f"{k} ({m:,})" for k, m in zip(clusters[shown], sizes[shown], strict=True)],
+        [
+            f"{'noise' if k == NOISE_LABEL else k} ({m:,})"
+            for k, m in zip(clusters[shown], sizes[shown], strict=True)
+        ],
     )
     ax.set_xticks([])
     ax.set_ylabel("cluster (rows)")

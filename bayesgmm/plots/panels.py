@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bayesgmm.plots.annotation import name_points
-from bayesgmm.plots.canvas import DARK, GREY, RASTER, colour, halo, line, marker, point_size
+from bayesgmm.plots.canvas import (
+    DARK,
+    GREY,
+    NOISE_COLOUR,
+    RASTER,
+    colour,
+    draw_noise,
+    halo,
+    line,
+    marker,
+    point_size,
+)
 from bayesgmm.plots.geometry import Array, densities, ellipses, grid, radii, spread
 from bayesgmm.plots.scene import Scene
 
@@ -62,6 +73,7 @@ def draw_plane(
     _, means, covariances = scene.along(axes)
     chosen = spread(scene.n_draws, draws)
     _draw_points(ax, scene, axes, size)
+    draw_box(ax, scene, axes)
     bold = ellipses(means.mean(axis=0), covariances.mean(axis=0), probability, scene.typical_df)
     for k in range(scene.n_components):
         if scene.n_draws > 1:
@@ -96,6 +108,19 @@ def number_components(ax: "Axes", scene: Scene, axes: list[int]) -> None:
     name_points(ax, means.mean(axis=0), numbers, points, fontsize=11.0, cost=1.0)
 
 
+def draw_box(ax: "Axes", scene: Scene, axes: list[int]) -> None:
+    """Draw the box of the noise, if there is one: as much of it as the picture holds."""
+    if scene.box is None:
+        return
+    from matplotlib.lines import Line2D
+
+    (left, bottom), (right, top) = scene.box[:, axes]
+    outline = np.array([[left, left, right, right, left], [bottom, top, top, bottom, bottom]])
+    ax.add_artist(
+        Line2D(*outline, color=NOISE_COLOUR, linestyle=(0, (5, 4)), linewidth=0.8, zorder=0.5)
+    )
+
+
 def _draw_points(ax: "Axes", scene: Scene, axes: list[int], size: float) -> None:
     """Draw the points of each component in its colour, filled as far as they are certain."""
     from matplotlib.colors import to_rgba
@@ -103,12 +128,15 @@ def _draw_points(ax: "Axes", scene: Scene, axes: list[int], size: float) -> None
     n_points = len(scene.points)
     labels = scene.probability.argmax(axis=1)
     opacity = float(np.clip(40.0 / math.sqrt(n_points), 0.3, 0.75))
-    chance = 1.0 / scene.n_components
+    chance = 1.0 / scene.n_parts
     certainty = np.ones(n_points)
-    if scene.n_components > 1:
+    if scene.n_parts > 1:
         certainty = (scene.probability.max(axis=1) - chance) / (1.0 - chance)
-    for k in np.argsort(-np.bincount(labels, minlength=scene.n_components)).tolist():
+    for k in np.argsort(-np.bincount(labels, minlength=scene.n_parts)).tolist():
         mine = labels == k
+        if k == scene.n_components:
+            draw_noise(ax, scene.points[mine][:, axes], size**2 * point_size(n_points), zorder=1)
+            continue
         faces = np.repeat(np.array([to_rgba(colour(k))]), mine.sum(), axis=0)
         faces[:, 3] = opacity * np.clip(certainty[mine], 0.0, 1.0) ** 2
         ax.scatter(
@@ -148,7 +176,11 @@ def draw_density(
         places, scene.weights[chosen], means[chosen, :, 0], covariances[chosen, :, 0, 0],
         None if scene.df is None else scene.df[chosen],
     )  # fmt: skip
-    if scene.n_components > 1:
+    of_noise = scene.noise_along(axis, places, chosen)
+    if scene.noise_weight is not None:
+        style = {"color": NOISE_COLOUR, "linestyle": (0, (5, 4)), "linewidth": 0.8 * bold}
+        _curve(ax, places, of_noise, probability, **style)
+    if scene.n_parts > 1:
         for k, part in enumerate(parts):
             _curve(ax, places, part, probability, color=colour(k), linestyle=line(k),
                    linewidth=0.8 * bold)  # fmt: skip
@@ -157,10 +189,11 @@ def draw_density(
                 mean[k], height, color=colour(k), marker=marker(k), markersize=3.5 * bold,
                 markeredgecolor="white", zorder=4, scalex=False, scaley=False, linestyle="none",
             )  # fmt: skip
-    style = {"color": colour(0) if scene.n_components == 1 else DARK, "linewidth": bold}
-    _curve(ax, places, parts.sum(axis=0), probability, **style)
+    whole = parts.sum(axis=0) + of_noise
+    style = {"color": colour(0) if scene.n_parts == 1 else DARK, "linewidth": bold}
+    _curve(ax, places, whole, probability, **style)
     ax.margins(x=0.0)
-    peak = max(heights.max(), parts.sum(axis=0).mean(axis=0).max())
+    peak = max(heights.max(), whole.mean(axis=0).max())
     ax.set_ylim(0.0, min(ax.get_ylim()[1], HIGHEST * peak))
     ax.set_xlabel(scene.labels[axis], parse_math=False)
 

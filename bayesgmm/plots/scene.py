@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from bayesgmm import names
 from bayesgmm.imputation import imputed
 from bayesgmm.plots.geometry import Array
-from bayesgmm.tree import TailedParameters, parameters, with_covariances
+from bayesgmm.tree import (
+    NoisyParameters,
+    TailedParameters,
+    parameters,
+    specification,
+    with_covariances,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +28,8 @@ class Scene:
     ----------
     points : array, shape (n_points, n_axes)
         The rows that are drawn.
-    probability : array, shape (n_points, n_components)
-        Of each component, for these rows.
+    probability : array, shape (n_points, n_parts)
+        Of each component, and of noise, for these rows.
     labels : list of str
         What each axis says.
     ranges : array, shape (2, n_axes)
@@ -34,6 +40,10 @@ class Scene:
         Or scale matrices.
     df : array, shape (n_draws, n_components), or None
         Degrees of freedom, if components are Student's t.
+    noise_weight : array, shape (n_draws,), or None
+        Weight of background noise, if there is any; the last of the probabilities is its own.
+    box : array, shape (2, n_axes), or None
+        The corners of its box, where axes are features.
     """
 
     points: Array
@@ -44,6 +54,21 @@ class Scene:
     means: Array
     covariances: Array
     df: Array | None = None
+    noise_weight: Array | None = None
+    box: Array | None = None
+
+    @property
+    def n_parts(self) -> int:
+        """Number of components, and one for noise."""
+        return self.n_components + (self.noise_weight is not None)
+
+    def noise_along(self, axis: int, places: Array, draws: NDArray[np.int64]) -> Array:
+        """Return the weighted density of noise along an axis, under some draws (S, n_places)."""
+        if self.noise_weight is None or self.box is None:
+            return np.zeros((len(draws), places.size))
+        low, high = self.box[:, axis]
+        inside = (places >= low) & (places <= high)
+        return np.asarray(self.noise_weight[draws, None] * (inside / (high - low)))
 
     @property
     def typical_df(self) -> Array | None:
@@ -107,11 +132,14 @@ def view(
         What each axis says.
     rows : array of int, shape (n_points,)
         Those drawn.
-    probability : array, shape (n_points, n_components)
-        Of each component, for these rows.
+    probability : array, shape (n_points, n_parts)
+        Of each component, and of noise, for these rows.
     """
     values = (X.values - center) @ directions
-    drawn = with_covariances(parameters(tree))
+    drawn, noise = with_covariances(parameters(tree)), specification(tree).noise
+    box = None
+    if noise is not None and (np.count_nonzero(directions, axis=0) == 1).all():
+        box = (np.stack(noise.corners) - center) @ directions
     return Scene(
         points=values[rows],
         probability=probability,
@@ -121,6 +149,8 @@ def view(
         means=(drawn.means - center) @ directions,
         covariances=directions.T @ drawn.covariances @ directions,
         df=drawn.df if isinstance(drawn, TailedParameters) else None,
+        noise_weight=drawn.noise_weight if isinstance(drawn, NoisyParameters) else None,
+        box=box,
     )
 
 

@@ -1,9 +1,10 @@
 """Who is uncertain."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.clustering.certainty import error_probability
@@ -12,19 +13,22 @@ from bayesgmm.plots.annotation import name_points
 from bayesgmm.plots.canvas import (
     DARK,
     GREY,
+    NOISE_COLOUR,
     RASTER,
     check_axes,
+    draw_noise,
     drawn_rows,
     feature_labels,
     fit_texts,
     new_axes,
+    noise_handle,
     note_of_rows,
     point_size,
     require_matplotlib,
     row_labels,
 )
 from bayesgmm.plots.geometry import Array, densities, ellipses, grid, principal_axes, spread
-from bayesgmm.plots.panels import BAND_DRAWS, MARGIN, limits
+from bayesgmm.plots.panels import BAND_DRAWS, MARGIN, draw_box, limits
 from bayesgmm.plots.scene import Scene, view, whole_rows
 from bayesgmm.prediction import probability_of
 from bayesgmm.summaries import drawable
@@ -53,7 +57,8 @@ def plot_uncertainty(
     ``error_probability`` of `uncertainty`; the larger and darker a point, the more uncertain.
     The title counts the rows above `threshold`, and the most uncertain of them are named. One
     feature is drawn as a strip below its density, more than two along the two principal axes of
-    the standardised data; thin outlines are the components at the posterior mean.
+    the standardised data; thin outlines are the components at the posterior mean. Noise counts as
+    a component, and rows of it are crosses.
 
     Parameters
     ----------
@@ -114,11 +119,15 @@ def plot_uncertainty(
     center, directions, labels = directions_of(X)
     scene = view(tree, X, center, directions, labels, rows, probability[rows])
     places = (draw_strip if len(labels) == 1 else _draw_outlines)(ax, scene)
-    bars = _draw_points(ax, places, uncertainty[rows], probability.shape[1], threshold)
-    title = [_count(n_uncertain, len(order)), _meaning(threshold)]
+    is_noise = probability[rows].argmax(axis=1) == scene.n_components
+    bars = _draw_points(ax, places, uncertainty[rows], is_noise, scene.n_parts, threshold)
+    noise = scene.noise_weight is not None
+    title = [_count(n_uncertain, len(order)), _meaning(threshold, noise)]
     title += [note_of_rows(len(rows), len(order)), note]
     ax.set_title("\n".join(filter(None, title)), fontsize="medium")
     fit_texts([ax, *bars])
+    if noise:
+        ax.legend(handles=[noise_handle("noise")], fontsize="small")
     where = np.flatnonzero(np.isin(rows, named))[::-1]
     name_points(ax, places[where], row_labels(X, rows[where]), places)
     return ax
@@ -150,6 +159,7 @@ def _draw_outlines(ax: "Axes", scene: Scene) -> Array:
     ax.add_collection(
         LineCollection(list(outlines), colors=GREY, linewidths=1.0, zorder=0), autolim=False
     )
+    draw_box(ax, scene, [0, 1])
     ax.update_datalim(np.transpose([limits(scene, axis, CONTEXT) for axis in (0, 1)]))
     ax.margins(MARGIN)
     ax.set_xlabel(scene.labels[0], parse_math=False)
@@ -166,11 +176,14 @@ def draw_strip(ax: "Axes", scene: Scene) -> Array:
     chosen = spread(scene.n_draws, BAND_DRAWS)
     df = None if scene.df is None else scene.df[chosen]
     drawn = densities(places, scene.weights[chosen], mean[chosen], variance[chosen], df)
-    parts = drawn.mean(axis=1)
-    if scene.n_components > 1:
+    parts, of_noise = drawn.mean(axis=1), scene.noise_along(0, places, chosen).mean(axis=0)
+    whole = parts.sum(axis=0) + of_noise
+    if scene.n_parts > 1:
         ax.plot(places, parts.T, color=GREY, linewidth=1.0, zorder=0)
-    ax.plot(places, parts.sum(axis=0), color=DARK, linewidth=1.5, zorder=0)
-    peak = float(parts.sum(axis=0).max())
+    if scene.noise_weight is not None:
+        ax.plot(places, of_noise, color=NOISE_COLOUR, linestyle=(0, (5, 4)), zorder=0)
+    ax.plot(places, whole, color=DARK, linewidth=1.5, zorder=0)
+    peak = float(whole.max())
     ax.axhline(0.0, color=DARK, linewidth=0.8)
     ax.margins(x=0.0)
     ax.set_ylim(-0.4 * peak, 1.08 * peak)
@@ -184,20 +197,32 @@ def draw_strip(ax: "Axes", scene: Scene) -> Array:
 
 
 def _draw_points(
-    ax: "Axes", places: Array, uncertainty: Array, n_components: int, threshold: float
-) -> "list[Axes]":
+    ax: "Axes", places: Array, uncertainty: Array, is_noise: NDArray[np.bool_], n_parts: int,
+    threshold: float,
+) -> "list[Axes]":  # fmt: skip
     """Draw points by uncertainty; return the colour bar, where the threshold is marked, if any."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    n_points, highest = len(places), 1.0 - 1.0 / n_components
+    n_points, highest = len(places), 1.0 - 1.0 / n_parts
     colours = LinearSegmentedColormap.from_list("uncertainty", COLOURS)
-    share = uncertainty / highest if n_components > 1 else np.zeros(n_points)
+    share = uncertainty / highest if n_parts > 1 else np.zeros(n_points)
+    size = point_size(n_points) * (1.0 + 4.0 * share)
+    scale: dict[str, Any] = {"vmin": 0.0, "vmax": highest or 1.0, "cmap": colours}
     points = ax.scatter(
-        places[:, 0], places[:, 1], c=uncertainty, s=point_size(n_points) * (1.0 + 4.0 * share),
-        vmin=0.0, vmax=highest or 1.0, cmap=colours, edgecolors="white", linewidths=0.4,
-        rasterized=n_points > RASTER, zorder=2,
+        places[~is_noise, 0], places[~is_noise, 1], c=uncertainty[~is_noise], s=size[~is_noise],
+        edgecolors="white", linewidths=0.4, rasterized=n_points > RASTER, zorder=2, **scale,
     )  # fmt: skip
-    if n_components == 1:
+    if is_noise.any():
+        draw_noise(
+            ax,
+            places[is_noise],
+            size[is_noise],
+            color=None,
+            c=uncertainty[is_noise],
+            linewidths=1.4,
+            **scale,
+        )
+    if n_parts == 1:
         return []
     bar = ax.figure.colorbar(points, ax=ax, pad=0.02)
     bar.set_label(f"uncertainty: 1 - largest probability (at most {highest:.2g})")
@@ -211,6 +236,7 @@ def _count(n_uncertain: int, n_obs: int) -> str:
     return f"{f'{n_uncertain:,}' if n_uncertain else 'None'} of {n_obs:,} rows {verb} uncertain"
 
 
-def _meaning(threshold: float) -> str:
+def _meaning(threshold: float, noise: bool) -> str:
     """Return what makes a row uncertain."""
-    return f"uncertain: no component has a probability above {1.0 - threshold:g}"
+    what = "no component, nor noise," if noise else "no component"
+    return f"uncertain: {what} has a probability above {1.0 - threshold:g}"
