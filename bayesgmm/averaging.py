@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from bayesgmm.evidence import log_evidence
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.model_probabilities import probabilities
 from bayesgmm.tree import build, require, specification
-from bayesgmm.tree.rows import fitted_data
+from bayesgmm.tree.rows import fitted_data, observed
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
@@ -196,6 +197,26 @@ def _check_trees(trees: Any) -> None:
                 f"`trees` must be fits of the same data; got {first!r} and {key!r}, whose rows "
                 f"differ: {difference}. Fit both to the same rows and columns, in the same order."
             )
+    _check_boxes(trees)
+
+
+def _check_boxes(trees: Mapping[Any, xr.DataTree]) -> None:
+    """Refuse fits with background noise in different boxes, which have no common density."""
+    boxes = {key: one for key in trees if (one := specification(trees[key]).noise) is not None}
+    without = next((key for key in trees if key not in boxes), None)
+    if boxes and without is not None and observed(trees[without]).allowed is not None:
+        raise ValueError(
+            f"`trees` must all have background noise or none where labels of rows are known, which "
+            f"may name it; got none for {without!r}. Leave one kind out."
+        )
+    for first, key in pairwise(boxes):
+        one, other = boxes[first], boxes[key]
+        if (one.low, one.high) != (other.low, other.high):
+            raise ValueError(
+                f"`trees` must have background noise in the same box, where they have any; got "
+                f"{one!r} for {first!r} and {other!r} for {key!r}. Give both the same `low` and "
+                f"`high`."
+            )
 
 
 def _weights(trees: Mapping[Any, xr.DataTree], weights: Any, random_seed: int | None) -> Array:
@@ -265,6 +286,8 @@ def _picked(trees: list[xr.DataTree], which: Labels) -> tuple[dict[str, NDArray[
     for name, dims in names.PARAMETER_DIMS.items():
         further = [datasets[0].sizes[dim] for dim in dims[1:]]
         arrays[name] = np.empty((*which.shape, n_components, *further))
+    if any(names.NOISE_WEIGHT in posterior for posterior in datasets):
+        arrays[names.NOISE_WEIGHT] = np.zeros(which.shape)
     lp = np.empty(which.shape)
     for number, (tree, posterior) in enumerate(zip(trees, datasets, strict=True)):
         k = _number(tree)
@@ -278,6 +301,9 @@ def _picked(trees: list[xr.DataTree], which: Labels) -> tuple[dict[str, NDArray[
                 values = posterior[name].transpose(*sample, *dims).values[chain, draws]
                 arrays[name][chain, mine] = values[:, filled]
             arrays[names.WEIGHTS][chain, mine, k:] = 0.0
+            if names.NOISE_WEIGHT in posterior:
+                of_noise = posterior[names.NOISE_WEIGHT].transpose(*sample).values
+                arrays[names.NOISE_WEIGHT][chain, mine] = of_noise[chain, draws]
             arrays[names.N_COMPONENTS][chain, mine] = k
             lp[chain, mine] = stats[chain, draws]
     return arrays, lp
@@ -298,9 +324,14 @@ def _occupied(tree: xr.DataTree, random_seed: int | None) -> Labels:
 
 
 def _specification(trees: list[xr.DataTree], largest: xr.DataTree) -> GaussianMixture:
-    """Return the specification of the most components, without sharing where fits differ in it."""
-    found = specification(largest)
-    structures = {specification(tree).covariance.structure for tree in trees}
+    """Return the specification of the most components, with noise where any fit has it.
+
+    Where fits differ in what components share nothing is shared.
+    """
+    every = [specification(tree) for tree in trees]
+    noise = next((one.noise for one in every if one.noise is not None), None)
+    found = dataclasses.replace(specification(largest), noise=noise)
+    structures = {one.covariance.structure for one in every}
     if len(structures) == 1:
         return found
     return dataclasses.replace(

@@ -144,6 +144,15 @@ class UniformNoise(Textbook):
         return f"  noise         ~ Uniform({corners}), concentration {self.concentration:g}"
 
 
+def standardised_box(
+    noise: UniformNoise | None, center: NDArray[np.float64], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the corners of a resolved box as (x - center) / unit, (2, D); (0, D) without noise."""
+    if noise is None:
+        return np.empty((0, unit.size))
+    return np.asarray((np.stack(noise.corners) - center) / unit)
+
+
 def check_noise(noise: Any, n_components: Any, weights: Any, covariance: Any) -> None:
     """Refuse noise of another type, and beside what it does not go with."""
     if noise is None:

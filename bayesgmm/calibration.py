@@ -93,7 +93,8 @@ def calibrate(
         ``specification``. The quantities are ``log_likelihood`` (of the data), ``log_density`` (at
         the prior location of the means), ``mean`` (of the mixture), ``log_volume`` (log determinant
         of its covariance matrix), ``average_scale``; where they vary ``average_correlation``,
-        ``largest_weight``, ``together`` (mean probability that two rows share their component),
+        ``noise_weight``, ``largest_weight``, ``together`` (mean probability that two rows share
+        their component),
         ``smallest_scale``, ``smallest_distance`` (of two means), ``n_components``, ``n_clusters``
         and ``concentration``.
 
@@ -148,7 +149,6 @@ def calibrate(
     'No sign of miscalibration: ranks of 5 quantities in 20 simulations look uniform.'
     """
     known = with_numbers(spec, n_features)
-    known.refuse_noise("for `calibrate`")
     check_choice(method, "method", DRAWING)
     remedy = "200 show what is clearly wrong."
     n_simulations = check_integer(n_simulations, "n_simulations", FEWEST, remedy)
@@ -196,8 +196,11 @@ class _Study:
             kind = FactorParameters
             true = with_covariances(kind(*(truth[name].values[None] for name in kind._fields)))
         else:
-            fields = (*Parameters._fields, names.DF)
-            true = parameters_of(*(truth[name].values[None] for name in fields if name in truth))
+            fields = (*Parameters._fields, names.DF, names.NOISE_WEIGHT)
+            parts = [truth[name].values[None] for name in fields if name in truth]
+            noise = self.specification.noise
+            parts += [] if noise is None else [np.array([noise.log_density])]
+            true = parameters_of(*parts)
         drawn = with_covariances(parameters(tree))
         values = invariants(self.specification, X, _joined(true, drawn))
         posterior = tree[names.POSTERIOR].dataset
@@ -223,6 +226,9 @@ def _joined(one: Parameters, others: Parameters) -> Parameters:
 def _filled(mixtures: Parameters, n_components: int) -> Iterator[Array]:
     """Yield the arrays of mixtures filled up with components of weight 0."""
     missing = n_components - mixtures.weights.shape[1]
+    if missing == 0:
+        yield from mixtures
+        return
     yield np.pad(mixtures.weights, ((0, 0), (0, missing)))
     for values in mixtures[1:]:
         yield np.concatenate([values, values[:, :1].repeat(missing, axis=1)], axis=1)

@@ -90,8 +90,6 @@ class MixtureClassifier:
                     f"classes to either; got {one!r} of type {type(one).__name__}. Write "
                     f"bg.MixtureClassifier(2)."
                 )
-            if isinstance(one, GaussianMixture):
-                one.refuse_noise("for a MixtureClassifier")
 
     def fit(
         self,

@@ -11,7 +11,7 @@ from bayesgmm import names
 from bayesgmm.crossvalidation import DATA, terms_of
 from bayesgmm.known_labels import told
 from bayesgmm.sample_weights import one_each
-from bayesgmm.tree import require
+from bayesgmm.tree import noisy, require
 from bayesgmm.tree.rows import observed
 
 if TYPE_CHECKING:
@@ -129,7 +129,11 @@ def difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
     mine, theirs, n_obs = observed(one), observed(other), a.sizes[names.OBS]
     if not np.array_equal(one_each(mine.weights, n_obs), one_each(theirs.weights, n_obs)):
         return "the weights of rows"
-    if not np.array_equal(told(mine.allowed, n_obs), told(theirs.allowed, n_obs)):
+    labels = [
+        told(said.allowed, n_obs, noise=noisy(tree))
+        for tree, said in ((one, mine), (other, theirs))
+    ]
+    if not np.array_equal(*labels):
         return "the labels of rows that are known"
     errors = [np.zeros(1) if said.errors is None else said.errors for said in (mine, theirs)]
     if not np.array_equal(errors[0], errors[1]):

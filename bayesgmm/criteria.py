@@ -57,7 +57,7 @@ def criteria_at(problem: Problem, point: Parameters | FactorParameters) -> dict[
     for start in range(0, n_obs, BLOCK):
         rows = np.ascontiguousarray(problem.rows[:, start : start + BLOCK])
         densities = np.empty((1, rows.shape[1]))
-        shares = np.zeros((1, problem.layout.n_components, rows.shape[1]))
+        shares = np.zeros((1, mixture[0].shape[1], rows.shape[1]))  # and noise
         fill_draws(rows, *mixture, densities, shares, NO_LABELS, NO_CUBE)
         certainty = np.log(shares[0].max(axis=0))
         if problem.row_weights.size:

@@ -16,7 +16,7 @@ from bayesgmm.moment_matching import Movable
 from bayesgmm.pointwise import log_likelihood_blocks
 from bayesgmm.records import fingerprint
 from bayesgmm.summaries import FEWEST_DRAWS, require_draws
-from bayesgmm.tree import require
+from bayesgmm.tree import noisy, require
 from bayesgmm.tree.rows import observed
 
 if TYPE_CHECKING:
@@ -194,7 +194,9 @@ def check_draws(tree: Any, argument: str, function: str) -> None:
 
 def terms_of(elpd: Array, tree: xr.DataTree) -> xr.DataArray:
     """Return terms of the rows with their labels, and a digest of the data as an attribute."""
-    return labelled(elpd, tree).assign_attrs({DATA: fingerprint(*observed(tree))})
+    return labelled(elpd, tree).assign_attrs(
+        {DATA: fingerprint(*observed(tree), noise=noisy(tree))}
+    )
 
 
 def _of_approximation(tree: xr.DataTree, argument: str, function: str) -> Array | None:

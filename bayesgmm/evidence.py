@@ -223,7 +223,7 @@ def evidence_of(tree: xr.DataTree, argument: str, rng: np.random.Generator) -> E
         error=error,
         laplace=_laplace(tree, problem, density) + constant,
         n_components=problem.layout.n_components,
-        data=fingerprint(*said),
+        data=fingerprint(*said, noise=problem.specification.noise is not None),
     )
     _warn(result, argument, problem.n_parameters)
     return result
@@ -293,7 +293,7 @@ def _laplace(tree: xr.DataTree, problem: Problem, density: Density) -> float:
     """Return the log integral around one copy of every mode of a fit, NaN if it has no modes."""
     if names.MODES not in tree.children:
         return float("nan")
-    vectors = problem.vectors(of_modes(tree))
+    vectors = problem.vectors(of_modes(tree, problem.specification.noise))
     heights = density(vectors)[0]
     masses = []
     for vector, height in zip(vectors, heights, strict=True):

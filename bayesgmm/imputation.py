@@ -41,7 +41,8 @@ def impute(
 
     Every draw takes a mixture of the posterior, a component with the probability that it has given
     the cells o that are seen, and the missing cells m from that component's distribution given o.
-    So draws differ by all that is not known: the parameters, the component, and the cell itself.
+    So draws differ by all that is not known: the parameters, the component, and the cell itself. Of
+    a row that is background noise they are uniform in its box.
 
     Parameters
     ----------
@@ -182,10 +183,11 @@ def _drawn(
     T is a multiple of the number of posterior draws, each of which is used as often, one time
     after another.
     """
-    n_draws, n_components, n_dim = draws.means.shape
+    n_draws, n_dim = len(draws.means), draws.unit.size
+    n_weights = draws.log_weights.shape[1]
     repeats = -(-max(FEWEST, at_least) // n_draws)
-    step = max(1, BLOCK_BYTES // (8 * n_draws * repeats * (4 * n_dim + n_components)))
-    for group in groups_of(rows, n_dim, n_components):
+    step = max(1, BLOCK_BYTES // (8 * n_draws * repeats * (4 * n_dim + n_weights)))
+    for group in groups_of(rows, n_dim, n_weights):
         hidden = np.setdiff1d(np.arange(n_dim), group.seen)
         for start in range(0, len(group.members) if hidden.size else 0, step):
             members = group.members[start : start + step]
@@ -199,7 +201,7 @@ def _complete(
     """Return draws of the complete rows, shape (T, n, D), of some rows of a group."""
     n_draws, n_components, n_dim = draws.means.shape
     cells = np.ascontiguousarray(rows[group.seen])
-    shares = np.zeros((n_draws, n_components, rows.shape[1]))
+    shares = np.zeros((*draws.log_weights.shape, rows.shape[1]))
     uniform = rng.random((repeats, n_draws, rows.shape[1]))
     normal = rng.normal(size=(*uniform.shape, n_dim + group.errors.shape[1]))
     chi_square = np.empty((repeats, *[0] * 3))
@@ -214,11 +216,20 @@ def _complete(
             rows, draws.log_weights[part], means, cholesky,
             NO_ARRAY, shares[part], NO_LABELS, NO_CUBE,
         )  # fmt: skip
+        of_components = shares[part]
+        if len(draws.box):
+            of_components = of_components[:, :n_components]
+            total = of_components.sum(axis=1, keepdims=True)
+            of_components = of_components / np.where(total > 0.0, total, 1.0)
         for r in range(repeats):
             fill_imputed(
-                cells, group.seen, group.errors, means, cholesky, shares[part],
+                cells, group.seen, group.errors, means, cholesky, of_components,
                 uniform[r, part], normal[r, part], chi_square[r, part], drawn[r, part],
             )  # fmt: skip
 
     over_draws(fill, n_draws)
+    if len(draws.box):
+        low, high = draws.box
+        is_noise = rng.random(uniform.shape) < shares[:, n_components]
+        drawn[is_noise] = rng.uniform(low, high, (int(is_noise.sum()), n_dim))
     return np.moveaxis(drawn, 0, 1).reshape(-1, rows.shape[1], n_dim)

@@ -3,11 +3,19 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesgmm.background import standardised_box
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
 from bayesgmm.mixture import GaussianMixture
-from bayesgmm.tree import FactorParameters, Parameters, TailedParameters, with_covariances
+from bayesgmm.records import rows_of
+from bayesgmm.tree import (
+    FactorParameters,
+    NoisyParameters,
+    Parameters,
+    TailedParameters,
+    with_covariances,
+)
 
 type Array = NDArray[np.float64]
 
@@ -33,7 +41,8 @@ def invariants(
         of the means), ``mean`` (of the mixture, averaged over features), ``log_volume`` (log
         determinant of its covariance matrix), ``average_scale`` (over features, and components by
         weight; where tails are heavy of scale matrices in place of covariances), and ``average_df``
-        (of the logarithm of degrees of freedom). With several components ``largest_weight`` and
+        (of the logarithm of degrees of freedom). With noise ``noise_weight``; weights of components
+        are then those among each other. With several components ``largest_weight`` and
         ``together`` (mean probability that two rows are of the same component); if their number is
         known ``smallest_scale`` and ``smallest_distance`` (between two means). With correlations
         ``average_correlation``.
@@ -47,7 +56,9 @@ def invariants(
     weights, means, scales, correlations, covariances = with_covariances(mixtures)[:5]
     means = (means - location) / spread
     relative = scales / np.asarray(spec.covariance.scale)
-    densities, shares = _pass(np.vstack([X, location]), mixtures, location, spread)
+    densities, shares = _pass(spec, np.vstack([X, location]), mixtures, location, spread)
+    if isinstance(mixtures, NoisyParameters):
+        weights = weights / weights.sum(axis=1, keepdims=True)
     mean = np.einsum("sk,skd->sd", weights, means)
     about = means - mean[:, None]
     total = np.einsum("sk,skd,ske->sde", weights, about, about)
@@ -61,6 +72,8 @@ def invariants(
     }
     if isinstance(mixtures, TailedParameters):
         found["average_df"] = (weights * np.log(mixtures.df)).sum(axis=1)
+    if isinstance(mixtures, NoisyParameters):
+        found["noise_weight"] = mixtures.noise_weight
     if spec.structure.correlations != "none" and n_dim > 1:
         of_each = correlations[..., *np.tril_indices(n_dim, -1)].mean(axis=-1)
         found["average_correlation"] = (weights * of_each).sum(axis=1)
@@ -79,12 +92,16 @@ def invariants(
 
 
 def _pass(
-    X: Array, mixtures: Parameters | FactorParameters, center: Array, unit: Array
+    spec: GaussianMixture,
+    X: Array,
+    mixtures: Parameters | FactorParameters,
+    center: Array,
+    unit: Array,
 ) -> tuple[Array, Array]:
     """Return log densities of rows, shape (S, N), and responsibilities, shape (S, K, N)."""
-    n_draws, n_components = mixtures.weights.shape
-    rows = np.ascontiguousarray(((X - center) / unit).T)
-    densities, shares = np.empty((n_draws, len(X))), np.empty((n_draws, n_components, len(X)))
+    box = standardised_box(spec.noise, center, unit)
+    rows = rows_of(X, None, None, mixtures.weights.shape[1], center, unit, box)
     standard = mixtures.standardised(center, unit)
+    densities, shares = np.empty((len(standard[0]), len(X))), np.empty((*standard[0].shape, len(X)))
     fill_draws(rows, *standard, densities, shares, NO_LABELS, NO_CUBE)
     return densities, shares

@@ -211,6 +211,7 @@ def _log_mass(tree: xr.DataTree) -> float:
         return laplace_mass(vectors, _log_posterior(tree).ravel())
     floor = np.broadcast_to(np.asarray(spec.covariance.floor), draws.unit.shape) / draws.unit
     floor = floor[: layout.scale_columns].copy()
+    # with noise its log density is added to the last weight of all draws, and moves them alike
     vectors = np.stack([unconstrain(layout, floor, *draw) for draw in zip(*draws[:3], strict=True)])
     return laplace_mass(vectors, _log_posterior(tree).ravel())
 

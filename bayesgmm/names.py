@@ -96,6 +96,7 @@ MEASUREMENT_ERROR: Final = "measurement_error"
 # And what is known of rows beside their cells
 SAMPLE_WEIGHT: Final = "sample_weight"
 ALLOWED: Final = "allowed"
+NOISE_ALLOWED: Final = "noise_allowed"
 
 # Variables of ``sample_stats``
 LP: Final = "lp"

@@ -7,13 +7,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.background import NOISE_LABEL
+from bayesgmm.background import NOISE_LABEL, standardised_box
 from bayesgmm.chunked import is_chunked
-from bayesgmm.data import Data, prepare_new, refuse_missing
+from bayesgmm.data import Data, prepare_new
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import is_factored
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
+from bayesgmm.known_labels import of_components
 from bayesgmm.lazy import by_blocks
 from bayesgmm.records import log_volumes, rows_of
 from bayesgmm.summaries import require_draws
@@ -80,40 +81,24 @@ class Mixtures(NamedTuple):
         return np.asarray(((cells < low) | (cells > high)).any(axis=0))
 
     def fill(self, rows: Array, densities: Array, responsibilities: Array) -> None:
-        """Write what `fill_draws` does of rows anywhere: outside of its box none is noise."""
-        outside = self.outside(rows)
-        if not outside.any():
-            fill_draws(rows, *self[:3], densities, responsibilities, NO_LABELS, NO_CUBE)
-            return
-        nowhere = self.log_weights.copy()
-        nowhere[:, self.means.shape[1] :] = -np.inf
-        for log_weights, which in ((self.log_weights, ~outside), (nowhere, outside)):
-            some = np.ascontiguousarray(rows[:, which])
-            n = some.shape[1]
-            found = np.empty((len(densities), n if densities.size else 0))
-            shares = np.zeros((*responsibilities.shape[:2], n if responsibilities.size else 0))
-            fill_draws(some, log_weights, *self[1:3], found, shares, NO_LABELS, NO_CUBE)
-            if densities.size:
-                densities[:, which] = found
-            if responsibilities.size:
-                responsibilities[:, :, which] += shares
+        """Write what `fill_draws` does, of rows as `rows` returns them."""
+        fill_draws(rows, *self[:3], densities, responsibilities, NO_LABELS, NO_CUBE)
 
     def rows(
         self, values: Array, errors: Array | None = None, allowed: Array | None = None
     ) -> Array:
         """Return rows as the kernels read them, shape (D', N); see `records.rows_of`."""
         n_components = self.means.shape[1]
-        return rows_of(values, errors, allowed, n_components, self.center, self.unit)
+        if not len(self.box):
+            allowed = of_components(allowed, n_components)
+        return rows_of(values, errors, allowed, n_components, self.center, self.unit, self.box)
 
 
 def mixtures(tree: xr.DataTree) -> Mixtures:
     """Return the draws of a fit as the passes read them."""
     constant = tree[names.CONSTANT_DATA].dataset
     center, unit = constant[names.CENTER].values, constant[names.UNIT].values
-    noise = specification(tree).noise
-    box = np.empty((0, unit.size))
-    if noise is not None:
-        box = (np.stack(noise.corners) - center) / unit
+    box = standardised_box(specification(tree).noise, center, unit)
     return Mixtures(*parameters(tree).standardised(center, unit), center, unit, box)
 
 
@@ -376,8 +361,6 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
         data = Data(said.values, coords_of(tree), {}, errors=said.errors, allowed=said.allowed)
     else:
         data = prepare_new(X_new, features(tree), feature_dim=feature_dim(tree))
-    if noisy(tree):
-        refuse_missing(data, "X_new", "Noise is not known of parts of rows: leave the others out.")
     constant = tree[names.CONSTANT_DATA].dataset
     with np.errstate(over="ignore"):
         distance = np.abs(data.values - constant[names.CENTER].values) / constant[names.UNIT].values

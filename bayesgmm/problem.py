@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import standardised_box
 from bayesgmm.data import Data, center_and_unit, refuse_missing
 from bayesgmm.factor_packing import Gauge, factor_parameters, factor_vectors
 from bayesgmm.factor_prior import FactorCovariance
@@ -110,7 +111,7 @@ class Problem:
                 resolved.covariance, layout.n_components, *data.counted, center, unit
             )  # fmt: skip
         bare = cls(resolved, data, center, unit, layout, floor, np.empty(0), gauge)
-        if not data.complete:
+        if not bare.plain:
             return replace(bare, flat=bare.pack(bare.rows, bare.row_weights, prior=True))
         room = np.broadcast_to(0.0, (bare.n_lines, data.n_obs))
         problem = replace(bare, flat=bare.pack(room, bare.row_weights, prior=True))
@@ -170,6 +171,13 @@ class Problem:
         """Length of the unconstrained vector."""
         return int(offsets(self.layout)[3])
 
+    @cached_property
+    def plain(self) -> bool:
+        """Whether all cells are seen as they are, and all rows in the box of the noise."""
+        noise = self.specification.noise
+        beyond = noise is not None and bool(noise.outside(self.data.values).any())
+        return self.data.complete and not beyond
+
     @property
     def n_lines(self) -> int:
         """Lines of `rows`: one for every feature, and if labels are known for every component."""
@@ -180,9 +188,9 @@ class Problem:
     def rows(self) -> Array:
         """The standardised data, shape (D', N), as `kernels.patterns` has them.
 
-        A view of `flat`, shape (D, N) or (D + K, N), if they are complete.
+        A view of `flat`, shape (D, N) or (D + K, N), if they are plain.
         """
-        if not self.data.complete:
+        if not self.plain:
             return self._incomplete
         size = self.n_lines * self.data.n_obs
         return self.flat[self.flat.size - size :].reshape(self.n_lines, self.data.n_obs)
@@ -192,8 +200,13 @@ class Problem:
         data = self.data
         return rows_of(
             data.values, data.errors, data.allowed, self.layout.n_components,
-            self.center, self.unit,
+            self.center, self.unit, self.box,
         )  # fmt: skip
+
+    @property
+    def box(self) -> Array:
+        """Standardised corners of the box of the noise, (2, D); (0, D) where there is none."""
+        return standardised_box(self.specification.noise, self.center, self.unit)
 
     @property
     def row_weights(self) -> Array:

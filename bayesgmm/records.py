@@ -19,6 +19,7 @@ def rows_of(
     n_components: int,
     center: Array,
     unit: Array,
+    box: Array,
 ) -> Array:
     """Return what the kernels read, a column for each row, shape (D', n_obs).
 
@@ -30,10 +31,12 @@ def rows_of(
         Standard deviations of measurement errors, or their covariance matrices, as
         `measurement.read_errors` returns them.
     allowed : array, shape (n_obs, n_components), or None
-        What is known of the labels, as `Data` has it.
+        What is known of the labels, as `Data` has it; with noise of it too, in the last column.
     n_components : int
     center, unit : arrays, shape (n_features,)
         Cells become (x - center) / unit.
+    box : array, shape (2, n_features) or (0, n_features)
+        Lower and upper corner of the box of noise, (x - center) / unit; empty where there is none.
 
     Returns
     -------
@@ -41,10 +44,27 @@ def rows_of(
         Lines as `kernels.patterns` describes them: D, D + K, or more where there are errors.
     """
     cells = np.ascontiguousarray(((values - center) / unit).T)
+    n_weights = n_components + (1 if len(box) else 0)
+    known = np.zeros((n_weights, len(values))) if allowed is None else log_allowed(allowed)
+    beside = 0.0
+    if len(box):
+        beside = _of_noise(cells, box)
+        known[-1] += beside
     if errors is None:
-        return cells if allowed is None else np.concatenate([cells, log_allowed(allowed)])
-    known = np.zeros((n_components, len(values))) if allowed is None else log_allowed(allowed)
+        told = allowed is not None or np.any(beside)
+        return np.concatenate([cells, known]) if told else cells
     return np.concatenate([cells, known, _error_lines(errors, unit)])
+
+
+def _of_noise(cells: Array, box: Array) -> Array:
+    """Return what makes the log density of noise that of the cells that are seen, shape (n_obs,).
+
+    Sides of cells that are missing do not count; outside of the box the density is 0.
+    """
+    low, high = box[:, :, None]
+    result = np.log(high - low)[:, 0] @ np.isnan(cells)
+    result[((cells < low) | (cells > high)).any(axis=0)] = -np.inf
+    return np.asarray(result)
 
 
 def standing(
@@ -127,12 +147,20 @@ def filled(rows: Array, n_features: int) -> Array:
 
 
 def fingerprint(
-    values: Array, errors: Array | None, allowed: Array | None, weights: Array | None
+    values: Array,
+    errors: Array | None,
+    allowed: Array | None,
+    weights: Array | None,
+    *,
+    noise: bool = False,
 ) -> str:
-    """Return what tells data apart, with all that was said of their rows: see `Data`."""
+    """Return what tells data apart, with all that was said of their rows: see `Data`.
+
+    Labels may be of noise, in a further column, where there is any.
+    """
     found = hashlib.sha256(np.ascontiguousarray(values).tobytes())
     if errors is not None:
         found.update(np.ascontiguousarray(errors).tobytes())
     found.update(one_each(weights, len(values)).tobytes())
-    found.update(np.ascontiguousarray(told(allowed, len(values))).tobytes())
+    found.update(np.ascontiguousarray(told(allowed, len(values), noise=noise)).tobytes())
     return found.hexdigest()

@@ -56,7 +56,8 @@ class Domain:
     ----------
     places : array of int, shape (K, B)
         Where the parameters of every component are in the vector; that of the last weight,
-        minus the sum of the others, comes after its end.
+        minus the sum of the others, comes after its end. With noise this is the noise's, and none
+        of a component.
     alike : array of bool, shape (K, K)
         Pairs of components that may swap names.
     centers : array, shape (K, B)
@@ -133,7 +134,8 @@ def _places(layout: Layout) -> Labels:
     """Return where the parameters of every component are, shape (K, B)."""
     k = layout.n_components
     means, scales, correlations, length = offsets(layout)
-    parts = [np.append(np.arange(k - 1), length), np.arange(means, scales)]
+    weights = np.arange(k) if layout.n_noise else np.append(np.arange(k - 1), length)
+    parts = [weights, np.arange(means, scales)]
     if layout.scale_rows == k:
         parts.append(np.arange(scales, correlations))
     if layout.correlation_sets == k or layout.n_factors:

@@ -146,7 +146,8 @@ def unvisited(tree: xr.DataTree) -> float | None:
     if heavy.size == 1:
         return 0.0
     draws = mixtures(tree)
-    modes = [one[heavy] for one in of_modes(tree).standardised(draws.center, draws.unit)]
+    found = of_modes(tree, specification(tree).noise)
+    modes = [one[heavy] for one in found.standardised(draws.center, draws.unit)]
     if names.OBSERVED_DATA in tree.children:
         every = fitted_rows(tree, draws)
         points = np.ascontiguousarray(every[:, :: -(-every.shape[1] // LOOKED_AT)])

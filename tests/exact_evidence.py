@@ -51,10 +51,13 @@ def log_prior_mass(scales: Array, tau: float) -> Array:
     return density + np.log(scales) + np.log(step)
 
 
-def log_sum_over_allocations(of_subset: Array, concentration: Array) -> Array:
+def log_sum_over_allocations(
+    of_subset: Array, concentration: Array, of_noise: Array | None = None
+) -> Array:
     """Return the log evidence from the log densities of all subsets, shape (2**N, ...).
 
-    Components take their rows one after another: what the first k have taken is a subset.
+    Components take their rows one after another: what the first k have taken is a subset. Those of
+    subsets as background noise, if there is any, go with the last concentration.
     """
     size = len(of_subset)
     n_rows = size.bit_length() - 1
@@ -63,7 +66,8 @@ def log_sum_over_allocations(of_subset: Array, concentration: Array) -> Array:
 
     def taken(k: int) -> Array:
         prior = gammaln(concentration[k] + counts) - gammaln(concentration[k])
-        return of_subset + prior.reshape(shape)
+        is_noise = of_noise is not None and k == len(concentration) - 1
+        return (of_noise if is_noise else of_subset) + prior.reshape(shape)
 
     reached = taken(0)
     for k in range(1, len(concentration)):
@@ -86,15 +90,26 @@ def _subsets(of: int) -> NDArray[np.int64]:
     return subsets
 
 
-def own_scales(x: Array, concentration: Array, location: float, width: float, tau: float) -> float:
-    """Return the log evidence of components with scales of their own."""
+def own_scales(
+    x: Array,
+    concentration: Array,
+    location: float,
+    width: float,
+    tau: float,
+    noise: float | None = None,
+) -> float:
+    """Return the log evidence of components with scales of their own, and of noise.
+
+    The log density of this, if there is any, goes with the last concentration.
+    """
     scales = np.exp(LOG_SCALES)
     member = all_subsets(x.size) if len(concentration) > 1 else np.ones((1, x.size))
     marginals = log_marginals(x, member, location, width, scales) + log_prior_mass(scales, tau)
     of_subset = logsumexp(marginals, axis=1)
     if len(concentration) == 1:
         return float(of_subset[0])
-    return float(log_sum_over_allocations(of_subset, concentration))
+    of_noise = None if noise is None else noise * member.sum(axis=1)
+    return float(log_sum_over_allocations(of_subset, concentration, of_noise))
 
 
 def shared_scale(

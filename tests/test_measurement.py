@@ -36,13 +36,13 @@ def test_standard_deviations_are_kept_but_for_missing_cells(given: Any) -> None:
     data = prepare(FRAME, measurement_error=given)
     np.testing.assert_array_equal(data.errors, changed(DEVIATIONS, (1, 1), 0.0))
     assert not data.complete
-    rows = rows_of(data.values, data.errors, None, 1, np.zeros(2), np.ones(2))
+    rows = rows_of(data.values, data.errors, None, 1, np.zeros(2), np.ones(2), np.empty((0, 2)))
     np.testing.assert_array_equal(rows.T, np.column_stack([CELLS, np.zeros(4), data.errors]))
 
 
 def test_covariances_become_factors() -> None:
     data = prepare(FRAME, measurement_error=covariances())
-    rows = rows_of(data.values, data.errors, None, 1, np.zeros(2), np.ones(2))
+    rows = rows_of(data.values, data.errors, None, 1, np.zeros(2), np.ones(2), np.empty((0, 2)))
     factors = np.zeros((4, 2, 2))
     factors[:, *np.tril_indices(2)] = rows[3:].T
     products = factors @ np.swapaxes(factors, 1, 2)

@@ -20,7 +20,7 @@ def test_units_do_not_matter(kind: str, n_features: int, rng: np.random.Generato
     cells, errors = center + unit * seen.cells, seen.errors
     if errors is not None:
         errors = errors * (unit if errors.ndim == 2 else np.multiply.outer(unit, unit))
-    rows = rows_of(cells, errors, None, 2, center, unit)
+    rows = rows_of(cells, errors, None, 2, center, unit, np.empty((0, unit.size)))
     np.testing.assert_allclose(rows, seen.rows(2), rtol=1e-9, atol=1e-9)
     _, wanted = naive_moments(seen, mixture, np.empty(0))
     densities = np.empty((1, 60))

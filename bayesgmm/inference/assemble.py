@@ -20,9 +20,9 @@ from bayesgmm.kernels.occupied import occupied_first
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, order_within
 from bayesgmm.kernels.rotation import turned_to_agree
 from bayesgmm.kernels.threads import over_draws
-from bayesgmm.known_labels import named_apart
+from bayesgmm.known_labels import named_apart, of_components
 from bayesgmm.problem import Problem
-from bayesgmm.records import standing
+from bayesgmm.records import rows_of, standing
 from bayesgmm.sample_weights import weigh
 from bayesgmm.tree import FactorParameters, Parameters, build, stacked
 
@@ -247,7 +247,7 @@ def _align(
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
     margin = np.ones(n_draws)
     if method != "none":
-        rows, _ = standing(problem.rows, problem.data.sample_weight)
+        rows, _ = standing(_as_if_none_were_noise(problem), problem.data.sample_weight)
         permutation, margin = match_draws(rows, mixtures, pivot, method, groups=apart)
     if overfitted:
         permutation, margin = occupied_first(problem.rows, mixtures, permutation)
@@ -257,6 +257,16 @@ def _align(
         names.MARGIN: margin.reshape(shape),
         "attrs": {names.METHOD: method, "pivot_chain": int(chain), "pivot_draw": int(draw)},
     }
+
+
+def _as_if_none_were_noise(problem: Problem) -> Array:
+    """Return rows as the passes read them where there are components alone."""
+    data, k = problem.data, problem.layout.n_components
+    if not problem.layout.n_noise or len(problem.rows) == data.n_features:
+        return problem.rows
+    known = of_components(data.allowed, k)
+    box = problem.box[:0]
+    return rows_of(data.values, data.errors, known, k, problem.center, problem.unit, box)
 
 
 def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]:

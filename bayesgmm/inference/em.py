@@ -146,10 +146,11 @@ def _em(
 ) -> tuple[int, Array, Array]:
     """Run EM with the conjugate penalty of the given strength; see `kernels.mstep.run_em`."""
     rows, weights = sample
-    n_dim, n_components, groups = problem.data.n_features, problem.layout.n_components, NO_GROUPS
-    if not is_complete(rows, n_dim, n_components):
-        order, n_complete, groups = pack_groups(rows, n_dim, n_components)
-        rows = np.ascontiguousarray(rows[: n_dim + n_components, order[:n_complete]])
+    n_dim, groups = problem.data.n_features, NO_GROUPS
+    n_weights = problem.layout.n_components + problem.layout.n_noise
+    if not is_complete(rows, n_dim, n_weights):
+        order, n_complete, groups = pack_groups(rows, n_dim, n_weights)
+        rows = np.ascontiguousarray(rows[: n_dim + n_weights, order[:n_complete]])
         weights = weights[order] if weights.size else weights
     return run_em(
         problem.layout,

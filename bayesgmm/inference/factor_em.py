@@ -246,7 +246,11 @@ def reordered(problem: Problem, parameters: Parameters | FactorParameters) -> Ar
     """Return the vector of one mixture, weights as large as their concentrations say."""
     concentrations = problem.specification.weights.per_component(problem.layout.n_components)
     order = parameters.weights[0].argsort()[concentrations.argsort().argsort()]
-    return problem.unconstrain(each(parameters, lambda values: values[:, order]))
+
+    def named(values: Array) -> Array:
+        return values if values.ndim == 1 else values[:, order]  # of noise, which keeps its name
+
+    return problem.unconstrain(each(parameters, named))
 
 
 def has_collapsed(problem: Problem, parameters: FactorParameters, target: Target) -> bool:

@@ -21,6 +21,7 @@ from bayesgmm.inference.methods import METHODS, RUNNERS, warn_interrupted
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.suited import (
     held_by,
+    refuse_noise_outside,
     refuse_unknown_to_jax,
     refuse_unsuited,
 )
@@ -87,7 +88,9 @@ def fit(
         The component of every row, 0 to K - 1, and -1 or missing where it is not known. Or for
         every component whether a row may belong to it, True or False; or to what degree a, in
         [0, 1], for soft labels: the density of the row is
-        ``sum_k weights[k] a[k] Normal(x | means[k], covariances[k])``.
+        ``sum_k weights[k] a[k] Normal(x | means[k], covariances[k])``. With noise -1 says that a
+        row is noise and missing that nothing is known, and of several columns one more, the last,
+        is that of noise.
     feature_dim : str, optional
         Of a DataArray, the dimension along which features lie; all others are rows, and what is
         said of rows comes back in these dimensions. By default ``"feature"`` or, of two, the last.
@@ -235,7 +238,9 @@ def fit(
     refuse_unsuited(specification, data, labels, engine, allocated=allocated is not None)
     if allocated is not None:
         return _allocated(specification, allocated, data, options, progressbar)
-    labelled = with_labels(data, labels, specification.known_number)
+    noise = specification.noise is not None
+    labelled = with_labels(data, labels, specification.known_number, noise=noise)
+    refuse_noise_outside(specification, labelled)
     problem = Problem.make(specification, labelled)
     began = time.perf_counter()
     n_masters = options.chains if method == "nuts" else 1

@@ -56,6 +56,10 @@ def grow(problem: Problem, smaller: Parameters | FactorParameters) -> tuple[Mode
 def _cuts(rows: Array, log_weights: Array, means: Array, cholesky: Array) -> Iterator[Labels]:
     """Yield labels of the rows with one cluster more than a mixture, shapes (1, K, ...), has."""
     n_components, n_dim = means.shape[1:]
+    if len(rows) > n_dim:  # of labels, none of them known: a line for a component fewer
+        rows = np.delete(rows, n_dim, axis=0)
+    log_weights = log_weights.copy()
+    log_weights[:, n_components:] = -np.inf  # noise is no cluster to begin with
     partition = partition_of(rows, log_weights[0], means[0], cholesky[0])
     cells = filled(rows, n_dim)
     for k in range(n_components):

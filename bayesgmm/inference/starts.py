@@ -89,6 +89,8 @@ def starting_labels(
     if start % 2 == 0:
         rows = drawn_in(problem, rows)
     offsets = sample.rows[problem.layout.n_features :][:n_components]
+    if problem.layout.n_noise and problem.data.allowed is None:
+        offsets = offsets[:0]  # what is there is of the noise
     hierarchical = hierarchical and offsets.size == 0  # whose clusters have no names
     if hierarchical and start == 0 and 1 < n_components < n_rows <= HIERARCHICAL_ROWS:
         from scipy.cluster.hierarchy import fcluster, linkage

@@ -7,11 +7,12 @@ import numpy as np
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.data import Data, check_enough_rows, refuse_missing
+from bayesgmm.data import Data, check_enough_rows
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.overfitted import SparseDirichlet, StickBreaking
 from bayesgmm.priors import Dirichlet, LKJCovariance, NormalMeans
+from bayesgmm.sample_weights import row_named
 
 if TYPE_CHECKING:
     import pymc
@@ -65,7 +66,7 @@ def refuse_unsuited(
     if not data.complete and engine in ("pymc", "jax"):
         refuse_incomplete("JAX's" if engine == "jax" else "PyMC's")
     refuse_errors_of_tails(specification, data)
-    refuse_beside_noise(specification, data, labels)
+    refuse_errors_beside_noise(specification, data)
     check_enough_rows(data, number)
     if allocated:
         refuse_what_is_shared(specification)
@@ -129,22 +130,24 @@ def refuse_errors_of_tails(specification: GaussianMixture, data: Data) -> None:
         )
 
 
-def refuse_beside_noise(specification: GaussianMixture, data: Data, labels: Any) -> None:
-    """Refuse rows of which there is no telling what they would be as background noise."""
-    noise = specification.noise
-    if noise is None:
-        return
-    if labels is not None:
-        specification.refuse_noise("where `labels` are known, which name components alone")
+def refuse_errors_beside_noise(specification: GaussianMixture, data: Data) -> None:
+    """Refuse measurement errors of noise, which would blur the sides of its box."""
     if data.errors is not None:
         specification.refuse_noise("where there is a `measurement_error`")
-    refuse_missing(data, "X", "Leave these rows out, or fit them without `noise`.")
-    resolved = specification.resolve(*data.counted).noise
-    outside = np.flatnonzero(resolved.outside(data.counted[0])) if resolved is not None else ()
-    if len(outside):
+
+
+def refuse_noise_outside(specification: GaussianMixture, data: Data) -> None:
+    """Refuse rows that are known to be noise where there is none."""
+    noise = specification.resolve(*data.counted).noise
+    if noise is None or data.allowed is None:
+        return
+    wrong = ~data.allowed[:, :-1].any(axis=1) & noise.outside(data.values)
+    if wrong.any():
+        i = int(wrong.argmax())
         raise ValueError(
-            f"`noise` must have a box that holds every row of `X`; got {noise!r} and "
-            f"{len(outside)} rows outside of it. Widen it, or leave `low` and `high` None."
+            f"`labels` must name noise in its box alone; got it at {row_named(data.obs, i)}, with "
+            f"{data.values[i].tolist()}, outside of {noise!r}. Widen the box, or leave its corners "
+            f"None."
         )
 
 

@@ -83,6 +83,8 @@ def _fill_block(
                     errors, y, part, lp, to,
                 )  # fmt: skip
             part += ABREAST
+    for k in range(k_all, log_weights.size):
+        lp[k * PADDING : (k + 1) * PADDING] = log_weights[k]
     if n_lines > n_dim:
         _fill_heavy(alone, at, cholesky, tails, y, lp, pulls, logs)
     at += (2 * n_dim + n_error_lines(kind, n_dim)) * PADDING
@@ -146,7 +148,8 @@ def alone_moments(
         As `kernels.patterns.pack_alone` returns them.
     row_weights : array, shape (n,) or (0,)
     log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
-    counts, first, second : arrays, shapes (K,), (K, D), and that of `cholesky`
+        With noise there are K + 1 log-weights, and counts.
+    counts, first, second : arrays, shapes that of `log_weights`, (K, D), and that of `cholesky`
         Added to.
 
     Returns
@@ -155,10 +158,11 @@ def alone_moments(
         The sum of the log densities.
     """
     k_all, n_dim = means.shape
+    n_all = log_weights.size
     n_rows, triangle = int(alone[0]), n_dim * (n_dim + 1) // 2
     length = 1 + n_dim + triangle
     bases, errors = np.empty(k_all * triangle * PADDING), np.empty(ABREAST * triangle * LANES)
-    y, lp = np.empty(k_all * (2 * n_dim + 1) * PADDING), np.empty(k_all * PADDING)
+    y, lp = np.empty(k_all * (2 * n_dim + 1) * PADDING), np.empty(n_all * PADDING)
     weights, densities = np.empty(PADDING), np.empty(PADDING)
     sums = np.zeros(k_all * length * LANES)
     heavy, tails = cholesky.shape[1] > n_dim, _tails(cholesky)
@@ -175,7 +179,9 @@ def alone_moments(
                 weights[i] = 0.0
             elif row_weights.size > 0:
                 weights[i] = row_weights[start + i]
-        value += softmax_block(lp, PADDING, k_all, weights, densities, PADDING)
+        value += softmax_block(lp, PADDING, n_all, weights, densities, PADDING)
+        for k in range(k_all, n_all):
+            counts[k] += lp[k * PADDING : (k + 1) * PADDING].sum()
         for k in range(k_all):
             place = k * PADDING
             if not heavy:
@@ -230,9 +236,10 @@ def fill_alone(
         As `fill_draws` takes them, but for responsibilities and confusion, which are added to.
     """
     n_draws, k_all, n_dim = means.shape
+    n_all = log_weights.shape[1]
     triangle = n_dim * (n_dim + 1) // 2
     bases, errors = np.empty(k_all * triangle * PADDING), np.empty(ABREAST * triangle * LANES)
-    y, lp = np.empty(k_all * (2 * n_dim + 1) * PADDING), np.empty(k_all * PADDING)
+    y, lp = np.empty(k_all * (2 * n_dim + 1) * PADDING), np.empty(n_all * PADDING)
     weights, density = np.ones(PADDING), np.empty(PADDING)
     size = lp.size if cholesky.shape[2] > n_dim else 0
     pulls, logs = np.empty(size), np.empty(size)
@@ -244,12 +251,12 @@ def fill_alone(
                 alone, at, log_weights[s], means[s], cholesky[s], tails, bases, errors, y, lp,
                 pulls, logs,
             )  # fmt: skip
-            softmax_block(lp, PADDING, k_all, weights, density, PADDING)
+            softmax_block(lp, PADDING, n_all, weights, density, PADDING)
             for i in range(min(PADDING, members.size - start)):
                 row = members[start + i]
                 if densities.size > 0:
                     densities[s, row] = density[i]
-                for k in range(k_all):
+                for k in range(n_all):
                     share = lp[k * PADDING + i]
                     if responsibilities.size > 0:
                         responsibilities[0 if summed else s, k, row] += share

@@ -54,8 +54,8 @@ def fill_draws(
     confusion : array, shape (S, K, L) or (0, 0, 0)
         For every draw, the sum of component k's responsibilities over the rows labelled l.
     """
-    n_dim = means.shape[2]
-    if is_complete(rows, n_dim, means.shape[1]):
+    n_dim, n_all = means.shape[2], log_weights.shape[1]
+    if is_complete(rows, n_dim, n_all):
         fill_complete(
             rows, log_weights, means, cholesky, densities, responsibilities, labels, confusion
         )
@@ -63,9 +63,9 @@ def fill_draws(
     confusion[:] = 0.0
     if len(responsibilities) != 1:
         responsibilities[:] = 0.0
-    groups, few = divided(rows, n_dim, means.shape[1])
+    groups, few = divided(rows, n_dim, n_all)
     if is_factored(cholesky, n_dim):  # what few share is as little work as what many do
-        groups, few = list(groups_of(rows, n_dim, means.shape[1])), few[:0]
+        groups, few = list(groups_of(rows, n_dim, n_all)), few[:0]
     for members, seen, errors, lines in groups:
         n = members.size
         drawn = np.empty((len(densities), n if densities.size else 0))
@@ -83,7 +83,7 @@ def fill_draws(
             responsibilities[:, :, members] += shares
     if few.size:
         fill_alone(
-            pack_alone(rows, few, n_dim, means.shape[1]), few,
+            pack_alone(rows, few, n_dim, n_all), few,
             log_weights, means, cholesky, densities, responsibilities, labels, confusion,
         )  # fmt: skip
 

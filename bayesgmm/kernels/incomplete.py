@@ -96,9 +96,10 @@ def expected_moments(
     groups : array
         The M rows of which a part is seen, as `pack_groups` returns them; empty if there are none.
     log_weights, means, cholesky : arrays, shapes (K,), (K, D), (K, D or D + 1, D)
+        With noise there are K + 1 log-weights, and counts.
     whiteners, log_determinants : arrays, shapes those of `cholesky` and (K,)
         As `fill_whiteners` writes them.
-    counts, first, second : arrays, shapes (K,), (K, D), and that of `cholesky`
+    counts, first, second : arrays, shapes that of `log_weights`, (K, D), and that of `cholesky`
         Overwritten with the expected sums over rows of r, r z and r z z', where x = mu + L z is
         the complete row without error: of complete rows what `e_step` writes.
 
@@ -138,11 +139,12 @@ def expected_moments(
         )  # fmt: skip
         done += n
     square, length = k_all * (n_dim + more) * n_dim, k_all * n_dim
-    work = np.empty(5 * square + 2 * length + 2 * k_all + n_dim)
+    n_all = log_weights.size
+    work = np.empty(5 * square + 2 * length + n_all + k_all + n_dim)
     seen = np.empty(n_dim, dtype=np.int64)
-    vectors = work[: 2 * k_all + n_dim]
-    their_counts, determinants = vectors[:k_all], vectors[k_all : 2 * k_all]
-    row, work = vectors[2 * k_all :], work[vectors.size :]
+    vectors = work[: n_all + k_all + n_dim]
+    their_counts, determinants = vectors[:n_all], vectors[n_all : n_all + k_all]
+    row, work = vectors[n_all + k_all :], work[vectors.size :]
     d, width = 0, 0
     their_means, sums = work[:0].reshape(k_all, 0), work[:0].reshape(k_all, 0)
     triangles = work[:0].reshape(k_all, 0, 0)
@@ -182,4 +184,5 @@ def expected_moments(
         for k in range(k_all):
             counts[k] += their_counts[k]
             add_expected(bases[k], their_counts[k], sums[k], moments[k], row, first[k], second[k])
+        counts[k_all:] += their_counts[k_all:]
     return value

@@ -4,6 +4,8 @@ Rows are the columns of an array of shape (D', N): D cells, NaN where missing; t
 logarithms of what is known of the label (`kernels.estep.e_step`); and then nothing, or the standard
 deviations of the cells' errors, or the lower triangle of a Cholesky factor of the errors'
 covariance, row by row. Where there are errors there are labels, be it zeros for an unknown one.
+Where there is noise K counts it too: the last of its lines also makes its log density, that of a
+whole row in the box, the log density of the cells that are seen.
 """
 
 from collections.abc import Iterator

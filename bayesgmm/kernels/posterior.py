@@ -113,15 +113,15 @@ def pack_problem(
     n_eff = float(row_weights.sum()) if row_weights.size else float(n_rows)
     constant = -n_eff * float(np.log(unit).sum())
     groups = NO_GROUPS
-    if not is_complete(rows, n_dim, layout.n_components):
+    n_weights = layout.n_components + layout.n_noise
+    if not is_complete(rows, n_dim, n_weights):
         missing = np.isnan(rows[:n_dim])
         times = missing @ row_weights if row_weights.size else missing.sum(axis=1)
         constant += float(np.log(unit) @ times)
-        order, n_rows, groups = pack_groups(rows, n_dim, layout.n_components)
-        rows = rows[: n_dim + layout.n_components, order[:n_rows]]
+        order, n_rows, groups = pack_groups(rows, n_dim, n_weights)
+        rows = rows[: n_dim + n_weights, order[:n_rows]]
         row_weights = row_weights[order] if row_weights.size else row_weights
     if prior:
-        n_weights = layout.n_components + layout.n_noise
         constant += weights_constant(n_weights, concentration, sticks)
         constant += prior_constant(layout, scale * unit, tau, floor, eta)
         constant += df_constant(layout, df)

@@ -17,6 +17,7 @@ from bayesgmm.factor_prior import FACTOR_STRUCTURES, FactorCovariance
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.fit import at_work
 from bayesgmm.inference.methods import METHODS
+from bayesgmm.inference.suited import refuse_errors_beside_noise
 from bayesgmm.inference.sweep import Candidate, Outcome, sweep
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import STRUCTURES, Dirichlet
@@ -67,7 +68,8 @@ def select(
     n_components : sequence of int
         Numbers of components, each once; ``range(1, 9)`` by default.
     spec : GaussianMixture, optional
-        The priors; its number of components is replaced. Default priors by default.
+        The priors; its number of components is replaced. Default priors by default. Its noise, if
+        it has any, is beside every number of components; `compare` takes fits with it and without.
     structures : sequence of str, optional
         What covariance matrices share, see `LKJCovariance`; every one is fitted with every number
         of components. By default that of `spec`.
@@ -188,6 +190,7 @@ def select(
         feature_dim=feature_dim,
     )
     for template in templates:
+        refuse_errors_beside_noise(template, data)
         hint_at_units(template, data)
     specifications = _specifications(numbers, templates, data)
     if kept is not None:
@@ -289,7 +292,6 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
             f"numbers of components as `n_components`."
         )
     _ = spec.known_number  # a prior on it is refused
-    spec.refuse_noise("for `select`")
     if type(spec.weights) is not Dirichlet:
         raise ValueError(
             f"`spec` must have Dirichlet weights, whose number is compared; got {spec.weights!r}, "

@@ -61,6 +61,8 @@ _OF_NOISE: Final = frozenset(
     {
         "save", "summary", "check", "predict_proba", "predict", "score_samples",
         "sample_posterior_predictive", "loo", "waic", "compare",
+        "bic", "aic", "icl", "log_evidence", "posterior_over_components", "mode_audit",
+        "reloo", "kfold", "average", "impute",
         "align", "alignment_report", "overlap", "density_modes", "marginal", "density", "cdf",
         "quantile", "outlier_score", "sample_allocations", "similarity", "partition", "n_clusters",
         "credible_ball", "representative_partitions", "confident_subset", "uncertainty",

@@ -90,7 +90,7 @@ def build(
     groups: dict[str, Mapping[str, Any]] = {
         names.POSTERIOR: posterior,
         names.SAMPLE_STATS: sample_stats,
-        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit, **_said(data)},
+        names.CONSTANT_DATA: {names.CENTER: center, names.UNIT: unit, **_said(data, n_components)},
         **(further or {}),
     }
     if log_likelihood is not None:
@@ -115,9 +115,13 @@ def build(
     return xr.DataTree.from_dict({"/": root, **ordered})
 
 
-def _said(data: Data) -> dict[str, Any]:
+def _said(data: Data, n_components: int) -> dict[str, Any]:
     """Return what was said of the rows beside their cells."""
-    said: dict[str, Any] = {names.SAMPLE_WEIGHT: data.sample_weight, names.ALLOWED: data.allowed}
+    said: dict[str, Any] = {names.SAMPLE_WEIGHT: data.sample_weight}
+    if data.allowed is not None:
+        said[names.ALLOWED] = data.allowed[:, :n_components]
+        if data.allowed.shape[1] > n_components:
+            said[names.NOISE_ALLOWED] = data.allowed[:, n_components]
     if data.errors is not None:
         dims = (names.OBS, names.FEATURE, names.FEATURE2)[: data.errors.ndim]
         said[names.MEASUREMENT_ERROR] = xr.Variable(dims, data.errors)

@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.background import UniformNoise
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.factor_loadings import LARGEST_DENSE
 from bayesgmm.kernels.tails import with_df
@@ -195,8 +196,8 @@ def with_covariances(
     return Parameters(found.weights, found.means[..., some], scales, correlations, covariances)
 
 
-def of_modes(tree: xr.DataTree) -> Parameters | FactorParameters:
-    """Return the parameters of the modes of a fit."""
+def of_modes(tree: xr.DataTree, noise: UniformNoise | None) -> Parameters | FactorParameters:
+    """Return the parameters of the modes of a fit, given the noise of its specification."""
     group = tree[names.MODES].dataset
 
     def values(name: str) -> Array:
@@ -211,6 +212,9 @@ def of_modes(tree: xr.DataTree) -> Parameters | FactorParameters:
     scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
     correlations = covariances / (scales[..., :, None] * scales[..., None, :])
     matrices = (weights, means, scales, correlations, covariances)
+    if noise is not None:
+        of_noise = group[names.NOISE_WEIGHT].values
+        return parameters_of(*matrices, of_noise, np.full(of_noise.shape, noise.log_density))
     if names.DF not in group:
         return parameters_of(*matrices)
     return parameters_of(*matrices, group[names.DF].transpose(names.MODE, names.COMPONENT).values)

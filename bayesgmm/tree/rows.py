@@ -11,7 +11,7 @@ from bayesgmm import names
 from bayesgmm.cubes import laid_out
 from bayesgmm.data import Data, prepare
 from bayesgmm.known_labels import with_labels
-from bayesgmm.tree import require
+from bayesgmm.tree import noisy, require
 
 type Array = NDArray[np.float64]
 
@@ -42,14 +42,18 @@ def observed(tree: xr.DataTree) -> Observed:
     X = tree[names.OBSERVED_DATA].dataset[names.X].transpose(names.OBS, names.FEATURE)
     held = names.CONSTANT_DATA in tree.children
     constant = tree[names.CONSTANT_DATA].dataset if held else xr.Dataset()
-    said = []
-    for name, dims in (
-        (names.MEASUREMENT_ERROR, (names.OBS, names.FEATURE, ...)),
-        (names.ALLOWED, (names.OBS, names.COMPONENT)),
-        (names.SAMPLE_WEIGHT, (names.OBS,)),
-    ):
-        said.append(constant[name].transpose(*dims).values if name in constant else None)
-    return Observed(X.values, *said)
+    errors, allowed, of_noise, weights = (
+        constant[name].transpose(*dims).values if name in constant else None
+        for name, dims in (
+            (names.MEASUREMENT_ERROR, (names.OBS, names.FEATURE, ...)),
+            (names.ALLOWED, (names.OBS, names.COMPONENT)),
+            (names.NOISE_ALLOWED, (names.OBS,)),
+            (names.SAMPLE_WEIGHT, (names.OBS,)),
+        )
+    )
+    if of_noise is not None:
+        allowed = np.column_stack((allowed, of_noise))
+    return Observed(X.values, errors, allowed, weights)
 
 
 def coords_of(tree: xr.DataTree) -> dict[str, xr.Variable]:
@@ -120,4 +124,5 @@ def fitted_data(tree: xr.DataTree, rows: NDArray[np.int64] | None = None) -> Dat
         X, said = X.isel({names.OBS: rows}), said.some(rows)
     data = prepare(X, measurement_error=said.errors, sample_weight=said.weights)
     data = replace(data, coords={**coords_of(tree), **data.coords})
-    return with_labels(data, said.allowed, tree[names.POSTERIOR].sizes[names.COMPONENT])
+    n_components = tree[names.POSTERIOR].sizes[names.COMPONENT]
+    return with_labels(data, said.allowed, n_components, noise=noisy(tree))

@@ -89,6 +89,7 @@ OPTIONAL: Final[dict[str, dict[str, Due]]] = {
     names.CONSTANT_DATA: {
         names.SAMPLE_WEIGHT: Due((names.OBS,)),
         names.ALLOWED: Due((names.OBS, names.COMPONENT)),
+        names.NOISE_ALLOWED: Due((names.OBS,)),
     },
 }
 """The same of variables that fits may have."""

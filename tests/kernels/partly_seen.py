@@ -23,8 +23,8 @@ class Seen(NamedTuple):
 
     def rows(self, n_components: int) -> Array:
         """Return them as the kernels take them, shape (D', N)."""
-        unit = np.ones(self.cells.shape[1])
-        return rows_of(self.cells, self.errors, None, n_components, 0.0 * unit, unit)
+        unit, no_box = np.ones(self.cells.shape[1]), np.empty((0, 1))
+        return rows_of(self.cells, self.errors, None, n_components, 0.0 * unit, unit, no_box)
 
 
 def partly_seen(rng: np.random.Generator, mixture: Mixture, n_rows: int, kind: str) -> Seen:
