@@ -60,8 +60,8 @@ FLOORS = (
         "alignment averaging bridge clustering comparable comparison conditionals convergence "
         "crossvalidation elpd evidence factor_scores functionals identifiability imputation "
         "information invariants lazy marginals modality model_probabilities modes moment_matching "
-        "outliers pooling "
-        "pointwise prediction quantiles regression summaries symmetry symptoms uniformity",
+        "outliers pointwise pooling prediction quantiles regression summaries symmetry symptoms "
+        "tail_mass uniformity",
         "arviz_base arviz_stats dask xarray pandas scipy",
         "0 1 2 4",
     ),

@@ -7,8 +7,8 @@ import xarray as xr
 from scipy.stats import chi2, kstest, norm
 
 import bayesgmm as bg
-from bayesgmm.outliers import SMALLEST, log_predictive
 from bayesgmm.prediction import mixtures
+from bayesgmm.tail_mass import SMALLEST, log_predictive
 from tests.synthetic import random_fit
 
 

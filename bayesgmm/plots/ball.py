@@ -7,7 +7,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering.credibility import credible_ball
 from bayesgmm.errors import check_integer
 from bayesgmm.plots.canvas import (
@@ -160,7 +159,7 @@ def _draw(
     for some, style in kinds:
         for k in np.unique(clusters[some]).tolist():
             mine = some & (clusters == k)
-            if k == NOISE_LABEL:
+            if k < 0:
                 draw_noise(ax, places[mine], size, zorder=style["zorder"])
                 if "edgecolors" in style:
                     ax.scatter(*places[mine].T, marker="o", facecolors="none", **style)
@@ -186,7 +185,7 @@ def _label(panels: NDArray[Any], labels: list[str]) -> None:
 def _title_of_estimate(ball: xr.Dataset, n_drawn: int, note: str) -> str:
     """Return what the first panel says: the ball, and its centre."""
     number = int(ball[names.PARTITION].max()) + 1
-    noise = " and noise (crosses)" * bool((ball[names.PARTITION] == NOISE_LABEL).any())
+    noise = " and noise (crosses)" * bool((ball[names.PARTITION] < 0).any())
     radius = _distance(ball, ball.attrs[names.RADIUS])
     lines = [
         f"{100.0 * ball.attrs[names.MASS]:.3g} % of draws within {radius}",

@@ -7,7 +7,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.clustering.coclustering import membership
 from bayesgmm.clustering.partitions import given_or_best
@@ -151,7 +150,7 @@ def _draw_points(
     n_points = len(places)
     for k in np.unique(labels).tolist():
         mine = labels == k
-        if k == NOISE_LABEL:
+        if k < 0:
             dark = [DARK if doubt else NOISE_COLOUR for doubt in uncertain[mine]]
             draw_noise(ax, places[mine], point_size(n_points), color=dark)
             framed = mine & uncertain
@@ -182,7 +181,7 @@ def _add_legend(ax: "Axes", labels: NDArray[np.int64]) -> None:
                markeredgecolor="white", label=f"{k}: {size:,} row{'s' if size > 1 else ''}")
         for k, size in enumerate(sizes[:LISTED])
     ]  # fmt: skip
-    n_noise = int((labels == NOISE_LABEL).sum())
+    n_noise = int((labels < 0).sum())
     if n_noise:
         handles.append(noise_handle(f"noise: {n_noise:,} row{'s' if n_noise > 1 else ''}"))
     handles.append(
@@ -201,6 +200,6 @@ def _count(labels: NDArray[np.int64], n_uncertain: int) -> str:
     """Return how many clusters and uncertain rows there are, in words."""
     n_clusters = int(labels.max()) + 1
     clusters = f"{n_clusters} cluster{'' if n_clusters == 1 else 's'}"
-    if (labels == NOISE_LABEL).any():
+    if (labels < 0).any():
         clusters += " and noise"
     return f"{clusters} of {len(labels):,} rows, {n_uncertain or 'none'} uncertain"

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm import names
-from bayesgmm.background import NOISE_LABEL
 from bayesgmm.clustering.allocations import label_draws
 from bayesgmm.clustering.coclustering import ordered, similarity
 from bayesgmm.clustering.partitions import given_or_best
@@ -134,7 +133,7 @@ def _draw_frames(ax: "Axes", labels: NDArray[np.int64]) -> None:
     ax.set_yticks(
         (firsts + 0.5 * (sizes - 1))[shown],
         [
-            f"{'noise' if k == NOISE_LABEL else k} ({m:,})"
+            f"{'noise' if k < 0 else k} ({m:,})"
             for k, m in zip(clusters[shown], sizes[shown], strict=True)
         ],
     )
