@@ -41,7 +41,7 @@ def log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., 
     values, counts = data.counted
     center, unit = center_and_unit(values, specification.structure.common_scale, counts)
     offsets = [] if data.allowed is None else [log_allowed(data.allowed)]
-    row_weights = data.sample_weight
+    row_weights, noise = data.sample_weight, specification.noise
     log_volume, per_unit = np.log(unit).sum(keepdims=True), 1.0 / unit
 
     def rows_of(value: Any, below: list[Any]) -> Any:
@@ -51,7 +51,14 @@ def log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., 
         rows = ((value - center) / unit).T
         return pt.concatenate([rows, *below]) if below else rows
 
-    def log_density(value: Any, weights: Any, means: Any, cholesky: Any, *df: Any) -> Any:
+    def beside_noise(density: Any, value: Any, weight: Any) -> Any:
+        """Return the log density of rows that may be noise, by that as rows of components."""
+        assert noise is not None
+        low, high = noise.corners
+        inside = pt.all((value >= low) & (value <= high), axis=1)
+        return pt.switch(inside, pt.logaddexp(density, pt.log(weight) + noise.log_density), density)
+
+    def log_density(value: Any, weights: Any, means: Any, cholesky: Any, *further: Any) -> Any:
         """Return the log density of every row, shape (obs,), in nats."""
         if weights.type.ndim == 1:
             rows, log_weights, of = rows_of(value, offsets), pt.log(weights), mixture_log_density
@@ -60,9 +67,11 @@ def log_density_of(data: Data, specification: GaussianMixture) -> Callable[..., 
             of = row_weighted_log_density
         standardised = (means - center) * per_unit
         factors = cholesky * per_unit[:, None]
-        if df:
-            factors = with_df(factors, df[0])
+        if further and noise is None:
+            factors = with_df(factors, further[0])
         density = of(rows, log_weights, standardised, factors) - log_volume
+        if noise is not None:
+            density = beside_noise(density, value, further[0])
         if row_weights is None:
             return density
         return pt.switch(pt.eq(row_weights, 0.0), 0.0, row_weights * density)
@@ -85,3 +94,20 @@ def random_rows(weights: Any, means: Any, cholesky: Any, *df_and_size: Any) -> A
 def random_rows_of_their_weights(log_weights: Any, *further: Any) -> Any:
     """Return rows drawn from mixtures of log-weights of their own."""
     return random_rows(pt.exp(log_weights), *further)
+
+
+def random_rows_of(specification: GaussianMixture, *, own_weights: bool) -> Callable[..., Any]:
+    """Return what draws rows of a specification, those of log-weights of their own too."""
+    noise = specification.noise
+
+    def beside_noise(weights: Any, means: Any, cholesky: Any, of_noise: Any, size: Any) -> Any:
+        assert noise is not None
+        rows = random_rows(weights / weights.sum(), means, cholesky, size)
+        low, high = noise.corners
+        is_noise = pm.Bernoulli.dist(of_noise, size=rows.shape[:-1])
+        anywhere = pm.Uniform.dist(low, high, size=rows.shape)
+        return pt.switch(is_noise[..., None], anywhere, rows)
+
+    if noise is not None:
+        return beside_noise
+    return random_rows_of_their_weights if own_weights else random_rows

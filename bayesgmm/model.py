@@ -23,8 +23,7 @@ from bayesgmm.known_labels import with_labels
 from bayesgmm.likelihood import (
     log_density_of,
     log_weights_of_rows,
-    random_rows,
-    random_rows_of_their_weights,
+    random_rows_of,
 )
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
 from bayesgmm.op import correlation_factors
@@ -69,7 +68,8 @@ def build_model(
         ``correlations`` and ``covariances`` (component, feature, feature2), all in the data's
         units; and the data as the observed variable ``X`` (obs, feature). Of a `FactorCovariance`
         ``loadings`` (component, feature, factor) and ``noise_scales`` in place of ``scales`` and
-        ``correlations``.
+        ``correlations``. With noise ``noise_weight``, and ``all_weights``, it and ``weights``. `fit`
+        does not take this one: sample it by ``pm.sample``.
 
     Raises
     ------
@@ -134,7 +134,8 @@ def build_model(
     >>> model = bg.build_model(2, X, log_weights=log_weights)
     """
     specification = _as_specification(spec)
-    specification.refuse_noise("for `build_model`")
+    if log_weights is not None or labels is not None:
+        specification.refuse_noise("in a PyMC model with `log_weights` or `labels`")
     data = prepare(X, sample_weight=sample_weight)
     refuse_missing(data, "X", "Fit a specification, bg.fit(X, spec), which integrates them out.")
     check_enough_rows(data, specification.known_number)
@@ -142,7 +143,7 @@ def build_model(
     resolved = specification.resolve(*data.counted)
     n_components, n_features = resolved.known_number, data.n_features
     with pm.Model(coords=_coords(resolved, data)) as model:
-        weights = _weights(resolved)
+        weights, of_noise = _weights(resolved)
         means = pm.Normal(
             names.MEANS,
             mu=np.asarray(resolved.means.location),
@@ -154,17 +155,17 @@ def build_model(
             cholesky = _of_factors(resolved, data)
         else:
             cholesky = _of_correlations(resolved, n_features)
-        tails = _df(resolved)
+        further = [*_df(resolved), *of_noise]
         of_rows = None if log_weights is None else log_weights_of_rows(log_weights, weights, data)
         pm.CustomDist(
             names.X,
             weights if of_rows is None else of_rows,
             means,
             cholesky,
-            *tails,
-            dist=random_rows if of_rows is None else random_rows_of_their_weights,
+            *further,
+            dist=random_rows_of(resolved, own_weights=of_rows is not None),
             logp=log_density_of(data, resolved),
-            signature=f"(k),(k,d),(k,d,d){',(k)' * len(tails)}->(d)",
+            signature=f"(k),(k,d),(k,d,d){',()' if of_noise else ',(k)' * len(further)}->(d)",
             observed=data.values,
             dims=(names.OBS, names.FEATURE),
         )
@@ -242,15 +243,18 @@ def _pairs(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.tril_indices(n_features, -1)
 
 
-def _weights(specification: GaussianMixture) -> Any:
-    """Return the weights: nothing is free about a single one."""
+def _weights(specification: GaussianMixture) -> tuple[Any, list[Any]]:
+    """Return the weights, nothing being free about a single one, and that of noise, if any."""
+    if specification.noise is not None:
+        every = pm.Dirichlet(names.ALL_WEIGHTS, a=specification.concentration)
+        weights = pm.Deterministic(names.WEIGHTS, every[:-1], dims=names.COMPONENT)
+        return weights, [pm.Deterministic(names.NOISE_WEIGHT, every[-1])]
     if specification.known_number == 1:
-        return pm.Deterministic(names.WEIGHTS, pt.ones(1), dims=names.COMPONENT)
-    prior = specification.weights
-    if isinstance(prior, StickBreaking):
-        return _broken_off(prior)
-    concentration = prior.per_component(specification.known_number)
-    return pm.Dirichlet(names.WEIGHTS, a=concentration, dims=names.COMPONENT)
+        return pm.Deterministic(names.WEIGHTS, pt.ones(1), dims=names.COMPONENT), []
+    if isinstance(specification.weights, StickBreaking):
+        return _broken_off(specification.weights), []
+    concentration = specification.concentration
+    return pm.Dirichlet(names.WEIGHTS, a=concentration, dims=names.COMPONENT), []
 
 
 def _broken_off(prior: StickBreaking) -> Any:

@@ -46,6 +46,7 @@ DF: Final = "df"
 # And where a row may be background noise, of a weight of its own
 NOISE: Final = "noise"
 NOISE_WEIGHT: Final = "noise_weight"
+ALL_WEIGHTS: Final = "all_weights"
 NOISE_LOG_DENSITY: Final = "noise_log_density"
 # Of factor analysers
 FACTOR: Final = "factor"

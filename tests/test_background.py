@@ -354,8 +354,7 @@ def test_functions_of_plain_specifications_refuse_it(X: Array) -> None:
 
     spec = with_noise(2).resolve(X)
     for call, where in (
-        (lambda: bg.build_model(spec, X), "for `build_model`"),
-        (lambda: bg.em_path(X, spec), "for `em_path`"),
+        (lambda: bg.fit(X, bg.build_model(spec, X)), "for PyMC's engine"),
         (lambda: bg.fit_online([X], spec), "where rows come in batches"),
         (lambda: bg.prior_clusters(spec, 10), "for `prior_clusters`"),
         (lambda: bg.fit(dask.array.from_array(X), spec), "where `X` is in blocks of rows"),

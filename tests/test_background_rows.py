@@ -202,3 +202,19 @@ def test_ranks_are_those_of_the_weight_of_noise_too() -> None:
     assert "noise_weight" in found["quantity"]
     assert found["p_value"].min() * found["p_value"].size > 1e-3
     assert found.attrs["n_failed"] == 0
+
+
+@pytest.mark.parametrize("start", ["random", "kmeans"])
+def test_steps_of_em_are_kept(start: str, rng: np.random.Generator) -> None:
+    X = rows(rng, 80, share=0.0)
+    path = bg.em_path(X, bg.GaussianMixture(K, noise=NOISE), start=start, random_seed=1)
+    assert (path["objective"].diff("iteration") > -1e-9).all()
+    assert path.attrs["status"] == "converged"
+    last = path.isel(iteration=-1)
+    parts = tuple(last[name].values for name in ("weights", "means", "covariances", "noise_weight"))
+    lp = joint(X, parts, np.ones(K + 1))
+    density = special.logsumexp(lp, axis=1)
+    np.testing.assert_allclose(last["log_likelihood"], density.sum(), rtol=1e-10)
+    shares = np.exp(lp - density[:, None])[:, :K]
+    np.testing.assert_allclose(last["responsibilities"], shares, atol=1e-9)
+    assert len(np.ravel(bg.plot_em_path(path, features=["x0", "x1"], iterations=[0, 3]))) == 3

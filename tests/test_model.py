@@ -1,5 +1,6 @@
 """PyMC's program of a mixture: the same density as the fused one and as scipy.stats has it."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -327,3 +328,23 @@ def test_data_that_cannot_be_fitted_are_refused() -> None:
     spec = bg.GaussianMixture(2, means=bg.NormalMeans(location=(1.0, 2.0, 3.0)))
     with pytest.raises(ValueError, match=r"one per feature, 2; got 3"):
         build_model(spec, [[0.0, 2.0], [1.0, 0.5], [4.0, 1.0]])
+
+
+def test_noise_is_in_the_program(rng: np.random.Generator) -> None:
+    X = rng.normal(size=(30, 2)) * [1.0, 3.0] + [0.0, 5.0]
+    X[:2] = [[9.0, 0.0], [-20.0, 5.0]]  # outside of the box
+    noise = bg.UniformNoise(0.7, [-5.0, -12.0], [5.0, 20.0])
+    spec = dataclasses.replace(specification("full", 2), noise=noise)
+    agree_with_the_fused_density(rng, X, spec)
+    with build_model(spec, X):
+        drawn = pm.sample_prior_predictive(200, random_seed=1)
+    rows, weight = drawn.prior_predictive["X"].values[0], drawn.prior["noise_weight"].values[0]
+    assert rows.shape == (200, 30, 2)
+    total = drawn.prior["weights"].sum("component").values[0] + weight
+    np.testing.assert_allclose(total, 1.0)
+    inside = ((rows >= [-5.0, -12.0]) & (rows <= [5.0, 20.0])).all(axis=-1).mean(axis=1)
+    assert (inside[weight > 0.9] > 0.7).all()
+    with pytest.raises(ValueError, match="`noise` must be None in a PyMC model with `log_weights`"):
+        build_model(spec, X, labels=np.zeros(30, dtype=int))
+    with pytest.raises(ValueError, match="`noise` must be None for PyMC's engine"):
+        bg.fit(X, build_model(spec, X))

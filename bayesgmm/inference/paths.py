@@ -18,10 +18,10 @@ from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.mstep import em_map
 from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS
-from bayesgmm.kernels.seeding import kmeans_labels, vector_from_labels
+from bayesgmm.kernels.seeding import BEGIN_NOISE, kmeans_labels, vector_from_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.problem import Problem
-from bayesgmm.tree import Parameters, TailedParameters, with_covariances
+from bayesgmm.tree import NoisyParameters, Parameters, TailedParameters, with_covariances
 
 type Array = NDArray[np.float64]
 
@@ -69,9 +69,10 @@ def em_path(
         Along ``iteration``, from 0, the start: ``objective`` and ``log_likelihood`` in nats;
         ``weights`` (component), ``means`` (component, feature), ``covariances`` (component,
         feature, feature2), of Student's t ``df`` (component), ``responsibilities`` (obs,
-        component); and the data ``X`` (obs, feature). The attribute ``status`` is ``"converged"``
-        (a step gained less than 1e-6), ``"stopped"`` after `n_iterations`, or ``"collapsed"`` where
-        a component shrank onto a few rows.
+        component), with noise ``noise_weight``, and responsibilities sum to less than 1; and the
+        data ``X`` (obs, feature). The attribute ``status`` is ``"converged"`` (a step gained less
+        than 1e-6), ``"stopped"`` after `n_iterations`, or ``"collapsed"`` where a component shrank
+        onto a few rows.
 
     Raises
     ------
@@ -134,6 +135,8 @@ def em_path(
     }
     if isinstance(parameters, TailedParameters):
         arrays[names.DF] = ((names.COMPONENT,), parameters.df)
+    if isinstance(parameters, NoisyParameters):
+        arrays[names.NOISE_WEIGHT] = ((), parameters.noise_weight)
     feature = data.feature_coord
     path = data.labelled(data.values).to_dataset(name=names.X)
     path = path.assign_coords({
@@ -152,7 +155,6 @@ def em_path(
 def _specification(spec: Any) -> GaussianMixture:
     """Return a specification, made with all defaults from a number of components."""
     if isinstance(spec, GaussianMixture):
-        spec.refuse_noise("for `em_path`")
         return spec
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
         return GaussianMixture(int(spec))
@@ -189,7 +191,8 @@ def _checked_start(start: Any, shape: tuple[int, int]) -> str | Array:
 
 def _first_vector(problem: Problem, start: str | Array, rng: np.random.Generator) -> Array:
     """Return the vector that EM begins with, unconstrained."""
-    k, rows = problem.layout.n_components, problem.rows
+    k, n_noise = problem.layout.n_components, problem.layout.n_noise
+    rows = problem.rows[: problem.layout.n_features]
     if isinstance(start, str) and start == "kmeans":
         once = problem.row_weights
         labels = kmeans_labels(rows, np.empty((0, 0)), once, rng.random(k), LLOYD_SWEEPS)
@@ -209,7 +212,7 @@ def _first_vector(problem: Problem, start: str | Array, rng: np.random.Generator
         unconstrain(
             problem.layout,
             np.zeros(problem.layout.scale_columns),
-            np.full(k, -np.log(k)),
+            np.log([*[(1.0 - n_noise * BEGIN_NOISE) / k] * k, *[BEGIN_NOISE] * n_noise]),
             np.ascontiguousarray(means),
             np.tile(np.eye(problem.layout.n_features), (k, 1, 1)),
         )
@@ -240,9 +243,10 @@ def _climb(
 
 def _pass(problem: Problem, parameters: Parameters) -> tuple[Array, Array]:
     """Return log-likelihoods, shape (T,), and responsibilities, shape (T, N, K)."""
-    n, n_obs = parameters.weights.shape[0], problem.data.n_obs
-    densities, shares = np.empty((n, n_obs)), np.zeros((n, problem.layout.n_components, n_obs))
+    n_components, n_obs = problem.layout.n_components, problem.data.n_obs
     mixtures = parameters.standardised(problem.center, problem.unit)
+    densities = np.empty((len(mixtures[0]), n_obs))
+    shares = np.zeros((*mixtures[0].shape, n_obs))
     fill_draws(problem.rows, *mixtures, densities, shares, NO_LABELS, NO_CUBE)
     log_likelihood = densities.sum(axis=1) - n_obs * np.log(problem.unit).sum()
-    return log_likelihood, shares.transpose(0, 2, 1)
+    return log_likelihood, shares[:, :n_components].transpose(0, 2, 1)

@@ -1,5 +1,6 @@
 """EM step by step: some steps side by side, or all of them one after the other."""
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_integer, check_share
+from bayesgmm.mixture import GaussianMixture
 from bayesgmm.plots.canvas import (
     DARK,
     GREY,
@@ -156,15 +158,22 @@ def _scene(path: xr.Dataset, step: int, positions: list[int], max_points: int) -
     values = X.values[:, positions]
     one = path.isel({names.ITERATION: [step]})
     covariances = one[names.COVARIANCES].values
+    probability = one[names.RESPONSIBILITIES].values[0, rows]
+    noise = None
+    if names.NOISE_WEIGHT in one:
+        noise = GaussianMixture.from_dict(json.loads(path.attrs[names.SPECIFICATION])).noise
+        probability = np.column_stack((probability, 1.0 - probability.sum(axis=1)))
     return Scene(
         points=values[rows],
-        probability=one[names.RESPONSIBILITIES].values[0, rows],
+        probability=probability,
         labels=[feature_labels(X)[position] for position in positions],
         ranges=np.stack([values.min(axis=0), values.max(axis=0)]),
         weights=one[names.WEIGHTS].values,
         means=one[names.MEANS].values[..., positions],
         covariances=covariances[..., positions, :][..., positions],
         df=one[names.DF].values if names.DF in one else None,
+        noise_weight=None if noise is None else one[names.NOISE_WEIGHT].values,
+        box=None if noise is None else np.stack(noise.corners)[:, positions],
     )
 
 
