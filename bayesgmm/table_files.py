@@ -36,8 +36,12 @@ def open_table(path: str | os.PathLike[str], argument: str) -> Any:
     reader = _READERS.get(place.suffix.lower())
     if reader is None:
         remedy = "Save it as one of these."
-        if place.suffix.lower() in (".nc", ".zarr"):
+        if place.suffix.lower() == ".nc":
             remedy = "Open it first: `xarray.open_dataset(path)`."
+        elif place.suffix.lower() == ".zarr":
+            remedy = "There is no Zarr array here: check the path, or open it with xarray first."
+        elif place.is_dir():
+            remedy = "Of folders only Zarr arrays, and those with .parquet files, are read."
         raise ValueError(
             f"`{argument}` must be a .csv, .parquet, .feather, .arrow or .npy file; got {text!r}. "
             f"{remedy}"

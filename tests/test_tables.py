@@ -241,6 +241,12 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "sheet": ("rows.xlsx", ValueError, r"must be a .csv, .*; got 'rows.xlsx'. Save it as one"),
     "netCDF": ("rows.nc", ValueError, r"got 'rows.nc'. Open it first: `xarray.open_dataset"),
+    "store": ("none.zarr", ValueError, r"got 'none.zarr'. There is no Zarr array here: check the"),
+    "folder of others": (
+        Path(__file__).parent,
+        ValueError,
+        r"Of folders only Zarr arrays, and those",
+    ),
     "nothing in a row of levels": (
         frame(np.full((2, 2), np.nan)).set_axis(
             pd.MultiIndex.from_arrays([["a", "b"], pd.date_range("2024", periods=2)])
