@@ -265,10 +265,10 @@ def sample_posterior_predictive(
     if n_obs is None:
         require(tree, names.OBSERVED_DATA, function="sample_posterior_predictive")
         obs = tree[names.OBSERVED_DATA].dataset[names.OBS].variable
+        n_new = obs.size
     else:
         n_new = check_integer(n_obs, "n_obs", 1, "Give the number of rows, e.g. 100.")
-        obs = xr.Variable(names.OBS, np.arange(n_new))
-    n_new = obs.size
+        obs = None
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
     drawn = parameters(tree)
@@ -301,7 +301,7 @@ def sample_posterior_predictive(
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
     coords = {dim: posterior[dim].variable for dim in (*sample, names.FEATURE)}
-    coords[names.OBS] = obs
+    coords[names.OBS] = xr.Variable(names.OBS, np.arange(n_new)) if obs is None else obs
     return xr.Dataset(
         {
             names.X: ((*sample, names.OBS, names.FEATURE), rows.reshape(*shape, n_new, n_dim)),
