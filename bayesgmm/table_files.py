@@ -63,7 +63,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     if table.columns[0] == UNNAMED:
         table = table.set_index(UNNAMED).rename_axis(None)
-    first = str(table.columns[0]) if len(table.columns) == 1 else ""
+    text = len(table.columns) == 1 and not pd.api.types.is_numeric_dtype(table.iloc[:, 0])
+    first = table.columns[0] if text else ""
     if between := next((sign for sign in ";\t|" if sign in first), ""):
         raise ValueError(
             f"commas must stand between columns, points before decimals, but the first line reads "

@@ -288,6 +288,12 @@ def test_columns_that_commas_do_not_part_are_refused(between: str, tmp_path: Pat
         prepare(path)
 
 
+def test_a_lone_column_may_be_named_as_it_likes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("P(a|b)\n0.1\n0.2\n", encoding="utf-8")
+    assert prepare(path).features.tolist() == ["P(a|b)"]
+
+
 def test_decimals_are_numbers_and_a_column_of_nothing_is_named() -> None:
     cells = pl.DataFrame({"a": ["1.5", None, "3"], "b": [1, 2, 4]}).cast({"a": pl.Decimal(9, 2)})
     np.testing.assert_array_equal(prepare(cells).values[:, 0], [1.5, np.nan, 3.0])
