@@ -334,6 +334,13 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about; of the fitted ones labels may be known."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, function=function)
+    posterior, fitted = tree[names.POSTERIOR].dataset, specification(tree).n_components
+    there = posterior.sizes[names.COMPONENT]
+    if isinstance(fitted, int) and there != fitted and names.N_CLUSTERS not in posterior:
+        raise ValueError(
+            f"`tree` must have all {fitted} components for `{function}`; got {there}. Of some of "
+            f"them choose in the result: bayesgmm.predict_proba(tree).sel(component=[0, 1])."
+        )
     if X_new is None:
         require(tree, names.OBSERVED_DATA, function=function)
         said = observed(tree)
