@@ -15,7 +15,7 @@ from scipy.special import softmax
 from bayesgmm import names
 from bayesgmm.cubes import along_rows
 from bayesgmm.data import Data, prepare
-from bayesgmm.errors import check_integer, check_positive
+from bayesgmm.errors import check_integer, check_positive, got
 from bayesgmm.inference.fit import fit
 from bayesgmm.labels import listed
 from bayesgmm.mixture import GaussianMixture
@@ -87,7 +87,7 @@ class MixtureClassifier:
             if isinstance(one, bool) or not isinstance(one, GaussianMixture | int | np.integer):
                 raise TypeError(
                     f"`spec` must be a number of components, a GaussianMixture, or a mapping of "
-                    f"classes to either; got {one!r} of type {type(one).__name__}. Write "
+                    f"classes to either; got {got(one)}. Write "
                     f"bg.MixtureClassifier(2)."
                 )
 

@@ -143,24 +143,22 @@ def _check_point(tree: xr.DataTree) -> Report:
         "distinct modes": float(len(objective)),
         "degenerate starts": float(degenerate),
     }
-    reached = (
-        f"the optimiser {'converged' if converged else 'did not converge'}, and {agreeing} of "
-        f"{starts} starts reached the best of {len(objective)} modes."
-    )
+    reached = f"{agreeing} of {starts} starts reached the best of {len(objective)} modes."
     found = []
     if not converged:
         found.append((
-            f"Doubtful: {reached}",
+            f"Doubtful: the optimiser did not converge, and {reached}",
             "The optimiser stopped short of the top. Use fewer components, or a structure with "
             "fewer parameters such as 'tied'.",
         ))  # fmt: skip
     if agreeing == 1 and starts > 1:
         found.append((
-            f"Doubtful: {reached}",
+            f"Doubtful: another mode may be higher, as only {reached}",
             "Only one start found the best mode, so a better one may exist: use fewer components, "
             "or method='nuts' to see the posterior around it.",
         ))  # fmt: skip
-    return _report(tree, f"Trustworthy: {reached}", evidence, found)
+    good = f"Trustworthy: the optimiser converged, and {reached}"
+    return _report(tree, good, evidence, found)
 
 
 def _check_carried(tree: xr.DataTree) -> Report:

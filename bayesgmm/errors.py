@@ -38,12 +38,16 @@ class UnitsWarning(UserWarning):
     """Features share a scale, and are measured in units too different for that."""
 
 
+def got(value: Any) -> str:
+    """Return what a user passed as a message says it: on one line, a long one cut, and its type."""
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= 60 else f'{text[:57]}...'} of type {type(value).__name__}"
+
+
 def check_integer(value: Any, name: str, minimum: int, remedy: str) -> int:
     """Return `value` as an int, refusing anything that is not an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(
-            f"`{name}` must be an integer; got {value!r} of type {type(value).__name__}. {remedy}"
-        )
+        raise TypeError(f"`{name}` must be an integer; got {got(value)}. {remedy}")
     if value < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}; got {value}. {remedy}")
     return int(value)
@@ -52,9 +56,7 @@ def check_integer(value: Any, name: str, minimum: int, remedy: str) -> int:
 def check_positive(value: Any, name: str, remedy: str) -> float:
     """Return `value` as a float, refusing anything that is not a positive finite number."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"`{name}` must be a number; got {value!r} of type {type(value).__name__}. {remedy}"
-        )
+        raise TypeError(f"`{name}` must be a number; got {got(value)}. {remedy}")
     number = float(value)
     if not 0.0 < number < float("inf"):
         raise ValueError(f"`{name}` must be positive and finite; got {value}. {remedy}")

@@ -1,5 +1,6 @@
 """Measurement errors of cells, as the user knows them: standard deviations or covariances."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ type Array = NDArray[np.float64]
 ARGUMENT = "measurement_error"
 REMEDY = (
     "Pass standard deviations, in the units of `X`, of the same shape as `X`; or a covariance "
-    "matrix for every row, shape (n_obs, n_features, n_features)."
+    "matrix for every row, shape (n_obs, n_features, n_features). Of errors that all rows share: "
+    "`numpy.broadcast_to(errors, X.shape)`."
 )
 
 
@@ -45,7 +47,7 @@ def read_errors(measurement_error: Any, values: Array, given: Given) -> Array:
         not finite, or a covariance matrix is not symmetric and positive definite, but for
         features of variance 0.
     """
-    if np.ndim(measurement_error) == 3:
+    if isinstance(measurement_error, Real) or np.ndim(measurement_error) == 3:
         errors = _cells(measurement_error)
     else:
         other = read(measurement_error, ARGUMENT)

@@ -12,7 +12,7 @@ from bayesgmm import names
 from bayesgmm.background import UniformNoise, check_noise
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.degrees_of_freedom import GammaDegrees, checked_df, df_lines, df_symbol
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, got
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.moments import column_ranges
 from bayesgmm.notation import Line, Textbook
@@ -87,7 +87,7 @@ class GaussianMixture(Textbook):
             if not isinstance(value, kinds):
                 raise TypeError(
                     f"`{name}` must be a {' or a '.join(kind.__name__ for kind in kinds)}; got "
-                    f"{value!r} of type {type(value).__name__}. Write {name}=bg.{write}."
+                    f"{got(value)}. Write {name}=bg.{write}."
                 )
         check_noise(self.noise, self.n_components, self.weights, self.covariance)
         if isinstance(self.n_components, PriorOnComponents):

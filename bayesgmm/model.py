@@ -16,6 +16,7 @@ from pymc.distributions.transforms import simplex
 from bayesgmm import names
 from bayesgmm.data import Data, center_and_unit, check_enough_rows, prepare, refuse_missing
 from bayesgmm.degrees_of_freedom import GammaDegrees
+from bayesgmm.errors import got
 from bayesgmm.factor_model import factor_covariances
 from bayesgmm.factor_packing import Gauge
 from bayesgmm.factor_prior import FactorCovariance
@@ -215,8 +216,8 @@ def _as_specification(spec: GaussianMixture | int) -> GaussianMixture:
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
         return GaussianMixture(int(spec))
     raise TypeError(
-        f"`spec` must be a GaussianMixture or a number of components; got {spec!r} of type "
-        f"{type(spec).__name__}. Write bg.GaussianMixture(3), or 3."
+        f"`spec` must be a GaussianMixture or a number of components; got {got(spec)}. "
+        "Write bg.GaussianMixture(3), or 3."
     )
 
 

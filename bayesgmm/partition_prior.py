@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.component_prior import PriorOnComponents
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, got
 from bayesgmm.kernels.occupancy import add_of_dirichlet, add_of_sticks
 from bayesgmm.kernels.partitions import log_prior_concentration
 from bayesgmm.mixture import GaussianMixture
@@ -86,7 +86,7 @@ def prior_clusters(spec: GaussianMixture, n_obs: int) -> xr.DataArray:
     """
     if not isinstance(spec, GaussianMixture):
         raise TypeError(
-            f"`spec` must be a GaussianMixture; got {spec!r} of type {type(spec).__name__}. Write "
+            f"`spec` must be a GaussianMixture; got {got(spec)}. Write "
             f"bg.GaussianMixture(10, weights=bg.SparseDirichlet())."
         )
     spec.refuse_noise("for `prior_clusters`")

@@ -286,10 +286,10 @@ def sample_posterior_predictive(
     if n_obs is None:
         require(tree, names.OBSERVED_DATA, function="sample_posterior_predictive")
         obs = tree[names.OBSERVED_DATA].dataset[names.OBS].variable
+        n_new = obs.size
     else:
         n_new = check_integer(n_obs, "n_obs", 1, "Give the number of rows, e.g. 100.")
-        obs = xr.Variable(names.OBS, np.arange(n_new))
-    n_new = obs.size
+        obs = None
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
     drawn = parameters(tree)
@@ -322,7 +322,7 @@ def sample_posterior_predictive(
     sample = (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
     coords = {dim: posterior[dim].variable for dim in (*sample, names.FEATURE)}
-    coords[names.OBS] = obs
+    coords[names.OBS] = xr.Variable(names.OBS, np.arange(n_new)) if obs is None else obs
     return xr.Dataset(
         {
             names.X: ((*sample, names.OBS, names.FEATURE), rows.reshape(*shape, n_new, n_dim)),
@@ -355,6 +355,13 @@ def rows_asked(tree: xr.DataTree, X_new: Any, function: str) -> Data:
     """Return the rows that a function is asked about; of the fitted ones labels may be known."""
     require_draws(tree, names.POSTERIOR, function=function)
     require(tree, names.CONSTANT_DATA, function=function)
+    posterior, fitted = tree[names.POSTERIOR].dataset, specification(tree).n_components
+    there = posterior.sizes[names.COMPONENT]
+    if isinstance(fitted, int) and there != fitted and names.N_CLUSTERS not in posterior:
+        raise ValueError(
+            f"`tree` must have all {fitted} components for `{function}`; got {there}. Of some of "
+            f"them choose in the result: bayesgmm.predict_proba(tree).sel(component=[0, 1])."
+        )
     if X_new is None:
         require(tree, names.OBSERVED_DATA, function=function)
         said = observed(tree)

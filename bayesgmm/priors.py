@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.errors import check_choice, check_positive
+from bayesgmm.errors import check_choice, check_positive, got
 from bayesgmm.moments import standard_deviation
 from bayesgmm.notation import Line, Textbook, numbers
 
@@ -298,8 +298,7 @@ def per_feature(
         numbers = np.asarray(None)
     if numbers.dtype.kind not in "iuf":
         raise TypeError(
-            f"`{name}` must be a number or a sequence of numbers; got {value!r} of type "
-            f"{type(value).__name__}. {remedy}"
+            f"`{name}` must be a number or a sequence of numbers; got {got(value)}. {remedy}"
         )
     numbers = numbers.astype(np.float64)
     if numbers.ndim > 1 or numbers.size == 0:

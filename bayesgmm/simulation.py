@@ -10,7 +10,7 @@ from bayesgmm import names
 from bayesgmm.background import NOISE_LABEL
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.degrees_of_freedom import GammaDegrees
-from bayesgmm.errors import check_integer
+from bayesgmm.errors import check_integer, got
 from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.kernels.factor_loadings import is_factored, joined
 from bayesgmm.mixture import GaussianMixture, StudentTMixture
@@ -131,7 +131,7 @@ def with_numbers(spec: GaussianMixture, n_features: int | None) -> GaussianMixtu
     """Return a specification with a number for every feature, without looking at data."""
     if not isinstance(spec, GaussianMixture):
         raise TypeError(
-            f"`spec` must be a GaussianMixture; got {spec!r} of type {type(spec).__name__}. Write "
+            f"`spec` must be a GaussianMixture; got {got(spec)}. Write "
             f"bg.GaussianMixture(3).resolve(X), where X are data to take the priors from."
         )
     means, covariance = spec.means, spec.covariance

@@ -36,8 +36,12 @@ def open_table(path: str | os.PathLike[str], argument: str) -> Any:
     reader = _READERS.get(place.suffix.lower())
     if reader is None:
         remedy = "Save it as one of these."
-        if place.suffix.lower() in (".nc", ".zarr"):
+        if place.suffix.lower() == ".nc":
             remedy = "Open it first: `xarray.open_dataset(path)`."
+        elif place.suffix.lower() == ".zarr":
+            remedy = "There is no Zarr array here: check the path, or open it with xarray first."
+        elif place.is_dir():
+            remedy = "Of folders only Zarr arrays, and those with .parquet files, are read."
         raise ValueError(
             f"`{argument}` must be a .csv, .parquet, .feather, .arrow or .npy file; got {text!r}. "
             f"{remedy}"
@@ -59,7 +63,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     if table.columns[0] == UNNAMED:
         table = table.set_index(UNNAMED).rename_axis(None)
-    first = str(table.columns[0]) if len(table.columns) == 1 else ""
+    text = len(table.columns) == 1 and not pd.api.types.is_numeric_dtype(table.iloc[:, 0])
+    first = table.columns[0] if text else ""
     if between := next((sign for sign in ";\t|" if sign in first), ""):
         raise ValueError(
             f"commas must stand between columns, points before decimals, but the first line reads "

@@ -108,3 +108,13 @@ def test_what_is_no_error_is_refused_with_its_place(case: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         prepare(FRAME, measurement_error=given)
     assert re.match(r"^`measurement_error` must .+; got .+\. \S.*\.$", str(caught.value), re.DOTALL)
+
+
+@pytest.mark.parametrize("errors", [0.1, [0.1, 0.2], np.array([0.1, 0.2])])
+def test_errors_that_rows_share_must_be_written_for_each(errors: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    match = r"must have the shape \(20, 2\) or .*`numpy.broadcast_to\(errors, X.shape\)`"
+    with pytest.raises(ValueError, match=match):
+        prepare(X, measurement_error=errors)
+    shared = np.broadcast_to(errors, X.shape)
+    np.testing.assert_array_equal(prepare(X, measurement_error=shared).errors, shared)

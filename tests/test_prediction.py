@@ -295,3 +295,11 @@ def test_a_tree_that_was_taken_apart_is_refused(name: str, dim: str, tree: xr.Da
     message = rf"^`tree` must have .* 'chain' and 'draw' for `{name}`; got .*isel\({dim}=\[0\]\)\.$"
     with pytest.raises(ValueError, match=message):
         getattr(bg, name)(tree.isel({dim: 0}))
+
+
+def test_some_of_the_components_are_no_mixture() -> None:
+    rng = np.random.default_rng(3)
+    tree = random_fit(rng.normal(size=(20, 2)), rng, n_components=3)
+    for function in (bg.predict, bg.score_samples, bg.outlier_score):
+        with pytest.raises(ValueError, match=r"`tree` must have all 3 components for .*; got 2\."):
+            function(tree.isel(component=[0, 2]), rng.normal(size=(4, 2)))

@@ -241,6 +241,12 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "sheet": ("rows.xlsx", ValueError, r"must be a .csv, .*; got 'rows.xlsx'. Save it as one"),
     "netCDF": ("rows.nc", ValueError, r"got 'rows.nc'. Open it first: `xarray.open_dataset"),
+    "store": ("none.zarr", ValueError, r"got 'none.zarr'. There is no Zarr array here: check the"),
+    "folder of others": (
+        Path(__file__).parent,
+        ValueError,
+        r"Of folders only Zarr arrays, and those",
+    ),
     "nothing in a row of levels": (
         frame(np.full((2, 2), np.nan)).set_axis(
             pd.MultiIndex.from_arrays([["a", "b"], pd.date_range("2024", periods=2)])
@@ -280,6 +286,12 @@ def test_columns_that_commas_do_not_part_are_refused(between: str, tmp_path: Pat
     path.write_text(f"a{between}b\n1,5{between}2\n3,5{between}4\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"`X` must be a readable file.* the first line reads 'a"):
         prepare(path)
+
+
+def test_a_lone_column_may_be_named_as_it_likes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("P(a|b)\n0.1\n0.2\n", encoding="utf-8")
+    assert prepare(path).features.tolist() == ["P(a|b)"]
 
 
 def test_decimals_are_numbers_and_a_column_of_nothing_is_named() -> None:

@@ -14,7 +14,7 @@ from bayesgmm import names
 from bayesgmm.chunked import is_chunked
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import Data, prepare
-from bayesgmm.errors import check_choice
+from bayesgmm.errors import check_choice, got
 from bayesgmm.inference import telescoping
 from bayesgmm.inference.assemble import Draws, Options, assemble
 from bayesgmm.inference.crew import crew
@@ -323,8 +323,8 @@ def _specification(spec: Any, method: str, engine: str) -> tuple[GaussianMixture
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
         return GaussianMixture(int(spec)), None
     raise TypeError(
-        f"`spec` must be a GaussianMixture, a number of components or a PyMC model; got {spec!r} "
-        f"of type {type(spec).__name__}. Write bg.fit(X, 3)."
+        f"`spec` must be a GaussianMixture, a number of components or a PyMC model; got "
+        f"{got(spec)}. Write bg.fit(X, 3)."
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesgmm import names
 from bayesgmm.data import check_enough_rows, prepare, refuse_missing
-from bayesgmm.errors import FitError, check_choice, check_integer
+from bayesgmm.errors import FitError, check_choice, check_integer, got
 from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import LLOYD_SWEEPS
 from bayesgmm.inference.suited import without_factors
@@ -159,8 +159,8 @@ def _specification(spec: Any) -> GaussianMixture:
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
         return GaussianMixture(int(spec))
     raise TypeError(
-        f"`spec` must be a GaussianMixture or a number of components; got {spec!r} of type "
-        f"{type(spec).__name__}. Write bg.GaussianMixture(3), or 3."
+        f"`spec` must be a GaussianMixture or a number of components; got {got(spec)}. "
+        "Write bg.GaussianMixture(3), or 3."
     )
 
 
@@ -172,8 +172,8 @@ def _checked_start(start: Any, shape: tuple[int, int]) -> str | Array:
         means = np.asarray(start, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(
-            f"`start` must be 'random', 'kmeans' or an array of means; got {start!r} of type "
-            f"{type(start).__name__}. Give numbers, a row for each component."
+            f"`start` must be 'random', 'kmeans' or an array of means; got {got(start)}. "
+            "Give numbers, a row for each component."
         ) from None
     if means.shape != shape:
         raise ValueError(

@@ -14,7 +14,7 @@ import xarray as xr
 from bayesgmm import names
 from bayesgmm.convergence import POINTS
 from bayesgmm.data import Data, check_enough_rows, prepare
-from bayesgmm.errors import ConvergenceWarning, FitError, check_choice, check_integer
+from bayesgmm.errors import ConvergenceWarning, FitError, check_choice, check_integer, got
 from bayesgmm.factor_prior import FACTOR_STRUCTURES, FactorCovariance
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.fit import at_work
@@ -279,8 +279,8 @@ def _criteria(criteria: Any) -> tuple[str, ...]:
     """Return the criteria, refusing what makes no sense."""
     if isinstance(criteria, str) or not isinstance(criteria, Sequence):
         raise TypeError(
-            f"`criteria` must be a sequence of names; got {criteria!r} of type "
-            f"{type(criteria).__name__}. Write ['loo', 'evidence']."
+            f"`criteria` must be a sequence of names; got {got(criteria)}. "
+            "Write ['loo', 'evidence']."
         )
     if not criteria or len(set(criteria)) < len(criteria):
         raise ValueError(
@@ -294,8 +294,8 @@ def _numbers(n_components: Any) -> list[int]:
     """Return the numbers of components in increasing order, refusing what makes no sense."""
     if isinstance(n_components, str) or not isinstance(n_components, Iterable):
         raise TypeError(
-            f"`n_components` must be a sequence of integers; got {n_components!r} of type "
-            f"{type(n_components).__name__}. Write range(1, 9), or [2, 3]."
+            f"`n_components` must be a sequence of integers; got {got(n_components)}. "
+            "Write range(1, 9), or [2, 3]."
         )
     remedy = "Give numbers of components, such as range(1, 9)."
     numbers = [check_integer(k, "n_components", 1, remedy) for k in n_components]
@@ -319,7 +319,7 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
         spec = GaussianMixture(1)
     if not isinstance(spec, GaussianMixture):
         raise TypeError(
-            f"`spec` must be a GaussianMixture; got {spec!r} of type {type(spec).__name__}. Give "
+            f"`spec` must be a GaussianMixture; got {got(spec)}. Give "
             f"numbers of components as `n_components`."
         )
     _ = spec.known_number  # a prior on it is refused
@@ -334,8 +334,8 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
     known = FACTOR_STRUCTURES if isinstance(spec.covariance, FactorCovariance) else STRUCTURES
     if isinstance(structures, str) or not isinstance(structures, Sequence):
         raise TypeError(
-            f"`structures` must be a sequence of names; got {structures!r} of type "
-            f"{type(structures).__name__}. Write ['full', 'tied']."
+            f"`structures` must be a sequence of names; got {got(structures)}. "
+            "Write ['full', 'tied']."
         )
     if not structures or len(set(structures)) < len(structures):
         raise ValueError(
