@@ -168,7 +168,9 @@ def fit(
 
     Rows in blocks are summed over by the Dask client that is active, or by threads: every pass
     is one map over the blocks and one reduction, in which only the vector of parameters goes out,
-    and its density and gradient come back. Memory is that of some blocks.
+    and its density and gradient come back. Memory is that of some blocks. By NUTS on a cluster, up
+    to 256 MiB of rows are sent to all workers instead, and each chain samples on one of them: the
+    draws are those of the same rows in memory.
 
     Memory is twice that of other data, and the draws. The log-likelihood takes 8 bytes for every
     row and draw: beyond 1 GiB it is not stored, the attribute ``log_likelihood_bytes`` says what

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Final
 import xarray as xr
 
 from bayesgmm import names
+from bayesgmm.chunked import is_chunked
 from bayesgmm.convergence import POINTS
 from bayesgmm.data import Data, check_enough_rows, prepare
 from bayesgmm.errors import ConvergenceWarning, FitError, check_choice, check_integer, got
@@ -24,6 +25,7 @@ from bayesgmm.inference.sweep import Candidate, Outcome, sweep
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import STRUCTURES, Dirichlet
 from bayesgmm.selection.answer import Selection
+from bayesgmm.selection.blocks import gathered, outcomes_of_blocks, refuse_unknown
 from bayesgmm.selection.criteria import CRITERIA
 from bayesgmm.selection.folder import Folder, asked_for
 from bayesgmm.selection.scores import Score, score
@@ -66,7 +68,8 @@ def select(
     Parameters
     ----------
     X : array, DataFrame, Series, DataArray, Dataset or path
-        As in `fit`.
+        As in `fit`. Rows in blocks are read into memory up to 256 MiB; more are compared by BIC and
+        AIC alone.
     n_components : sequence of int
         Numbers of components, each once; ``range(1, 9)`` by default.
     spec : GaussianMixture, optional
@@ -116,8 +119,10 @@ def select(
     ------
     TypeError, ValueError
         If an argument is refused, before any computing.
+    ImportError
+        If workers of the active cluster have not this version of bayesgmm.
     FitError
-        If no fit came to an end of which the first criterion is known.
+        If no fit came to an end of which the first criterion is known; or a cluster loses the rows.
 
     Warns
     -----
@@ -136,6 +141,9 @@ def select(
     one another, as many as there are cores. A fit by NUTS is that of ``fit`` with the same seed,
     except where the mode of the fit with a component fewer leads to a higher mode, by splitting a
     component, than a chain finds by itself: then every second chain starts from there.
+
+    Where a Dask client is active its workers fit and evaluate ([](dask.md)): all get the rows once,
+    a search or a chain is a task of one thread, and the table is the same to the last bit.
 
     Criteria are computed as fits end, while others sample. The evidence costs most: some passes
     over the data for every draw, a tenth of the sampling where data are small. Leave it out of
@@ -185,25 +193,31 @@ def select(
     )
     numbers = _numbers(n_components)
     templates = _templates(spec, structures)
-    data = prepare(
-        X,
-        measurement_error=measurement_error,
-        sample_weight=sample_weight,
-        feature_dim=feature_dim,
-    )
-    for template in templates:
-        refuse_errors_beside_noise(template, data)
-        hint_at_units(template, data)
-    specifications = _specifications(numbers, templates, data)
-    if kept is not None:
-        kept.begin(asked_for(data, specifications, method, options))
+    said = {"measurement_error": measurement_error, "sample_weight": sample_weight}
+    judge = partial(score, criteria=wanted, random_seed=options.random_seed)
+    X = gathered(X)
+    if is_chunked(X):
+        refuse_unknown(wanted, {**said, "folder": folder})
+        specifications = _numbered(numbers, templates)
+        each = outcomes_of_blocks(X, specifications, method, options, feature_dim, progressbar)
+        ends = ((outcome, judge(outcome)) for outcome in each)
+    else:
+        data = prepare(X, **said, feature_dim=feature_dim)
+        for template in templates:
+            refuse_errors_beside_noise(template, data)
+            hint_at_units(template, data)
+        check_enough_rows(data, numbers[-1])
+        templates = [template.resolve(data.values) for template in templates]
+        specifications = _numbered(numbers, templates)
+        if kept is not None:
+            kept.begin(asked_for(data, specifications, method, options))
+        carried = keep != "none" or kept is not None
+        ends = _outcomes(specifications, data, method, options, kept, judge, carried, progressbar)
     scores: dict[Candidate, Score] = {}
     fits: dict[Candidate, xr.DataTree] = {}
     interrupted = False
     try:
-        with closing(
-            _outcomes(specifications, data, method, options, kept, wanted, keep, progressbar)
-        ) as outcomes:
+        with closing(ends) as outcomes:
             for outcome, found in outcomes:
                 scores[outcome.candidate] = found
                 if outcome.tree is not None and keep != "none":
@@ -224,12 +238,11 @@ def _outcomes(
     method: str,
     options: Options,
     kept: Folder | None,
-    wanted: tuple[str, ...],
-    keep: str,
+    judge: Callable[[Outcome], Score],
+    carried: bool,
     progressbar: bool,
 ) -> Generator[tuple[Outcome, Score]]:
     """Yield how every fit ended: those of the folder, then the others, which are added to it."""
-    judge = partial(score, criteria=wanted, random_seed=options.random_seed)
     done: dict[Candidate, Parameters | FactorParameters | None] = {}
     left = []
     for one in specifications:
@@ -248,7 +261,6 @@ def _outcomes(
         else:
             from bayesgmm.inference import spread
 
-            carried = keep != "none" or kept is not None
             ends = spread.sweep(
                 client, left, data, method, options, progress, done, judge, carried=carried
             )
@@ -353,16 +365,11 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
     ]
 
 
-def _specifications(
-    numbers: Sequence[int], templates: Sequence[GaussianMixture], data: Data
+def _numbered(
+    numbers: Sequence[int], templates: Sequence[GaussianMixture]
 ) -> list[GaussianMixture]:
-    """Return the specifications of all candidates, resolved once for all numbers."""
-    check_enough_rows(data, numbers[-1])
-    return [
-        dataclasses.replace(resolved, n_components=k)
-        for resolved in (template.resolve(data.values) for template in templates)
-        for k in numbers
-    ]
+    """Return the specifications of all candidates."""
+    return [dataclasses.replace(one, n_components=k) for one in templates for k in numbers]
 
 
 def _complain(found: Selection, count: int, interrupted: bool, *, resumable: bool) -> None:

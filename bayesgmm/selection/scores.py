@@ -116,7 +116,9 @@ def _evidence(
 
 
 def _occupied(tree: xr.DataTree, random_seed: int) -> dict[str, float]:
-    """Return the mean number of components that hold a row, and its interval."""
+    """Return the mean number of components that hold a row, and its interval, if rows are kept."""
+    if names.OBSERVED_DATA not in tree.children:
+        return {}
     sizes = tree[names.POSTERIOR].sizes
     n_labels = sizes[names.CHAIN] * sizes[names.DRAW] * tree[names.OBSERVED_DATA].sizes[names.OBS]
     step = -(-4 * n_labels // LABEL_BYTES)
