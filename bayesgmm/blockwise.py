@@ -203,9 +203,8 @@ class BlockProblem(RowlessProblem):
         """How many rows of equal weight tell as much."""
         return self.totals.effective
 
-    @property
-    def named(self) -> NDArray[np.int64]:
-        """A number for every component, shape (K,), the same where labels do not differ."""
+    def named(self, n_components: int) -> NDArray[np.int64]:
+        """Return a number for every component, shape (K,), the same where labels do not differ."""
         return self.totals.named
 
     @property

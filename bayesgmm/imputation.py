@@ -63,8 +63,8 @@ def impute(
         ``X`` (imputation, obs, feature): completed tables, in the data's units, with the labels of
         the data. ``mean`` and ``sd`` (obs, feature), ``interval`` (obs, feature, ci_bound): of the
         draws of each cell, an equal-tailed interval with the probability ``ci_prob`` of the
-        attributes. ``missing`` (obs, feature): which cells were. The others are as they were
-        given, with an ``sd`` of 0.
+        attributes. ``missing`` (obs, feature): which cells were (1 and 0 of a cube of floats in
+        Dask's chunks). The others are as they were given, with an ``sd`` of 0.
 
     Raises
     ------

@@ -162,7 +162,7 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     -------
     DataArray of int, dims (obs,)
         Labels of components, -1 of noise: where `predict_proba` is largest. Floats where a cell of
-        a cube was left out, and is NaN.
+        a cube was left out, and is NaN, or may be: of floats in Dask's chunks.
 
     Raises
     ------

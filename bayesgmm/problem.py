@@ -223,10 +223,9 @@ class Problem:
         weights = self.data.sample_weight
         return float(self.data.n_obs) if weights is None else effective_rows(weights)
 
-    @property
-    def named(self) -> NDArray[np.int64]:
-        """A number for every component, shape (K,), the same where labels do not differ."""
-        return named_apart(self.data.allowed, self.layout.n_components)
+    def named(self, n_components: int) -> NDArray[np.int64]:
+        """Return what `known_labels.named_apart` does of what is known of all labels."""
+        return named_apart(self.data.allowed, n_components)
 
     @cached_property
     def log_volumes(self) -> Array:

@@ -48,7 +48,7 @@ def in_blocks(problem: Problem, n_blocks: int) -> BlockProblem:
     ]
     weights = np.ones(data.n_obs) if data.sample_weight is None else data.sample_weight
     cells = weights @ ~np.isnan(data.values)
-    totals = Totals(data.n_obs, cells, weights.sum(), problem.n_effective, problem.named)
+    totals = Totals(data.n_obs, cells, weights.sum(), problem.n_effective, problem.named(3))
     return BlockProblem.over(problem, Listed(packed), totals)
 
 

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bayesgmm.blockwise import BlockProblem, Totals
 from bayesgmm.data import prepare
 from bayesgmm.datasets import make_mixture
+from bayesgmm.inference.blocks import Kept
 from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.laplace import WIDEST, factor_of
 from bayesgmm.inference.mode import Target
@@ -109,3 +111,14 @@ def test_slopes_of_some_rows_are_those_of_their_values(rng: np.random.Generator)
     step = 1e-5 * np.eye(vector.size)
     slopes = (part(point + step)[0] - part(point - step)[0]) / 2e-5
     np.testing.assert_allclose(part(point[None])[1][0], slopes, rtol=1e-5, atol=1e-3)
+
+
+def test_rows_of_a_weighted_sample_stand_for_the_rows_of_all_blocks() -> None:
+    X = make_mixture(400, 3, 2, separation=3.0, random_seed=4)["X"].values
+    weights = np.linspace(0.0, 2.0, 400)
+    sample = Problem.make(GaussianMixture(3), prepare(X, sample_weight=weights))
+    totals = Totals(4000, np.full(2, 5000.0), 5000.0, 4000.0, np.zeros(3, dtype=int))
+    blocked = BlockProblem.over(sample, Kept([]), totals)
+    chosen, times = _stratified(blocked, mode_of(sample), 4000, np.random.default_rng(1))
+    assert sorted(chosen) == list(range(400))
+    np.testing.assert_allclose(times, weights[chosen] * (5000.0 / weights.sum()))

@@ -241,7 +241,7 @@ def _align(
     mixtures = (np.ascontiguousarray(mixtures[0][:, :n_components]), *mixtures[1:])  # without noise
     pivot = int(np.argmax(log_posterior))
     method = "none" if problem.specification.weights.naming else DEFAULT
-    apart = problem.named[:n_components]
+    apart = problem.named(n_components)
     if n_components > 1 and np.unique(apart).size == n_components:
         method = "none"  # labels name every component
     permutation = np.tile(np.arange(n_components), (n_draws, 1))
@@ -274,7 +274,7 @@ def _modes(problem: Problem, modes: tuple[Mode, ...]) -> dict[str, NDArray[Any]]
     parameters = stacked([mode.parameters for mode in modes])
     order = np.tile(np.arange(problem.layout.n_components), (len(modes), 1))
     if not problem.specification.weights.naming:
-        apart = problem.named
+        apart = problem.named(problem.layout.n_components)
         order = np.stack([order_within(apart, means) for means in parameters.means])
     found = _in_order(parameters, order)
     if names.LOADINGS in found:

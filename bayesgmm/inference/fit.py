@@ -72,8 +72,9 @@ def fit(
         columns, a list, or a dictionary from columns to strings, which plots write on their axes.
         Cells that are NaN, `pandas.NA` or masked
         are missing: they are integrated out, exactly. Or rows in blocks, which stay where they
-        are: a Dask array or DataFrame, a DataArray of Dask's chunks, or the path of a Zarr store
-        or of a folder of Parquet files ([rows in blocks](dask.md)).
+        are: a Dask array or DataFrame, a DataArray of any dimensions or a Dataset in Dask's
+        chunks, or the path of a Zarr store or of a folder of Parquet files
+        ([rows in blocks](dask.md)); what is said of them may be in blocks as well.
     spec : GaussianMixture, StudentTMixture, int or pymc.Model
         The model; a number of components with default priors; or a PyMC model made or changed
         from `build_model`.

@@ -1,6 +1,5 @@
 """The first look at rows in blocks: all that priors, origin and units depend on, and a sample."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self
 
@@ -20,9 +19,8 @@ SAMPLE_ROWS: Final = 50_000
 """Rows, drawn at random, or all: starts are compared on them, and draws aligned."""
 LABELLED_ROWS: Final = 5_000
 """Rows with labels that are in the sample at the least, if there are so many."""
-SLACK: Final = 8
-"""How many times its share of the sample a block offers: others may have fewer rows that count."""
 NONE: Final = (0, 0, 0)
+"""How many were found, and where the first."""
 
 
 class Values(NamedTuple):
@@ -156,8 +154,8 @@ class Survey(NamedTuple):
     def totals(self) -> Totals:
         """What the sums over all rows are divided by, and the names that labels give."""
         n_rows, _, weight, squares = self.weights.tolist()
-        names = (~self.apart).argmax(axis=1)
-        return Totals(int(n_rows), self.cells, weight, weight**2 / squares, names)
+        named = (~self.apart).argmax(axis=1)
+        return Totals(int(n_rows), self.cells, weight, weight**2 / squares, named)
 
     @property
     def rows(self) -> Rows:
@@ -222,7 +220,7 @@ def survey(
     def total(each: Array) -> Array:
         return np.nansum(each if weights is None else weights[:, None] * each, axis=0)
 
-    cells = total(np.where(there, 1.0, 0.0)) if weights is not None else there.sum(axis=0) + 0.0
+    cells = there.sum(axis=0) + 0.0 if weights is None else weights @ there
     low, high = np.fmin.reduce(seen, initial=np.nan), np.fmax.reduce(seen, initial=np.nan)
     shift = np.nan_to_num(0.5 * low + 0.5 * high)  # of a column without a cell it does not matter
     mean = total(seen - shift) / np.where(cells > 0.0, cells, 1.0)
@@ -230,7 +228,7 @@ def survey(
         square = total(np.square(seen - shift - mean))
     found = [Values.of_column(column, weights) for column in seen.T]
     far, empty = np.argwhere(infinite), np.flatnonzero(~there.any(axis=1))
-    sample, labelled = _picked(rows, seed, reader)
+    sample, labelled = _picked(rows, seed)
     return Survey(
         cells, low, high, shift, mean, square,
         repeats=np.array([repeats for _, repeats in found]),
@@ -260,17 +258,16 @@ def _told_apart(allowed: Array | None, n_components: int) -> NDArray[np.bool_]:
     return np.stack([(allowed != one[:, None]).any(axis=0) for one in allowed.T])
 
 
-def _picked(rows: Rows, seed: int, reader: Reader) -> tuple[Picked, Picked]:
+def _picked(rows: Rows, seed: int) -> tuple[Picked, Picked]:
     """Return some rows at random, and some with labels; those of weight 0 if there are no other."""
     keys = random_keys(rows.numbers, seed)
     if rows.sample_weight is not None:
         keys = np.where(rows.sample_weight > 0.0, keys, 1.0 + keys)
-    n_rows, told = len(rows.values), np.zeros(len(rows.values), dtype=bool)
+    told = np.zeros(keys.size, dtype=bool)
     if rows.allowed is not None:
         told = (rows.allowed != rows.allowed[:, :1]).any(axis=1)
-    share = -(-SLACK * SAMPLE_ROWS * n_rows // math.prod(reader.shape))
-    sample = Picked(keys, rows).fewest(min(share, SAMPLE_ROWS))
-    return sample, Picked(keys[told], rows.some(told)).fewest(LABELLED_ROWS)
+    labelled = Picked(keys[told], rows.some(told)).fewest(LABELLED_ROWS)
+    return Picked(keys, rows).fewest(SAMPLE_ROWS), labelled
 
 
 def random_keys(numbers: NDArray[np.int64], seed: int) -> Array:
