@@ -65,7 +65,7 @@ def name_points(
     legend = ax.get_legend()
     taken = [] if legend is None else [np.asarray(legend.get_window_extent().get_points())]
     kept = [np.empty((0, 2))]
-    margin = MARKER * unit
+    margin = MARKER * unit * np.array([[-1.0], [1.0]])
     written = 0
     for anchor, point, text in zip(anchors, points, texts, strict=True):
         if not _inside(anchor, frame).all():
@@ -80,7 +80,7 @@ def name_points(
         for box in taken:
             free &= ~_inside(leaders, box).any(axis=1)
         others = anchors[(anchors != anchor).any(axis=1)]
-        free &= ~_covers(boxes + [[-margin], [margin]], others).any(axis=1)
+        free &= ~_covers(boxes + margin, others).any(axis=1)
         free &= ~_covers(boxes, np.concatenate(kept)).any(axis=1)
         if not free.any():
             artist.remove()
