@@ -3,7 +3,7 @@
 `problem` is as `kernels.posterior` has it up to the floors; then
 
     spread (D) | reflectors (q D) | row weights (N or 0)
-           | whole rows (D x N', or (D + K) x N') | other rows (as `pack_alone` has them)
+           | whole rows (D x N', or (D + K) x N') | other rows (as `pack_lines` has them)
 
 and the number of correlation matrices in its header is minus the number of factors.
 """
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import Layout, fill_log_weights, offsets
 from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.factor_cells import pack_partial
 from bayesgmm.kernels.factor_loadings import fill_factors, loadings_constant, pull_factors_back
-from bayesgmm.kernels.factor_partial import factor_slopes, pack_partial
+from bayesgmm.kernels.factor_partial import factor_slopes
 from bayesgmm.kernels.patterns import NO_GROUPS, is_complete
 from bayesgmm.kernels.posterior import (
     CONSTANT,
