@@ -2,9 +2,9 @@
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.cells import to_float
-from bayesgmm.cubes import dim_of_features
 from bayesgmm.labels import listed
 from bayesgmm.tables import read
 
@@ -34,13 +33,11 @@ def is_chunked(X: Any) -> bool:
     Returns
     -------
     bool
-        True for a Dask array or DataFrame, a DataArray of Dask's chunks, a Dataset with such
-        variables, and the path of a Zarr store or of a folder of Parquet files.
+        True for a Dask array or DataFrame, a DataArray of Dask's chunks, and the path of a Zarr
+        store or of a folder of Parquet files.
     """
     if isinstance(X, xr.DataArray):
         return X.chunks is not None
-    if isinstance(X, xr.Dataset):
-        return any(one.chunks is not None for one in X.data_vars.values())
     if isinstance(X, str | os.PathLike):
         with suppress(OSError):  # a path that cannot be
             return _is_zarr(Path(X)) or _is_parquet(Path(X))
@@ -62,66 +59,47 @@ def _is_parquet(path: Path) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Chunked:
-    """A table in blocks of rows, or a cube in blocks of cells.
+    """A table in blocks of rows.
 
     Parameters
     ----------
     blocks : list of dask.delayed.Delayed
-        Arrays or DataFrames: of a table the rows in their order, of a cube chunk after chunk, the
-        last dimension first.
-    chunks : tuple of tuple of int
-        Sizes of the blocks along every dimension of the rows: of a table there is one.
+        Arrays or DataFrames, the rows in their order.
+    sizes : array of int
+        Rows of each.
     template : array, DataFrame or DataArray
         Two rows with the labels of all columns.
-    dims : tuple of str
-        What the dimensions of the rows are called.
-    coords : dict of str to Variable
-        Coordinates along these alone, if there are any.
+    obs : dict of str to Variable
+        Coordinates along the rows, and the name of their dimension, if they have any.
     """
 
     blocks: list[Any]
-    chunks: tuple[tuple[int, ...], ...]
+    sizes: NDArray[np.int64]
     template: Any
-    dims: tuple[str, ...]
-    coords: dict[str, xr.Variable]
+    obs: dict[str, xr.Variable]
 
     @classmethod
-    def of(cls, X: Any, argument: str, feature_dim: str | None = None) -> Self:
-        """Return what the user passed, refused if it is no table or cube in blocks of rows.
+    def of(cls, X: Any, argument: str) -> Self:
+        """Return what the user passed, refused if it is no table in blocks of rows.
 
         Parameters
         ----------
-        X : Dask array or DataFrame, DataArray, Dataset, or path
+        X : Dask array or DataFrame, DataArray, or path
             What `is_chunked` says it is.
         argument : str
             What it is called in messages.
-        feature_dim : str, optional
-            The dimension of a DataArray along which features lie.
         """
-        X = opened_blocks(X, argument, feature_dim)
-        if feature_dim is not None and not isinstance(X, xr.DataArray):
-            raise TypeError(
-                f"`feature_dim` must be left out unless `{argument}` is a DataArray; got "
-                f"{feature_dim!r} and a {type(X).__name__}. Leave it out: columns, and variables "
-                f"of a Dataset, are the features."
-            )
-        if isinstance(X, xr.Dataset):
-            X = _of_variables(X, argument)
-        if isinstance(X, xr.DataArray) and (X.ndim > 1 or feature_dim is not None):
-            found = cls._of_labelled(X, argument, feature_dim)
-        else:
-            array = hasattr(X, "chunks")
-            found = cls._of_array(X, argument) if array else cls._of_frame(X, argument)
-        to_float(read(found.template, argument, *_along(found.template)))  # types of the columns
+        if isinstance(X, str | os.PathLike):
+            X = _opened(Path(X), argument)
+        found = cls._of_array(X, argument) if hasattr(X, "chunks") else cls._of_frame(X, argument)
+        to_float(read(found.template, argument))  # the types of the columns
         if not found.n_rows:
             raise ValueError(
                 f"`{argument}` must hold at least one row; got {len(found.sizes)} empty blocks. "
                 f"Look at how it was read or filtered."
             )
-        there = found.sizes > 0
-        blocks = [block for block, some in zip(found.blocks, there, strict=True) if some]
-        chunks = tuple(tuple(size for size in sizes if size) for sizes in found.chunks)
-        return replace(found, blocks=blocks, chunks=chunks)
+        there = np.flatnonzero(found.sizes)
+        return replace(found, blocks=[found.blocks[i] for i in there], sizes=found.sizes[there])
 
     @classmethod
     def _of_frame(cls, X: Any, argument: str) -> Self:
@@ -133,73 +111,34 @@ class Chunked:
                 f"`{argument}` must be a Dask array or DataFrame, or a chunked DataArray; got an "
                 f"object of type {type(X).__name__}. Make an array of it first."
             )
-        sizes = tuple(map(int, X.map_partitions(len).compute()))
-        template = template.reset_index(drop=True)
-        return cls(list(X.to_delayed()), (sizes,), template, (names.OBS,), {})
+        sizes = np.asarray(X.map_partitions(len).compute(), dtype=np.int64)
+        return cls(list(X.to_delayed()), sizes, template.reset_index(drop=True), {})
 
     @classmethod
     def _of_array(cls, X: Any, argument: str) -> Self:
+        obs: dict[str, xr.Variable] = {}
         if X.ndim not in (1, 2):
             raise ValueError(
                 f"`{argument}` must be 2-D, rows by features, or 1-D, one feature; got shape "
-                f"{tuple(X.shape)}. Stack what makes a row into one dimension first, or make a "
-                f"DataArray of it and name `feature_dim`."
+                f"{tuple(X.shape)}. Stack what makes a row into one dimension first."
             )
-        dims, coords, array = (names.OBS,), {}, X
         template: Any = np.zeros((2, 1 if X.ndim == 1 else X.shape[1]), dtype=X.dtype)
+        array = X
         if isinstance(X, xr.DataArray):
-            dims, array = (str(X.dims[0]),), X.data
-            coords = _coords_along(X, X.dims)
-            template = X.drop_vars(list(coords))[:2].copy(data=np.zeros(X[:2].shape, X.dtype))
+            X = _rows_first(X)
+            row, array = X.dims[0], X.data
+            obs = {str(key): coord.variable for key, coord in X.coords.items() if row in coord.dims}
+            template = X.drop_vars(list(obs))[:2].copy(data=np.zeros(X[:2].shape, X.dtype))
         if array.ndim == 1:
             array = array[:, None]
         _refuse_chunks(array, argument)
-        return cls(list(array.to_delayed().ravel()), array.chunks[:1], template, dims, coords)
-
-    @classmethod
-    def _of_labelled(cls, X: xr.DataArray, argument: str, feature_dim: str | None) -> Self:
-        """Return an array of any dimensions, of which one is that of the features."""
-        if X.ndim == 1:
-            X = X.expand_dims(names.OBS)
-        along = dim_of_features(X, argument, feature_dim)
-        rows = [dim for dim in X.dims if dim != along]
-        X = X.transpose(*rows, along)
-        _refuse_chunks(X.data, argument, along)
-        one = X.isel(dict.fromkeys(rows, 0), drop=True)
-        template = xr.DataArray(
-            np.zeros((2, one.size), X.dtype), one.coords, (rows[0], along), X.name, X.attrs
-        )
-        blocks = list(X.data.to_delayed().ravel())
-        dims = tuple(map(str, rows))
-        return cls(blocks, X.data.chunks[:-1], template, dims, _coords_along(X, rows))
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Rows of each block."""
-        sizes = np.ones((), dtype=np.int64)
-        for along in self.chunks:
-            sizes = np.multiply.outer(sizes, np.asarray(along, dtype=np.int64))
-        return np.asarray(sizes.ravel())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of rows along each of their dimensions."""
-        return tuple(map(sum, self.chunks))
-
-    @property
-    def is_cube(self) -> bool:
-        """Whether rows have several dimensions: then some may be left out."""
-        return len(self.chunks) > 1
-
-    @property
-    def offsets(self) -> list[tuple[int, ...]]:
-        """Where each block begins along every dimension."""
-        return list(product(*(np.cumsum((0, *sizes[:-1])).tolist() for sizes in self.chunks)))
+        sizes = np.asarray(array.chunks[0], dtype=np.int64)
+        return cls(list(array.to_delayed().ravel()), sizes, template, obs)
 
     @property
     def n_rows(self) -> int:
-        """Number of rows; of a cube of all cells, also those with nothing in them."""
-        return math.prod(self.shape)
+        """Number of rows."""
+        return int(self.sizes.sum())
 
     @property
     def n_features(self) -> int:
@@ -218,58 +157,37 @@ class Chunked:
 
 
 def block_values(block: Any) -> NDArray[np.float64]:
-    """Return a block as float64, shape (n, D), missing cells as NaN; of a cube its cells."""
+    """Return a block as float64, shape (n, D), missing cells as NaN."""
     if isinstance(block, pd.DataFrame):
         block = block.reset_index(drop=True)
-    elif block.ndim > 2:
-        block = block.reshape(-1, block.shape[-1])
     return to_float(read(block, "X"))
 
 
-def _along(template: Any) -> tuple[str, ...]:
-    """Return the dimension of the features of a template, if it has one."""
-    there = isinstance(template, xr.DataArray) and template.ndim == 2
-    return (template.dims[1],) if there else ()
+def _rows_first(X: xr.DataArray) -> xr.DataArray:
+    """Return an array with its features along the last of two dimensions."""
+    if X.ndim == 1:
+        return X
+    feature = X.dims[1]
+    if names.FEATURE in X.dims:
+        feature = names.FEATURE
+    elif feature == names.OBS:
+        feature = X.dims[0]
+    return X.transpose(..., feature)
 
 
-def _coords_along(X: xr.DataArray, dims: Any) -> dict[str, xr.Variable]:
-    """Return the coordinates along some dimensions alone."""
-    return {
-        str(name): one.variable
-        for name, one in X.coords.items()
-        if one.dims and set(one.dims) <= set(dims)
-    }
-
-
-def _of_variables(X: xr.Dataset, argument: str) -> xr.DataArray:
-    """Return a Dataset as an array, its variables broadcast and made one chunk of features."""
-    few = {
-        name: (one.dims, np.zeros((1,) * one.ndim, one.dtype), one.attrs)
-        for name, one in X.data_vars.items()
-    }
-    given = read(xr.Dataset(few, attrs=X.attrs), argument)
-    to_float(given)  # names what is no number by its variable
-    rows = list(dict.fromkeys(dim for one in X.data_vars.values() for dim in one.dims))
-    others = [name for name, one in X.coords.items() if not set(one.dims) <= set(rows)]
-    array = X.drop_vars(others).to_dataarray(names.FEATURE).transpose(*rows, names.FEATURE)
-    if "units" in given.coords and "units" not in array.coords:
-        array = array.assign_coords(units=given.coords["units"])
-    return array.chunk({names.FEATURE: -1})
-
-
-def _refuse_chunks(array: Any, argument: str, along: Any = "feature_dimension") -> None:
+def _refuse_chunks(array: Any, argument: str) -> None:
     """Refuse chunks of which the rows are not whole, or not counted."""
-    *rows, columns = array.chunks
-    if any(math.isnan(size) for sizes in array.chunks for size in sizes):
+    rows, columns = array.chunks
+    if any(math.isnan(size) for size in (*rows, *columns)):
         raise ValueError(
-            f"`{argument}` must have chunks of known sizes; got {math.prod(map(len, rows))} chunks "
-            f"of unknown ones. Count them first: `{argument}.compute_chunk_sizes()`."
+            f"`{argument}` must have chunks of known sizes; got {len(rows)} chunks of unknown "
+            f"ones. Count them first: `{argument}.compute_chunk_sizes()`."
         )
     if len(columns) > 1:
         raise ValueError(
             f"`{argument}` must be chunked along its rows alone, or no block knows a whole row; "
             f"got chunks of {listed(columns)} features. Join them: `{argument}.rechunk({{1: -1}})`"
-            f", of a DataArray `{argument}.chunk({{{along!r}: -1}})`."
+            f", of a DataArray `{argument}.chunk({{feature_dimension: -1}})`."
         )
     if 0 in array.shape:
         raise ValueError(
@@ -278,15 +196,11 @@ def _refuse_chunks(array: Any, argument: str, along: Any = "feature_dimension") 
         )
 
 
-def opened_blocks(X: Any, argument: str, feature_dim: str | None = None) -> Any:
-    """Return what is in blocks as an object; of a path without reading its rows."""
-    if not isinstance(X, str | os.PathLike):
-        return X
-    path = Path(X)
+def _opened(path: Path, argument: str) -> Any:
+    """Return the table in a folder, without reading its rows."""
+    opener: Callable[[Path, str], Any] = _open_zarr if _is_zarr(path) else _open_parquet
     try:
-        if _is_zarr(path):
-            return _open_zarr(path, argument, feature_dim)
-        return _open_parquet(path)
+        return opener(path, argument)
     except ImportError as error:
         raise ImportError(
             f"`{argument}` must be in memory where Dask is not installed ({error}); got the path "
@@ -294,13 +208,13 @@ def opened_blocks(X: Any, argument: str, feature_dim: str | None = None) -> Any:
         ) from error
 
 
-def _open_parquet(path: Path) -> Any:
+def _open_parquet(path: Path, argument: str) -> Any:
     import dask.dataframe
 
     return dask.dataframe.read_parquet(path)
 
 
-def _open_zarr(path: Path, argument: str, feature_dim: str | None) -> Any:
+def _open_zarr(path: Path, argument: str) -> Any:
     import dask.array
     import zarr
 
@@ -309,18 +223,12 @@ def _open_zarr(path: Path, argument: str, feature_dim: str | None) -> Any:
         array = dask.array.from_zarr(os.fspath(path))
         return array.rechunk({1: -1}) if array.ndim == 2 else array
     dataset = xr.open_zarr(path, chunks={}, consolidated=False)
-    along = feature_dim or names.FEATURE
-    tables = [name for name, one in dataset.data_vars.items() if one.ndim > 1 and along in one.dims]
-    if not tables:
-        tables = [name for name, one in dataset.data_vars.items() if one.ndim == 2]
+    tables = [name for name, one in dataset.data_vars.items() if one.ndim == 2]
     if len(tables) != 1:
         raise ValueError(
-            f"`{argument}` must be the path of a Zarr array, or of a group with one table, or with "
-            f"one cube along `feature_dim`; got {os.fspath(path)!r}, a group with "
-            f"{listed(sorted(map(str, tables))) or 'none'}. Name the array: "
-            f"{os.fspath(path / 'name')!r}; or open it, e.g. xarray.open_zarr(path)['name']."
+            f"`{argument}` must be the path of a Zarr array, or of a group with one table; got "
+            f"{os.fspath(path)!r}, a group with {listed(sorted(map(str, tables))) or 'none'}. Name "
+            f"the array: {os.fspath(path / 'name')!r}."
         )
-    table = dataset[tables[0]]
-    if feature_dim is not None and feature_dim not in table.dims:
-        return table  # refused by name
-    return table.chunk({dim_of_features(table, argument, feature_dim): -1})
+    table = _rows_first(dataset[tables[0]])
+    return table.chunk({table.dims[1]: -1})

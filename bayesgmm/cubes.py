@@ -54,7 +54,7 @@ def read_xarray(X: xr.DataArray, argument: str, feature_dim: str | None = None) 
     else:
         label = [] if X.name is None else [X.name]
         X = X.expand_dims({names.FEATURE: label} if label else names.FEATURE, axis=1)
-    along = dim_of_features(X, argument, feature_dim)
+    along = _feature_dim(X, argument, feature_dim)
     rows = [dim for dim in X.dims if dim != along]
     X = X.transpose(*rows, along)
     named = along in X.coords
@@ -255,18 +255,8 @@ def _unstacked(result: xr.DataArray, coords: Mapping[str, xr.Variable]) -> xr.Da
     )
 
 
-def dim_of_features(X: xr.DataArray, argument: str, feature_dim: str | None) -> Hashable:
-    """Return the dimension of the features, refusing one that there is not, or to guess it.
-
-    Parameters
-    ----------
-    X : DataArray
-        Of at least two dimensions.
-    argument : str
-        What it is called in messages.
-    feature_dim : str or None
-        What the user said.
-    """
+def _feature_dim(X: xr.DataArray, argument: str, feature_dim: str | None) -> Hashable:
+    """Return the dimension of the features, refusing one that there is not, or to guess it."""
     if feature_dim is not None and feature_dim not in X.dims:
         near = get_close_matches(str(feature_dim), [str(dim) for dim in X.dims], n=1)
         remedy = f"Did you mean {near[0]!r}?" if near else "Name one of these."
