@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.patterns import NO_GROUPS
+from bayesgmm.kernels.patterns import NO_GROUPS, is_complete
 from bayesgmm.kernels.tiles import PADDING
 
 type Array = NDArray[np.float64]
@@ -29,7 +29,7 @@ def parted(rows: Array, n_dim: int, n_components: int) -> tuple[Labels, Labels]:
 def pack_partial(
     rows: Array, row_weights: Array, n_dim: int, n_components: int
 ) -> tuple[Array, Array, Array]:
-    """Return whole rows, weights of these and then of the others, and the others, packed.
+    """Return whole rows, weights of these and then of the others, and the others, packed if any.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def pack_partial(
     n_dim, n_components : int
         D and K.
     """
+    if is_complete(rows, n_dim, n_components):
+        return rows, row_weights, NO_GROUPS
     whole, partial = parted(rows, n_dim, n_components)
-    if partial.size == 0:
-        return rows[: n_dim + n_components], row_weights, NO_GROUPS
     weights = row_weights[np.append(whole, partial)] if row_weights.size else row_weights
     others = pack_lines(rows, partial, n_dim, n_components)
     return np.ascontiguousarray(rows[: n_dim + n_components, whole]), weights, others
