@@ -72,6 +72,9 @@ class FactorCovariance(Textbook):
     which there is one for every covariance: a triangle, its entries Normal and chi (Leung & Drton
     2016). Reported loadings are rotated to agree: see ``loadings`` in the schema of a fit.
 
+    Missing cells, and measurement errors of known standard deviations, are integrated out: O(D q^2)
+    operations for such a row and component, O(D q) for a whole one.
+
     References
     ----------
     Ghahramani & Hinton (1997), The EM algorithm for mixtures of factor analyzers, Technical Report

@@ -7,8 +7,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesgmm import names
+from bayesgmm.kernels.factor_cells import pack_lines
 from bayesgmm.kernels.factor_draws import add_scores
-from bayesgmm.kernels.patterns import pack_alone
 from bayesgmm.prediction import Mixtures, mixtures, predict_proba, rows_asked
 from bayesgmm.tree import parameters
 from bayesgmm.tree.mixtures import FactorParameters
@@ -102,7 +102,7 @@ def _scores(drawn: Mixtures, rows: Array) -> tuple[Array, Array]:
     n_components, n_dim, width = drawn.cholesky.shape[1:]
     every = np.arange(rows.shape[1])
     sums = np.zeros((3, n_components, width - 1, every.size))
-    packed = pack_alone(rows, every, n_dim, n_components)
+    packed = pack_lines(rows, every, n_dim, n_components)
     add_scores(packed, drawn.means, drawn.cholesky, sums)
     mean, square, within = np.moveaxis(sums / len(drawn.means), 3, 1)
     return mean, np.sqrt(np.maximum(square - mean**2, 0.0) + within)

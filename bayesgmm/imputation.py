@@ -12,10 +12,11 @@ from bayesgmm.chunked import is_chunked
 from bayesgmm.data import Data
 from bayesgmm.errors import check_integer
 from bayesgmm.kernels.draws import fill_draws
+from bayesgmm.kernels.factor_cells import pack_lines
 from bayesgmm.kernels.factor_draws import fill_completed
 from bayesgmm.kernels.factor_loadings import is_factored
 from bayesgmm.kernels.marginal import fill_imputed
-from bayesgmm.kernels.patterns import Group, groups_of, pack_alone
+from bayesgmm.kernels.patterns import Group, groups_of
 from bayesgmm.kernels.relabel import NO_ARRAY, NO_CUBE, NO_LABELS
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.lazy import by_blocks
@@ -260,7 +261,7 @@ def _with_scores(
 ) -> Array:
     """Return draws of the complete rows, shape (T, n, D), of some rows, by way of their scores."""
     n_draws, n_components, n_dim = draws.means.shape
-    others = pack_alone(rows, members, n_dim, n_components)
+    others = pack_lines(rows, members, n_dim, n_components)
     uniform = rng.random((repeats, n_draws, members.size))
     normal = rng.normal(size=(*uniform.shape, n_dim + draws.cholesky.shape[3] - 1))
     drawn = np.empty((*uniform.shape, n_dim))

@@ -16,8 +16,9 @@ from bayesgmm.factor_packing import factor_parameters, factor_vectors, principal
 from bayesgmm.inference.mode import Target
 from bayesgmm.inference.starts import SCREENED_ROWS, Sample
 from bayesgmm.kernels.cholesky import offsets
+from bayesgmm.kernels.factor_cells import pack_partial
 from bayesgmm.kernels.factor_loadings import joined, places_of
-from bayesgmm.kernels.factor_partial import factor_slopes, pack_partial
+from bayesgmm.kernels.factor_partial import factor_slopes
 from bayesgmm.kernels.target import log_target
 from bayesgmm.problem import SHRINKAGE, Problem
 from bayesgmm.tree import FactorParameters, Parameters, each

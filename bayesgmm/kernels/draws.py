@@ -16,9 +16,9 @@ from bayesgmm.kernels.alone import fill_alone
 from bayesgmm.kernels.blocks import add_offsets, copy_block
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.estep import FEW, LOG_2PI, block_size, fill_whiteners
+from bayesgmm.kernels.factor_cells import pack_lines, parted
 from bayesgmm.kernels.factor_draws import fill_partial
 from bayesgmm.kernels.factor_loadings import is_factored
-from bayesgmm.kernels.factor_partial import parted
 from bayesgmm.kernels.factor_pass import fill_gains, score_block
 from bayesgmm.kernels.marginal import marginal_factors
 from bayesgmm.kernels.patterns import divided, is_complete, pack_alone
@@ -118,7 +118,7 @@ def _fill_factored(
         if responsibilities.size:
             responsibilities[:, :, whole] += shares
     fill_partial(
-        pack_alone(rows, partial, n_dim, n_components), partial, log_weights, means, factors,
+        pack_lines(rows, partial, n_dim, n_components), partial, log_weights, means, factors,
         densities, responsibilities, labels, confusion,
     )  # fmt: skip
 

@@ -31,53 +31,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesgmm.kernels.alone import n_error_lines
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import log_positive
 from bayesgmm.kernels.estep import LOG_2PI
-from bayesgmm.kernels.factor_pass import factor_e_step, fill_gains
-from bayesgmm.kernels.patterns import NO_GROUPS, pack_alone
-from bayesgmm.kernels.registers import EXACT
-from bayesgmm.kernels.tiles import PADDING, softmax_block
+from bayesgmm.kernels.factor_cells import table_of
+from bayesgmm.kernels.factor_pass import factor_block_size, factor_e_step, fill_gains
+from bayesgmm.kernels.tiles import softmax_block
 
 type Array = NDArray[np.float64]
-type Labels = NDArray[np.int64]
-
-
-def parted(rows: Array, n_dim: int, n_components: int) -> tuple[Labels, Labels]:
-    """Return which rows are whole and without error, and which are not.
-
-    Parameters
-    ----------
-    rows : array, shape (D', N)
-        As `kernels.patterns` has it.
-    n_dim, n_components : int
-        D and K.
-    """
-    whole = ~np.isnan(rows[:n_dim]).any(axis=0)
-    whole &= ~rows[n_dim + n_components :].any(axis=0)
-    return np.flatnonzero(whole), np.flatnonzero(~whole)
-
-
-def pack_partial(
-    rows: Array, row_weights: Array, n_dim: int, n_components: int
-) -> tuple[Array, Array, Array]:
-    """Return whole rows, weights of these and then of the others, and the others, packed.
-
-    Parameters
-    ----------
-    rows : array, shape (D', N)
-        As `kernels.patterns` has it.
-    row_weights : array, shape (N,) or (0,)
-    n_dim, n_components : int
-        D and K.
-    """
-    whole, partial = parted(rows, n_dim, n_components)
-    if partial.size == 0:
-        return rows[: n_dim + n_components], row_weights, NO_GROUPS
-    weights = row_weights[np.append(whole, partial)] if row_weights.size else row_weights
-    others = pack_alone(rows, partial, n_dim, n_components)
-    return np.ascontiguousarray(rows[: n_dim + n_components, whole]), weights, others
 
 
 @kernel
@@ -88,20 +49,23 @@ def n_lines_of(n_dim: int, n_factors: int) -> int:
 
 @kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
 def score_partial(
-    others: Array, at: int, mean: Array, factor: Array, log_weight: float, lines: Array, lp: Array
-) -> None:
+    table: Array, start: int, n: int, measured: bool, mean: Array, factor: Array,
+    log_weight: float, lines: Array, lp: Array,
+) -> None:  # fmt: skip
     """Write what the rows of a block say of their scores, and log densities, of one component.
 
     Parameters
     ----------
-    others : array
-        As `kernels.patterns.pack_alone` returns them, errors none or standard deviations.
-    at : int
-        Where the block, of `PADDING` rows, begins.
+    table : array
+        As `kernels.factor_cells.table_of` returns it.
+    start, n : int
+        The first row of the block, and how many.
+    measured : bool
+        Whether there are errors.
     mean, factor : arrays, shapes (D,), (D, q + 1)
     log_weight : float
     lines : array
-        Overwritten, line by line, with the precisions pi, what scores leave e (anything where a
+        Overwritten, n numbers a line, with the precisions pi, what scores leave e (anything where a
         cell is missing), scores s, and the lower triangle of the Cholesky factor of 1 + W' pi W,
         row by row, the inverse of each entry on its diagonal in its place.
     lp : array
@@ -112,179 +76,226 @@ def score_partial(
     D (q^2 / 2 + 5 q / 2) multiplications and additions a row.
     """
     n_dim, q = mean.size, factor.shape[1] - 1
-    exact = int(others[1]) == EXACT
-    precisions, left = lines[: n_dim * PADDING], lines[n_dim * PADDING : 2 * n_dim * PADDING]
-    scores, capacity = lines[2 * n_dim * PADDING :], lines[(2 * n_dim + q) * PADDING :]
-    scores[: q * PADDING] = 0.0
+    precisions, left = lines[: n_dim * n], lines[n_dim * n : 2 * n_dim * n]
+    scores, capacity = lines[2 * n_dim * n :], lines[(2 * n_dim + q) * n :]
+    scores[: q * n] = 0.0
     entry = 0
     for a in range(q):
         for b in range(a + 1):
-            capacity[entry * PADDING : (entry + 1) * PADDING] = 1.0 if a == b else 0.0
+            capacity[entry * n : (entry + 1) * n] = 1.0 if a == b else 0.0
             entry += 1
-    lp[:PADDING] = 0.0  # the sum of the logarithms of variances seen
+    lp[:n] = 0.0  # the sum of the logarithms of variances seen
     for d in range(n_dim):
-        cells = others[at + d * PADDING : at + (d + 1) * PADDING]
-        there = others[at + (n_dim + d) * PADDING : at + (n_dim + d + 1) * PADDING]
-        precision = precisions[d * PADDING : (d + 1) * PADDING]
-        e = left[d * PADDING : (d + 1) * PADDING]
+        cells, there = table[d, start : start + n], table[n_dim + d, start : start + n]
+        precision = precisions[d * n : (d + 1) * n]
+        e = left[d * n : (d + 1) * n]
         variance = factor[d, q] * factor[d, q]
-        if exact:
+        if not measured:
             inverse, log = 1.0 / variance, math.log(variance) + LOG_2PI
-            for i in range(PADDING):
+            for i in range(n):
                 precision[i] = there[i] * inverse
                 lp[i] += there[i] * log
         else:
-            errors = others[at + (2 * n_dim + d) * PADDING : at + (2 * n_dim + d + 1) * PADDING]
-            for i in range(PADDING):
-                whole = variance + errors[i] * errors[i]
+            errors = table[2 * n_dim + d, start : start + n]
+            for i in range(n):
+                whole = variance + errors[i]
                 precision[i] = there[i] / whole
                 lp[i] += there[i] * (log_positive(whole) + LOG_2PI)
-        for i in range(PADDING):
+        for i in range(n):
             e[i] = cells[i] - mean[d]
         entry = 0
         for a in range(q):
-            score = scores[a * PADDING : (a + 1) * PADDING]
-            for i in range(PADDING):
+            score = scores[a * n : (a + 1) * n]
+            for i in range(n):
                 score[i] += factor[d, a] * precision[i] * e[i]
             for b in range(a + 1):
-                line = capacity[entry * PADDING : (entry + 1) * PADDING]
+                line = capacity[entry * n : (entry + 1) * n]
                 product = factor[d, a] * factor[d, b]
-                for i in range(PADDING):
+                for i in range(n):
                     line[i] += product * precision[i]
                 entry += 1
-    _factorise(capacity, scores, q, lp)
+    _factorise(capacity, scores, q, n, lp)
     for a in range(q):
-        score = scores[a * PADDING : (a + 1) * PADDING]
-        for i in range(PADDING):
+        score = scores[a * n : (a + 1) * n]
+        for i in range(n):
             lp[i] += score[i] * score[i]
     for d in range(n_dim):
-        e = left[d * PADDING : (d + 1) * PADDING]
+        e = left[d * n : (d + 1) * n]
         for a in range(q):
-            score = scores[a * PADDING : (a + 1) * PADDING]
-            for i in range(PADDING):
+            score = scores[a * n : (a + 1) * n]
+            for i in range(n):
                 e[i] -= factor[d, a] * score[i]
-        precision = precisions[d * PADDING : (d + 1) * PADDING]
-        for i in range(PADDING):
+        precision = precisions[d * n : (d + 1) * n]
+        for i in range(n):
             lp[i] += precision[i] * e[i] * e[i]
-    for i in range(PADDING):
+    for i in range(n):
         lp[i] = log_weight - 0.5 * lp[i]
 
 
 @kernel(fastmath=frozenset({"contract", "nsz"}))
-def _factorise(capacity: Array, scores: Array, q: int, logs: Array) -> None:
+def _factorise(capacity: Array, scores: Array, q: int, n: int, logs: Array) -> None:
     """Turn matrices into Cholesky factors, and W' pi (x - mu) into s; add log determinants."""
     for a in range(q):
         row = a * (a + 1) // 2
-        score = scores[a * PADDING : (a + 1) * PADDING]
+        score = scores[a * n : (a + 1) * n]
         for b in range(a + 1):
-            line = capacity[(row + b) * PADDING : (row + b + 1) * PADDING]
+            line = capacity[(row + b) * n : (row + b + 1) * n]
             other = b * (b + 1) // 2
             for m in range(b):
-                one = capacity[(row + m) * PADDING : (row + m + 1) * PADDING]
-                two = capacity[(other + m) * PADDING : (other + m + 1) * PADDING]
-                for i in range(PADDING):
+                one = capacity[(row + m) * n : (row + m + 1) * n]
+                two = capacity[(other + m) * n : (other + m + 1) * n]
+                for i in range(n):
                     line[i] -= one[i] * two[i]
-            head = capacity[(other + b) * PADDING : (other + b + 1) * PADDING]
-            for i in range(PADDING):
+            head = capacity[(other + b) * n : (other + b + 1) * n]
+            for i in range(n):
                 if a == b:
                     logs[i] += log_positive(line[i])
                     line[i] = 1.0 / math.sqrt(line[i])
                 else:
                     line[i] *= head[i]
-        forward(capacity, row, a, scores, score)
-    _backward(capacity, q, scores)
+        forward(capacity, row, a, n, scores, score)
+    _backward(capacity, q, n, scores)
 
 
 @kernel(fastmath=frozenset({"contract", "nsz"}))
-def forward(capacity: Array, row: int, a: int, solved: Array, line: Array) -> None:
+def forward(capacity: Array, row: int, a: int, n: int, solved: Array, line: Array) -> None:
     """Do a step of solving with the triangles from above, in place."""
     for m in range(a):
-        entry = capacity[(row + m) * PADDING : (row + m + 1) * PADDING]
-        before = solved[m * PADDING : (m + 1) * PADDING]
-        for i in range(PADDING):
+        entry = capacity[(row + m) * n : (row + m + 1) * n]
+        before = solved[m * n : (m + 1) * n]
+        for i in range(n):
             line[i] -= entry[i] * before[i]
-    head = capacity[(row + a) * PADDING : (row + a + 1) * PADDING]
-    for i in range(PADDING):
+    head = capacity[(row + a) * n : (row + a + 1) * n]
+    for i in range(n):
         line[i] *= head[i]
 
 
 @kernel(fastmath=frozenset({"contract", "nsz"}))
-def _backward(capacity: Array, q: int, solved: Array) -> None:
+def _backward(capacity: Array, q: int, n: int, solved: Array) -> None:
     """Solve with the transposed triangles, in place."""
     for a in range(q - 1, -1, -1):
-        line = solved[a * PADDING : (a + 1) * PADDING]
+        line = solved[a * n : (a + 1) * n]
         for m in range(a + 1, q):
             row = m * (m + 1) // 2
-            entry = capacity[(row + a) * PADDING : (row + a + 1) * PADDING]
-            after = solved[m * PADDING : (m + 1) * PADDING]
-            for i in range(PADDING):
+            entry = capacity[(row + a) * n : (row + a + 1) * n]
+            after = solved[m * n : (m + 1) * n]
+            for i in range(n):
                 line[i] -= entry[i] * after[i]
         row = a * (a + 1) // 2
-        head = capacity[(row + a) * PADDING : (row + a + 1) * PADDING]
-        for i in range(PADDING):
+        head = capacity[(row + a) * n : (row + a + 1) * n]
+        for i in range(n):
             line[i] *= head[i]
+
+
+@kernel(fastmath=frozenset({"contract", "nsz"}))
+def fill_spreads(capacity: Array, q: int, n: int, room: Array, spreads: Array) -> None:
+    """Write V, line by line its lower triangle, of Cholesky factors as `score_partial` has them."""
+    for j in range(q):
+        room[: q * n] = 0.0
+        room[j * n : (j + 1) * n] = 1.0
+        for a in range(j, q):
+            forward(capacity, a * (a + 1) // 2, a, n, room, room[a * n : (a + 1) * n])
+        _backward(capacity, q, n, room)
+        for a in range(j, q):
+            entry = a * (a + 1) // 2 + j
+            spreads[entry * n : (entry + 1) * n] = room[a * n : (a + 1) * n]
+
+
+@kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
+def _fill_products(one: Array, lines: Array, sums: Array) -> None:
+    """Write the inner products of a line with several others."""
+    n, n_lines = one.size, sums.size
+    for j in range(0, n_lines - 1, 2):
+        left = lines[j * n : (j + 1) * n]
+        right = lines[(j + 1) * n : (j + 2) * n]
+        a, b = 0.0, 0.0
+        for i in range(n):
+            a += one[i] * left[i]
+            b += one[i] * right[i]
+        sums[j], sums[j + 1] = a, b
+    if n_lines % 2 == 1:
+        left = lines[(n_lines - 1) * n : n_lines * n]
+        a = 0.0
+        for i in range(n):
+            a += one[i] * left[i]
+        sums[n_lines - 1] = a
 
 
 @kernel(fastmath=frozenset({"contract", "reassoc", "nsz"}))
 def _add_slopes(
-    lines: Array, factor: Array, r: Array, room: Array, by_mean: Array, by_noise: Array,
-    by_loading: Array,
+    lines: Array, factor: Array, measured: bool, r: Array, room: Array, by_mean: Array,
+    by_noise: Array, by_loading: Array,
 ) -> float:  # fmt: skip
     """Add a block's derivatives to those of one component; return the sum of r."""
-    n_dim, q = by_loading.shape
-    scores, capacity = lines[2 * n_dim * PADDING :], lines[(2 * n_dim + q) * PADDING :]
-    count = 0.0
-    for i in range(PADDING):
+    (n_dim, q), n = by_loading.shape, r.size
+    scores, capacity = lines[2 * n_dim * n :], lines[(2 * n_dim + q) * n :]
+    count, n_entries = 0.0, q * (q + 1) // 2
+    for i in range(n):
         count += r[i]
     if count == 0.0:
         return count
-    square = room[q * PADDING : (q + 1) * PADDING]
+    spreads, pulled = room[: n_entries * n], room[n_entries * n :]
+    fill_spreads(capacity, q, n, pulled, spreads)
+    shares, pulled = pulled[n : 2 * n], pulled[:n]
+    of_scores, of_spreads = np.empty(q), np.empty(n_entries)
     for d in range(n_dim):
-        precision = lines[d * PADDING : (d + 1) * PADDING]
-        e = lines[(n_dim + d) * PADDING : (n_dim + d + 1) * PADDING]
-        for i in range(PADDING):
-            square[i] = e[i] * e[i]
-        for a in range(q):
-            line = room[a * PADDING : (a + 1) * PADDING]
-            line[:] = factor[d, a]
-            forward(capacity, a * (a + 1) // 2, a, room, line)
-            for i in range(PADDING):
-                square[i] += line[i] * line[i]
-        _backward(capacity, q, room)
+        precision = lines[d * n : (d + 1) * n]
+        e = lines[(n_dim + d) * n : (n_dim + d + 1) * n]
         one, two = 0.0, 0.0
-        for i in range(PADDING):
+        for i in range(n):
             share = r[i] * precision[i]
+            shares[i] = share
+            pulled[i] = share * e[i]
             one += share * e[i]
-            two += share * (precision[i] * square[i] - 1.0)
+            two += share * (precision[i] * e[i] * e[i] - 1.0)
         by_mean[d] += one
-        by_noise[d] += two
+        _fill_products(pulled, scores, of_scores)
+        _fill_products(shares, spreads, of_spreads)
+        entry, square = 0, 0.0
         for a in range(q):
-            line, score = room[a * PADDING : (a + 1) * PADDING], scores[a * PADDING :]
-            one = 0.0
-            for i in range(PADDING):
-                one += r[i] * precision[i] * (e[i] * score[i] - line[i])
-            by_loading[d, a] += one
+            for b in range(a):
+                of_scores[a] -= of_spreads[entry] * factor[d, b]
+                of_scores[b] -= of_spreads[entry] * factor[d, a]
+                entry += 1
+            of_scores[a] -= of_spreads[entry] * factor[d, a]
+            entry += 1
+        for a in range(q):
+            by_loading[d, a] += of_scores[a]
+        if measured:
+            for i in range(n):
+                shares[i] *= precision[i]
+            _fill_products(shares, spreads, of_spreads)
+        entry = 0
+        for a in range(q):
+            for b in range(a):
+                square += 2.0 * factor[d, a] * factor[d, b] * of_spreads[entry]
+                entry += 1
+            square += factor[d, a] * factor[d, a] * of_spreads[entry]
+            entry += 1
+        by_noise[d] += two + (square if measured else square / (factor[d, q] * factor[d, q]))
     return count
 
 
 @kernel
 def score_others(
-    others: Array, at: int, log_weights: Array, means: Array, factors: Array, lines: Array,
-    lp: Array,
-) -> int:  # fmt: skip
-    """Do what `score_partial` does for all components; return where the next block begins."""
+    table: Array, n_offsets: int, start: int, n: int, log_weights: Array, means: Array,
+    factors: Array, lines: Array, lp: Array,
+) -> None:  # fmt: skip
+    """Do what `score_partial` does for all components, and add what is known of labels.
+
+    Lines of component k begin at k / K of `lines`, its densities at ``k * n`` of `lp`.
+    """
     k_all, n_dim = means.shape
-    length = n_lines_of(n_dim, factors.shape[2] - 1) * PADDING
+    length, measured = lines.size // k_all, len(table) - n_offsets > 2 * n_dim
     for k in range(k_all):
         score_partial(
-            others, at, means[k], factors[k], log_weights[k], lines[k * length :],
-            lp[k * PADDING :],
+            table, start, n, measured, means[k], factors[k], log_weights[k],
+            lines[k * length :], lp[k * n :],
         )  # fmt: skip
-    at += (2 * n_dim + n_error_lines(int(others[1]), n_dim)) * PADDING
-    n_offsets = int(others[2])
-    for j in range(n_offsets * PADDING):
-        lp[j] += others[at + j]
-    return at + n_offsets * PADDING
+    for k in range(n_offsets):
+        offsets, line = table[len(table) - n_offsets + k], lp[k * n : (k + 1) * n]
+        for i in range(n):
+            line[i] += offsets[start + i]
 
 
 @kernel
@@ -305,7 +316,7 @@ def factor_slopes(
     Parameters
     ----------
     rows, row_weights, others : arrays
-        As `pack_partial` returns them.
+        As `kernels.factor_cells.pack_partial` returns them.
     log_weights, means, factors : arrays, shapes (K,), (K, D), (K, D, q + 1)
     counts : array, shape (K,)
         Overwritten with the sums of responsibilities.
@@ -342,20 +353,22 @@ def factor_slopes(
             by_noise[k, d] = p * (p * by_noise[k, d] - counts[k] * held)
     if others.size == 0:
         return value
-    length = n_lines_of(n_dim, q) * PADDING
-    lines, room = np.empty(k_all * length), np.empty((q + 1) * PADDING)
-    lp, weights, densities = np.empty(k_all * PADDING), np.empty(PADDING), np.empty(PADDING)
-    n_rows, at = int(others[0]), 3
-    for start in range(0, n_rows, PADDING):
-        at = score_others(others, at, log_weights, means, factors, lines, lp)
-        for i in range(PADDING):
+    table, n_rows, n_offsets = table_of(others), int(others[0]), int(others[2])
+    size = factor_block_size(n_rows, 2 * k_all, n_dim, q)
+    length, measured = n_lines_of(n_dim, q) * size, len(table) - n_offsets > 2 * n_dim
+    lines, room = np.empty(k_all * length), np.empty((q * (q + 1) // 2 + max(q, 2)) * size)
+    lp, weights, densities = np.empty(k_all * size), np.zeros(size), np.empty(size)
+    for start in range(0, n_rows, size):
+        n = min(size, table.shape[1] - start)
+        score_others(table, n_offsets, start, n, log_weights, means, factors, lines, lp)
+        for i in range(n):
             weights[i] = 1.0 if start + i < n_rows else 0.0
             if weighted and start + i < n_rows:
                 weights[i] = row_weights[n_whole + start + i]
-        value += softmax_block(lp, PADDING, k_all, weights, densities, PADDING)
+        value += softmax_block(lp, n, k_all, weights, densities, n)
         for k in range(k_all):
             counts[k] += _add_slopes(
-                lines[k * length :], factors[k], lp[k * PADDING : (k + 1) * PADDING], room,
+                lines[k * length :], factors[k], measured, lp[k * n : (k + 1) * n], room,
                 by_mean[k], by_noise[k], by_loading[k],
             )  # fmt: skip
     return value

@@ -3,7 +3,7 @@
 `problem` is as `kernels.posterior` has it up to the floors; then
 
     spread (D) | reflectors (q D) | row weights (N or 0)
-           | whole rows (D x N', or (D + K) x N') | other rows (as `pack_alone` has them)
+           | whole rows (D x N', or (D + K) x N') | other rows (as `pack_lines` has them)
 
 and the number of correlation matrices in its header is minus the number of factors.
 """
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.cholesky import Layout, fill_log_weights, offsets
 from bayesgmm.kernels.compiled import kernel
+from bayesgmm.kernels.factor_cells import pack_partial
 from bayesgmm.kernels.factor_loadings import fill_factors, loadings_constant, pull_factors_back
-from bayesgmm.kernels.factor_partial import factor_slopes, pack_partial
-from bayesgmm.kernels.patterns import NO_GROUPS, is_complete
+from bayesgmm.kernels.factor_partial import factor_slopes
+from bayesgmm.kernels.patterns import is_complete
 from bayesgmm.kernels.posterior import (
     CONSTANT,
     HEADER,
@@ -70,12 +71,11 @@ def pack_factor_problem(
     n_dim, k = layout.n_features, layout.n_components
     n_eff = float(row_weights.sum()) if row_weights.size else float(rows.shape[1])
     constant = -n_eff * float(np.log(unit).sum())
-    others = NO_GROUPS
     if not is_complete(rows, n_dim, k):
         missing = np.isnan(rows[:n_dim])
         times = missing @ row_weights if row_weights.size else missing.sum(axis=1)
         constant += float(np.log(unit) @ times)
-        rows, row_weights, others = pack_partial(rows, row_weights, n_dim, k)
+    rows, row_weights, others = pack_partial(rows, row_weights, n_dim, k)
     if prior:
         constant += weights_constant(k, concentration, sticks)
         constant += prior_constant(layout, scale * unit, tau, floor, 1.0)

@@ -116,7 +116,7 @@ def test_em_climbs_to_where_no_other_mixture_is_more_likely(
     cells = (table.to_numpy() - problem.center) / problem.unit
     due = densities(cells, given / problem.unit, top).sum()
     assert found.objective == pytest.approx(due - problem.log_volume, rel=1e-9)
-    for _ in range(20):
+    for _ in range(8):
         means = top.means + 1e-2 * rng.normal(size=top.means.shape)
         factors = top.factors * np.exp(1e-2 * rng.normal(size=top.factors.shape))
         assert densities(cells, given / problem.unit, Factored(top[0], means, factors)).sum() < due
@@ -204,6 +204,17 @@ def test_noise_is_found_without_the_errors() -> None:
     ]
     np.testing.assert_allclose(noise[1], noise[0], atol=0.1)
     assert (noise[2] > noise[0] + 0.2).all()
+
+
+def test_errors_of_zero_are_none(whole: Array) -> None:
+    n_parameters = Problem.make(of(Q, K), prepare(whole)).n_parameters
+    vector = 0.3 * np.random.default_rng(1).normal(size=n_parameters)
+    plain, zero = (
+        Problem.make(of(Q, K), prepare(whole, measurement_error=errors)).log_posterior(vector)
+        for errors in (None, np.zeros(whole.shape))
+    )
+    assert zero[0] == pytest.approx(plain[0], rel=1e-12)
+    np.testing.assert_allclose(zero[1], plain[1], rtol=1e-9)
 
 
 def test_correlated_errors_are_refused(whole: Array) -> None:

@@ -95,16 +95,18 @@ from threading import Event
 import numpy as np
 from bayesgmm.component_prior import PriorOnComponents
 from bayesgmm.data import prepare
+from bayesgmm.factor_prior import FactorCovariance
 from bayesgmm.inference.em import find_modes
 from bayesgmm.inference.mode import Target
 from bayesgmm.kernels import (
-    ascent, factors, foreign, linked, merging, pairs, pointer, quantiles,
+    ascent, factor_draws, factors, foreign, linked, merging, pairs, pointer, quantiles,
 )
 from bayesgmm.inference.telescoping import Chain, Learnt
 from bayesgmm.problem import Problem
 from bayesgmm.kernels.cholesky import standardise
 from bayesgmm.kernels.clarity import clarity
 from bayesgmm.kernels.compiled import link
+from bayesgmm.kernels.factor_cells import pack_lines
 from bayesgmm.kernels.marginal import fill_imputed
 from bayesgmm.kernels.matching import match_draws
 from bayesgmm.kernels.patterns import groups_of
@@ -138,8 +140,22 @@ cells = rng.normal(size=(40, 4))
 cells[:20, 0], cells[25, 1] = np.nan, np.nan
 partly = Problem.make(spec, prepare(cells, measurement_error=np.full((40, 4), 0.1)))
 partly.log_posterior(vectors[0])
+factored = GaussianMixture(2, covariance=FactorCovariance(1))
+of_factors = Problem.make(factored, prepare(cells, measurement_error=np.full((40, 4), 0.1)))
+of_factors.log_posterior(np.zeros(of_factors.n_parameters))
+lines = pack_lines(of_factors.rows, np.arange(40), 4, 2)
+factors = rng.uniform(0.5, 1.0, (1, 2, 4, 2))
+one = np.zeros((1, 2)), np.zeros((1, 2, 4)), factors
+factor_draws.fill_partial(
+    lines, np.arange(40), *one, np.empty((1, 40)), np.empty((0, 0, 0)),
+    np.empty(0, dtype=int), np.empty((0, 0, 0)),
+)
+factor_draws.add_scores(lines, *one[1:], np.zeros((3, 2, 1, 40)))
+factor_draws.fill_completed(
+    lines, *one, rng.random((1, 40)), rng.random((1, 40, 5)), np.empty((1, 40, 4))
+)
 clarity(partly.rows, draws)
-(group, *_) = groups_of(partly.rows, 4)
+(group, *_) = groups_of(partly.rows, 4, 2)
 cells = np.ascontiguousarray(partly.rows[group.seen][:, group.members])
 fill_imputed(
     cells, group.seen, group.errors, *draws[1:], np.ones((2, 2, group.members.size)),

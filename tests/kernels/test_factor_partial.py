@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from bayesgmm.kernels.factor_cells import pack_lines, pack_partial
 from bayesgmm.kernels.factor_draws import fill_completed
 from bayesgmm.kernels.factor_loadings import covariance_of, joined
-from bayesgmm.kernels.factor_partial import factor_slopes, pack_partial
-from bayesgmm.kernels.patterns import pack_alone
+from bayesgmm.kernels.factor_partial import factor_slopes
 
 type Array = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def test_density_and_slopes_are_those_of_whole_matrices(
 def test_whole_rows_are_the_same_in_lanes(rng: np.random.Generator, mixture: Mixture) -> None:
     rows = rows_of_kind(rng, "whole")
     sums = np.empty(K), np.empty((K, D)), np.empty((K, D)), np.empty((K, D, Q))
-    packed = pack_alone(rows, np.arange(N), D, K)
+    packed = pack_lines(rows, np.arange(N), D, K)
     value = factor_slopes(rows[:, :0].copy(), np.empty(0), packed, *mixture, *sums)
     for one, other in zip(
         slopes_of(rows, np.empty(0), mixture), (value, *sums), strict=True
@@ -142,7 +142,7 @@ def test_completed_rows_have_their_moments(
     # one row, many times: mean and covariance of its cells, whole and without error, given it
     row = rows_of_kind(rng, kind)[:, [11]]
     n = 40_000
-    packed = pack_alone(np.repeat(row, n, axis=1), np.arange(n), D, K)
+    packed = pack_lines(np.repeat(row, n, axis=1), np.arange(n), D, K)
     drawn = np.empty((1, n, D))
     fill_completed(
         packed, *(part[None] for part in mixture),
