@@ -195,7 +195,8 @@ def select(
     templates = _templates(spec, structures)
     said = {"measurement_error": measurement_error, "sample_weight": sample_weight}
     judge = partial(score, criteria=wanted, random_seed=options.random_seed)
-    X = gathered(X)
+    if is_chunked(X):
+        X, said = gathered(X, said, feature_dim)
     if is_chunked(X):
         refuse_unknown(wanted, {**said, "folder": folder})
         specifications = _numbered(numbers, templates)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayesgmm import names
-from bayesgmm.chunked import Chunked, in_memory, is_chunked
+from bayesgmm.chunked import Chunked, opened_blocks
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Options
 from bayesgmm.inference.fit import fit
@@ -19,13 +19,19 @@ KNOWN: Final = ("bic", "aic")
 """Criteria that are sums over rows at one point."""
 
 
-def gathered(X: Any) -> Any:
-    """Return rows, those in blocks read into memory where they are few: 256 MiB at most."""
-    if not is_chunked(X):
-        return X
+def gathered(X: Any, said: dict[str, Any], feature_dim: str | None) -> tuple[Any, dict[str, Any]]:
+    """Return rows in blocks read into memory, with what is said of them, where they are few.
+
+    That is 256 MiB at most.
+    """
+    import dask
+
     from bayesgmm.inference.blocks import is_small
 
-    return in_memory(X, "X") if is_small(Chunked.of(X, "X")) else X
+    if not is_small(Chunked.of(X, "X", feature_dim)):
+        return X, said
+    found: tuple[Any, dict[str, Any]] = dask.compute(opened_blocks(X, "X", feature_dim), said)
+    return found
 
 
 def refuse_unknown(criteria: Sequence[str], given: Mapping[str, Any]) -> None:
