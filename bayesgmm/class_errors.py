@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from bayesgmm import names
-from bayesgmm.classifier import FittedClassifier, coordinate
+from bayesgmm.classes import coordinate
+from bayesgmm.classifier import FittedClassifier
 from bayesgmm.cubes import along_rows
 from bayesgmm.errors import check_integer
 from bayesgmm.labels import listed

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from bayesgmm import names
+from bayesgmm.classes import classes_of, coordinate, shares_of
 from bayesgmm.cubes import along_rows
 from bayesgmm.data import Data, prepare
 from bayesgmm.errors import check_integer, check_positive, got
@@ -21,7 +21,7 @@ from bayesgmm.labels import listed
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.pointwise import log_densities
 from bayesgmm.prediction import mixtures, rows_asked
-from bayesgmm.sample_weights import one_each, per_row, row_named
+from bayesgmm.sample_weights import one_each
 from bayesgmm.tables import opened
 from bayesgmm.tree import storage
 
@@ -137,7 +137,7 @@ class MixtureClassifier:
         O(N_c K_c D^2) operations a pass.
         """
         data = prepare(X, sample_weight=sample_weight, feature_dim=feature_dim)
-        classes, which = _classes(along_rows(y, data.coords, "y"), data.obs)
+        classes, which = classes_of(along_rows(y, data.coords, "y"), data.obs)
         specs = self._by_class(classes)
         if random_seed is not None:
             check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
@@ -288,7 +288,7 @@ class FittedClassifier:
         log_shares = np.log(self.shares)
         if shares is not None:
             with np.errstate(divide="ignore"):  # of a class that is not among the new rows
-                log_shares = np.log(_given(shares, list(self.fits)))[None]
+                log_shares = np.log(shares_of(shares, list(self.fits)))[None]
         draws = [mixtures(tree) for tree in self.fits.values()]
         step = max(1, BLOCK_BYTES // (8 * self.shares.size))
         for start in range(0, len(values), step):
@@ -352,60 +352,7 @@ class FittedClassifier:
         )
 
 
-def _classes(y: Any, obs: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the classes in their order, and the place of every row's, refusing what is none."""
-    found = per_row(y, "y", obs)
-    if found.ndim != 1:
-        raise ValueError(
-            f"`y` must hold one class for each of the {len(obs)} rows; got shape {found.shape}. "
-            f"Give one dimension."
-        )
-    missing = np.asarray(pd.isna(found))
-    if missing.any():
-        raise ValueError(
-            f"`y` must hold a class for every row; got none at "
-            f"{row_named(obs, int(missing.argmax()))}. Drop such rows, or let them help: "
-            f"bayesgmm.fit with `labels`."
-        )
-    cells = found.tolist()
-    strange = [cell for cell in cells if isinstance(cell, bool) or not isinstance(cell, str | int)]
-    if strange or len({type(cell) for cell in cells}) > 1:
-        kinds = listed(sorted({type(cell).__name__ for cell in cells}))
-        raise TypeError(
-            f"`y` must hold strings or integers, of one kind; got {kinds}. Make strings of them, "
-            f"e.g. `numpy.asarray(y).astype(str)`."
-        )
-    classes = sorted(set(cells))
-    if len(classes) < 2:
-        raise ValueError(
-            f"`y` must hold two classes at least; got {listed(classes)} alone. Fit a mixture to "
-            f"one: bayesgmm.fit."
-        )
-    place = {label: c for c, label in enumerate(classes)}
-    return classes, np.array([place[cell] for cell in cells])
-
-
-def _given(shares: Mapping[Any, float], classes: list[Any]) -> Array:
-    """Return shares of the classes that a user gave, scaled to sum to 1."""
-    if not isinstance(shares, Mapping) or set(shares) != set(classes):
-        got = listed(shares) if isinstance(shares, Mapping) else type(shares).__name__
-        raise ValueError(
-            f"`shares` must have a number for each of the classes {listed(classes)}; got {got}. "
-            f"Leave it out to take those of the fitted rows."
-        )
-    remedy = "Give 0 to a class that is not there, or leave the argument out."
-    values = np.array([shares[c] and check_positive(shares[c], "shares", remedy) for c in classes])
-    if not values.any():
-        raise ValueError(f"`shares` must be above 0 for one class at least; got none. {remedy}")
-    return np.asarray(values / values.sum())
-
-
 def _n_draws(tree: xr.DataTree) -> int:
     """Return the number of draws of all chains."""
     sizes = tree[names.POSTERIOR].sizes
     return int(sizes[names.CHAIN] * sizes[names.DRAW])
-
-
-def coordinate(classes: list[Any]) -> NDArray[Any]:
-    """Return labels of classes as a coordinate."""
-    return np.array(classes, dtype=object if isinstance(classes[0], str) else np.int64)
