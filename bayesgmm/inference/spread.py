@@ -92,7 +92,6 @@ class Workers:
         self._client = client
         self._data = client.scatter(data, broadcast=True)
         self._stop = Event(client=client)
-        self._futures: list[Any] = []
 
     @property
     def count(self) -> int:
@@ -101,9 +100,7 @@ class Workers:
 
     def submit(self, task: Callable[Concatenate[Data, ...], Any], *arguments: Any) -> Any:
         """Return the future of a task, which is given the rows first."""
-        future = self._client.submit(task, self._data, *arguments, pure=False)
-        self._futures.append(future)
-        return future
+        return self._client.submit(task, self._data, *arguments, pure=False)
 
     def chains(
         self, specification: GaussianMixture, options: Options, smaller: Any
@@ -119,11 +116,11 @@ class Workers:
         """Let chains return what they have drawn."""
         self._stop.set()
 
-    def close(self) -> None:
-        """Stop what is still at work, and forget it."""
-        if not all(future.done() for future in self._futures):
+    def give_up(self, futures: list[Any]) -> None:
+        """Stop what is still at work for some futures, and forget it."""
+        if futures:
             self.stop()
-        self._client.cancel(self._futures)
+            self._client.cancel(futures)
 
 
 def sample(problem: Problem, options: Options, progress: Progress, client: Any) -> NutsResult:
@@ -138,8 +135,8 @@ def sample(problem: Problem, options: Options, progress: Progress, client: Any) 
     """
     workers = Workers(client, problem.data)
     interrupted = False
+    ahead, chains = workers.chains(problem.specification, options, None)
     try:
-        ahead, chains = workers.chains(problem.specification, options, None)
         try:
             while not all(chain.done() for chain in chains):
                 done = sum(chain.done() for chain in chains)
@@ -154,7 +151,7 @@ def sample(problem: Problem, options: Options, progress: Progress, client: Any) 
         (prepared,) = _unfailed([_given(ahead)])
         drawn = _unfailed(_given(chain) for chain in chains)
     finally:
-        workers.close()
+        workers.give_up([one for one in (ahead, *chains) if not one.done()])
     return _together(prepared, drawn, interrupted=interrupted)
 
 
@@ -219,7 +216,7 @@ def sweep[Score](
                 warnings.warn(warning, stacklevel=2)
             yield outcome, score
     finally:
-        workers.close()
+        workers.give_up(list(ends.values()))
 
 
 def _given(future: Any) -> Any:
