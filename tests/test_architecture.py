@@ -38,8 +38,8 @@ FLOORS = (
     floor("names errors", "xarray", ""),
     floor("kernels", "numba llvmlite scipy", "0"),
     floor(
-        "background cells chunked chunked_rows columns component_prior cubes data datasets "
-        "classes degrees_of_freedom dependence factor_packing factor_prior known_labels labels measurement "
+        "background cells chunked chunked_rows classes columns component_prior cubes data datasets "
+        "degrees_of_freedom dependence factor_packing factor_prior known_labels labels measurement "
         "mixture moments notation overfitted packing partition_prior priors records sample_weights "
         "simulation table_files tables units",
         "xarray pandas pyarrow dask zarr",
