@@ -133,7 +133,7 @@ def difference_of_data(one: xr.DataTree, other: xr.DataTree) -> str:
         told(said.allowed, n_obs, noise=noisy(tree))
         for tree, said in ((one, mine), (other, theirs))
     ]
-    if not np.array_equal(*labels):
+    if not np.array_equal(labels[0], labels[1]):
         return "the labels of rows that are known"
     errors = [np.zeros(1) if said.errors is None else said.errors for said in (mine, theirs)]
     if not np.array_equal(errors[0], errors[1]):

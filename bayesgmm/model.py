@@ -68,8 +68,8 @@ def build_model(
         ``correlations`` and ``covariances`` (component, feature, feature2), all in the data's
         units; and the data as the observed variable ``X`` (obs, feature). Of a `FactorCovariance`
         ``loadings`` (component, feature, factor) and ``noise_scales`` in place of ``scales`` and
-        ``correlations``. With noise ``noise_weight``, and ``all_weights``, it and ``weights``. `fit`
-        does not take this one: sample it by ``pm.sample``.
+        ``correlations``. With noise ``noise_weight``, and ``all_weights``, which are ``weights``
+        and it: `fit` does not take such a model, ``pm.sample`` does.
 
     Raises
     ------

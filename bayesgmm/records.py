@@ -46,13 +46,13 @@ def rows_of(
     cells = np.ascontiguousarray(((values - center) / unit).T)
     n_weights = n_components + (1 if len(box) else 0)
     known = np.zeros((n_weights, len(values))) if allowed is None else log_allowed(allowed)
-    beside = 0.0
+    differing = False
     if len(box):
-        beside = _of_noise(cells, box)
-        known[-1] += beside
+        of_noise = _of_noise(cells, box)
+        known[-1] += of_noise
+        differing = bool(of_noise.any())
     if errors is None:
-        told = allowed is not None or np.any(beside)
-        return np.concatenate([cells, known]) if told else cells
+        return np.concatenate([cells, known]) if differing or allowed is not None else cells
     return np.concatenate([cells, known, _error_lines(errors, unit)])
 
 

@@ -77,8 +77,8 @@ def test_the_evidence_is_the_sum_over_all_allocations(concentration: tuple[float
 
 @pytest.mark.filterwarnings("ignore:.* fits are not to be trusted")  # with so few rows
 def test_rows_left_out_are_predicted_as_the_evidences_say() -> None:
-    X = rows(8)
-    tree = bg.fit(X, specification(1), draws=2000, **QUIET)
+    X = rows(7)
+    tree = bg.fit(X, specification(1), **QUIET)
     whole = exact(X[:, 0], (1.0, 0.8))
     due = [whole - exact(np.delete(X[:, 0], i), (1.0, 0.8)) for i in range(len(X))]
     found = bg.kfold(tree, folds=len(X), **QUIET)
@@ -164,18 +164,18 @@ def spoilt() -> Array:
 def test_numbers_are_selected_beside_noise(spoilt: Array, tmp_path: Path) -> None:
     noise = bg.UniformNoise(low=-10.0, high=16.0)
     options: dict[str, Any] = {
-        "spec": bg.GaussianMixture(1, noise=noise), "draws": 400, "chains": 2, **QUIET,
+        "spec": bg.GaussianMixture(1, noise=noise), "draws": 200, "chains": 2, **QUIET,
     }  # fmt: skip
-    found = bg.select(spoilt, [1, 2, 3], folder=tmp_path, **options)
+    found = bg.select(spoilt, [1, 2], folder=tmp_path, **options)
     assert found.recommended.n_components == 2
     assert found.table.loc[(2, "full"), "n_parameters"] == 12
     tree = found.fits[2, "full"]
     evidence = bg.log_evidence(tree, random_seed=QUIET["random_seed"])
     np.testing.assert_allclose(found.table.loc[(2, "full"), "log_evidence"], evidence.value)
-    again = bg.select(spoilt, [1, 2, 3], folder=tmp_path, **options)
+    again = bg.select(spoilt, [1, 2], folder=tmp_path, **options)
     np.testing.assert_array_equal(again.table["elpd_loo"], found.table["elpd_loo"])
     assert len(np.ravel(bg.plot_select(found))) == 6
-    plain = bg.fit(spoilt, 2, draws=400, chains=2, **QUIET)
+    plain = bg.fit(spoilt, 2, draws=200, chains=2, **QUIET)
     assert bg.compare({"noise": tree, "plain": plain}).index[0] == "noise"
 
 

@@ -171,7 +171,8 @@ def test_labels_name_noise_in_a_fit(tmp_path: Path, rng: np.random.Generator) ->
     np.testing.assert_array_equal(observed(loaded).allowed, observed(tree).allowed)
     due = np.array([-1 if one is None else -2 if one == -1 else one for one in labels])
     assert told(observed(loaded).allowed, 90, noise=True).tolist() == due.tolist()
-    more = bg.fit(X, bg.GaussianMixture(3, noise=bg.UniformNoise()), labels=labels, **QUIET)
+    three = bg.GaussianMixture(3, noise=bg.UniformNoise())
+    more = bg.fit(X, three, labels=labels, draws=100, chains=2, **QUIET)
     assert len(bg.compare({"two": tree, "three": more})) == 2
     some = np.where(np.arange(90) < 11, labels, None)
     unnamed = bg.fit(X, spec, labels=some, draws=100, chains=2, **QUIET)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import check_integer, check_share
-from bayesgmm.mixture import GaussianMixture
 from bayesgmm.plots.canvas import (
     DARK,
     GREY,
@@ -159,9 +158,10 @@ def _scene(path: xr.Dataset, step: int, positions: list[int], max_points: int) -
     one = path.isel({names.ITERATION: [step]})
     covariances = one[names.COVARIANCES].values
     probability = one[names.RESPONSIBILITIES].values[0, rows]
-    noise = None
+    box = None
     if names.NOISE_WEIGHT in one:
-        noise = GaussianMixture.from_dict(json.loads(path.attrs[names.SPECIFICATION])).noise
+        noise = json.loads(path.attrs[names.SPECIFICATION])[names.NOISE]
+        box = np.array([noise["low"], noise["high"]])[:, positions]
         probability = np.column_stack((probability, 1.0 - probability.sum(axis=1)))
     return Scene(
         points=values[rows],
@@ -172,8 +172,8 @@ def _scene(path: xr.Dataset, step: int, positions: list[int], max_points: int) -
         means=one[names.MEANS].values[..., positions],
         covariances=covariances[..., positions, :][..., positions],
         df=one[names.DF].values if names.DF in one else None,
-        noise_weight=None if noise is None else one[names.NOISE_WEIGHT].values,
-        box=None if noise is None else np.stack(noise.corners)[:, positions],
+        noise_weight=None if box is None else one[names.NOISE_WEIGHT].values,
+        box=box,
     )
 
 

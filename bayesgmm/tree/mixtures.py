@@ -206,8 +206,8 @@ def of_modes(tree: xr.DataTree, noise: UniformNoise | None) -> Parameters | Fact
 
     weights, means = values(names.WEIGHTS), values(names.MEANS)
     if names.LOADINGS in group:
-        noise, loadings = values(names.NOISE_SCALES), values(names.LOADINGS)
-        return FactorParameters(weights, means, noise, loadings, scales_of(noise, loadings))
+        own, loadings = values(names.NOISE_SCALES), values(names.LOADINGS)
+        return FactorParameters(weights, means, own, loadings, scales_of(own, loadings))
     covariances = values(names.COVARIANCES)
     scales = np.sqrt(np.einsum("mkdd->mkd", covariances))
     correlations = covariances / (scales[..., :, None] * scales[..., None, :])

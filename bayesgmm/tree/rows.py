@@ -51,7 +51,7 @@ def observed(tree: xr.DataTree) -> Observed:
             (names.SAMPLE_WEIGHT, (names.OBS,)),
         )
     )
-    if of_noise is not None:
+    if allowed is not None and of_noise is not None:
         allowed = np.column_stack((allowed, of_noise))
     return Observed(X.values, errors, allowed, weights)
 
