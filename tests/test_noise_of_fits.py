@@ -165,6 +165,11 @@ def test_modes_are_those_of_the_components(tree: xr.DataTree, plain: xr.DataTree
     for s in range(30):
         due = special.logsumexp(joint(tree, rows[s]), axis=1)[s]
         np.testing.assert_allclose(found["log_density"].values.reshape(30, 2)[s], due, rtol=1e-8)
+    beside = bg.density_modes(given_noise(plain, 0.2, LOW, [0.0, 3.0]))  # the second is out of it
+    gap = beside["log_density"] - before["log_density"]
+    lost = np.log1p(-given_noise(plain, 0.2)["posterior"][names.NOISE_WEIGHT])
+    assert (gap.isel(component=0) > lost + 1e-6).all()
+    np.testing.assert_allclose(gap.isel(component=1), lost, rtol=1e-9)
 
 
 # Allocations and partitions
