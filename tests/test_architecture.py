@@ -57,7 +57,8 @@ FLOORS = (
         "crossvalidation elpd evidence factor_scores functionals identifiability imputation "
         "information invariants lazy marginals modality model_probabilities modes moment_matching "
         "outliers "
-        "pointwise prediction quantiles regression summaries symmetry symptoms tail_mass uniformity",
+        "pointwise prediction quantiles regression summaries symmetry symptoms tail_mass "
+        "uniformity",
         "arviz_base arviz_stats dask xarray pandas scipy",
         "0 1 2 4",
     ),
