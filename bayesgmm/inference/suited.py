@@ -138,9 +138,10 @@ def refuse_errors_beside_noise(specification: GaussianMixture, data: Data) -> No
 
 def refuse_noise_outside(specification: GaussianMixture, data: Data) -> None:
     """Refuse rows that are known to be noise where there is none."""
-    noise = specification.resolve(*data.counted).noise
-    if noise is None or data.allowed is None:
+    if specification.noise is None or data.allowed is None:
         return
+    noise = specification.resolve(*data.counted).noise
+    assert noise is not None
     wrong = ~data.allowed[:, :-1].any(axis=1) & noise.outside(data.values)
     if wrong.any():
         i = int(wrong.argmax())
