@@ -162,7 +162,7 @@ def predict(tree: xr.DataTree, X_new: Any = None) -> xr.DataArray:
     -------
     DataArray of int, dims (obs,)
         Labels of components, -1 of noise: where `predict_proba` is largest. Floats where a cell of
-        a cube was left out, and is NaN, or may be: of floats in Dask's chunks.
+        a cube was left out, and is NaN, or may be.
 
     Raises
     ------
@@ -261,8 +261,7 @@ def sample_posterior_predictive(
     -------
     Dataset
         ``X`` (chain, draw, obs, feature), in the data's units, and ``labels`` (chain, draw, obs),
-        -1 of noise:
-        the group ``posterior_predictive`` of ArviZ, ``tree["posterior_predictive"] = result``.
+        -1 of noise: ArviZ's group, ``tree["posterior_predictive"] = result``.
 
     Raises
     ------
@@ -288,8 +287,7 @@ def sample_posterior_predictive(
         obs = tree[names.OBSERVED_DATA].dataset[names.OBS].variable
         n_new = obs.size
     else:
-        n_new = check_integer(n_obs, "n_obs", 1, "Give the number of rows, e.g. 100.")
-        obs = None
+        n_new, obs = check_integer(n_obs, "n_obs", 1, "Give the number of rows, e.g. 100."), None
     if random_seed is not None:
         check_integer(random_seed, "random_seed", 0, "Give an integer such as 1, or None.")
     drawn = parameters(tree)
@@ -303,7 +301,7 @@ def sample_posterior_predictive(
             f"tree.isel(draw=slice(None, None, 10))."
         )
     rng = np.random.default_rng(random_seed)
-    _, _, factors = drawn.standardised(np.zeros(n_dim), np.ones(n_dim))
+    factors = drawn.standardised(np.zeros(n_dim), np.ones(n_dim))[2]
     bounds = np.cumsum(weights, axis=1)
     uniform = rng.random((n_draws, n_new)) * bounds[:, -1:]
     labels = np.zeros((n_draws, n_new), dtype=np.int64)
@@ -318,8 +316,7 @@ def sample_posterior_predictive(
         is_noise = rng.random(labels.shape) < drawn.noise_weight[:, None]
         labels[is_noise] = NOISE_LABEL
         rows[is_noise] = noise.draw((int(is_noise.sum()),), rng)
-    posterior = tree[names.POSTERIOR].dataset
-    sample = (names.CHAIN, names.DRAW)
+    posterior, sample = tree[names.POSTERIOR].dataset, (names.CHAIN, names.DRAW)
     shape = tuple(posterior.sizes[dim] for dim in sample)
     coords = {dim: posterior[dim].variable for dim in (*sample, names.FEATURE)}
     coords[names.OBS] = xr.Variable(names.OBS, np.arange(n_new)) if obs is None else obs
@@ -398,7 +395,6 @@ def probability_of(tree: xr.DataTree, X_new: Any, function: str) -> tuple[Data, 
 
 def _responsibilities(draws: Mixtures, rows: Array) -> Array:
     """Return the responsibilities averaged over the draws, shape (K, N), with noise (K + 1, N)."""
-    n_draws, n_components = draws.log_weights.shape
-    total = np.zeros((1, n_components, rows.shape[1]))
+    total = np.zeros((1, draws.log_weights.shape[1], rows.shape[1]))
     draws.fill(rows, NO_ARRAY, total)
-    return np.asarray(total[0] / n_draws)
+    return np.asarray(total[0] / len(draws.log_weights))

@@ -331,10 +331,8 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
     if spec is None:
         spec = GaussianMixture(1)
     if not isinstance(spec, GaussianMixture):
-        raise TypeError(
-            f"`spec` must be a GaussianMixture; got {got(spec)}. Give "
-            f"numbers of components as `n_components`."
-        )
+        remedy = "Give numbers of components as `n_components`."
+        raise TypeError(f"`spec` must be a GaussianMixture; got {got(spec)}. {remedy}")
     _ = spec.known_number  # a prior on it is refused
     if type(spec.weights) is not Dirichlet:
         raise ValueError(
@@ -346,9 +344,9 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
         return [spec]
     known = FACTOR_STRUCTURES if isinstance(spec.covariance, FactorCovariance) else STRUCTURES
     if isinstance(structures, str) or not isinstance(structures, Sequence):
+        remedy = "Write ['full', 'tied']."
         raise TypeError(
-            f"`structures` must be a sequence of names; got {got(structures)}. "
-            "Write ['full', 'tied']."
+            f"`structures` must be a sequence of names; got {got(structures)}. {remedy}"
         )
     if not structures or len(set(structures)) < len(structures):
         raise ValueError(
