@@ -95,6 +95,7 @@ ONLY_IN = {
         "chunked.py",
         "chunked_rows.py",
         "lazy.py",
+        "selection/blocks.py",
         "tree/locks.py",
         *(f"inference/{x}.py" for x in ("blocks", "blockfit", "survey")),
     },
