@@ -116,7 +116,7 @@ def test_densities_are_the_naive_ones(tree: xr.DataTree) -> None:
     due = np.exp(special.logsumexp(joint(tree, grid), axis=1)).reshape(2, 15, 9, 8)
     found = bg.density(tree, {"x0": x, "x1": y}, probability=None)
     np.testing.assert_allclose(found, due, rtol=1e-9)
-    mean = bg.density(tree, {"x0": x, "x1": y}).sel(statistic="mean")
+    mean = bg.density(tree, {"x0": x, "x1": y}).sel(statistic="predictive")
     np.testing.assert_allclose(mean, due.mean(axis=(0, 1)), rtol=1e-9)
     one = np.exp(special.logsumexp(joint(tree, y[:, None], [1]), axis=1)).reshape(2, 15, 8)
     np.testing.assert_allclose(bg.density(tree, {"x1": y}, probability=None), one, rtol=1e-9)
@@ -145,7 +145,7 @@ def test_the_distribution_function_and_its_inverse(tree: xr.DataTree) -> None:
     masses += noise * stats.uniform(-2.5, 5.5).cdf(y)
     found = bg.cdf(tree, y, feature="x1", probability=None)
     np.testing.assert_allclose(found.values.reshape(30, -1), masses, rtol=1e-10)
-    mean = bg.cdf(tree, y, feature="x1").sel(statistic="mean")
+    mean = bg.cdf(tree, y, feature="x1").sel(statistic="predictive")
     np.testing.assert_allclose(mean, masses.mean(axis=0), rtol=1e-10)
     q = np.array([1e-9, 0.003, 0.2, 0.5, 0.8, 0.99, 1.0 - 1e-7])
     every = bg.quantile(tree, q, feature="x1", probability=None).values.reshape(30, -1)
@@ -154,7 +154,7 @@ def test_the_distribution_function_and_its_inverse(tree: xr.DataTree) -> None:
         below += noise[s] * stats.uniform(-2.5, 5.5).cdf(at)
         np.testing.assert_allclose(below, q, rtol=1e-6, atol=0.0)
     predictive = bg.quantile(tree, q, feature="x1").sel(statistic="predictive").values
-    back = bg.cdf(tree, predictive, feature="x1").sel(statistic="mean")
+    back = bg.cdf(tree, predictive, feature="x1").sel(statistic="predictive")
     np.testing.assert_allclose(back, q, rtol=1e-6)
 
 

@@ -344,8 +344,8 @@ def _templates(spec: Any, structures: Any) -> list[GaussianMixture]:
         return [spec]
     known = FACTOR_STRUCTURES if isinstance(spec.covariance, FactorCovariance) else STRUCTURES
     if isinstance(structures, str) or not isinstance(structures, Sequence):
-        what = got(structures)
-        raise TypeError(f"`structures` must be a sequence of names; got {what}. Write ['full'].")
+        what, remedy = got(structures), "Write ['full', 'tied']."
+        raise TypeError(f"`structures` must be a sequence of names; got {what}. {remedy}")
     if not structures or len(set(structures)) < len(structures):
         raise ValueError(
             f"`structures` must hold at least one name, and none twice; got {structures!r}. Choose "

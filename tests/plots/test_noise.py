@@ -93,7 +93,7 @@ def test_the_curve_of_a_mixture_has_its_noise(noisy: xr.DataTree) -> None:
     assert isinstance(ax, Axes)
     *_, curve = [line for line in ax.lines if len(line.get_xdata()) > 2]
     x, y = np.asarray(curve.get_xydata()).T
-    due = bg.density(noisy, {"x1": x}).sel(statistic="mean")
+    due = bg.density(noisy, {"x1": x}).sel(statistic="predictive")
     np.testing.assert_allclose(y, due, rtol=1e-8, atol=1e-15)
     assert words(ax)[2].startswith("noise: 0.")
     (flat,) = (line for line in ax.lines if line.get_color() == NOISE_COLOUR)
@@ -102,7 +102,7 @@ def test_the_curve_of_a_mixture_has_its_noise(noisy: xr.DataTree) -> None:
     strip = bg.plot_uncertainty(bg.marginal(noisy, "x1"), ax=axes())
     np.testing.assert_allclose(
         max(np.max(line.get_ydata()) for line in strip.lines),
-        bg.density(noisy, {"x1": x}).sel(statistic="mean").max(), rtol=1e-2,
+        bg.density(noisy, {"x1": x}).sel(statistic="predictive").max(), rtol=1e-2,
     )  # fmt: skip
     band = bg.plot_density(noisy, features="x1", ax=axes())
     assert np.min(band.lines[-1].get_ydata()) > 0.0
