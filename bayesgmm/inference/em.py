@@ -41,8 +41,11 @@ from bayesgmm.tree import FactorParameters, Parameters, stacked
 
 type Array = NDArray[np.float64]
 
-LOOSE, TIGHT = 1e-3, 1e-9
-"""Gains in nats under which EM stops: while starts are compared, and at the end."""
+ROUGH, LOOSE, TIGHT = 0.1, 1e-3, 1e-9
+"""Gains in nats under which EM stops: where starts are left that trail, while those that do not are
+compared, and at the end."""
+TRAILING = 50.0
+"""Nats by which a start is lower than the best, EM's own penalty included, if it is left."""
 MAX_PASSES = 3000
 SAME_MODE = 1e-3
 """Two starts whose objectives differ by less, in nats, found the same mode."""
@@ -97,30 +100,39 @@ def find_modes(
     Notes
     -----
     O(N K D^2) operations a pass; about 10 to 50 passes a start, on at most 5,000 rows, and the
-    same for each of the best three on all rows. With more than 10,000 rows modes that those 5,000
-    tell to be lower, by five standard errors, are not climbed to the top, and left out.
+    same for each of the best three on all rows. Starts that trail the best by 50 nats when a pass
+    gains less than 0.1 are left, unless all others collapse. With more than 10,000 rows modes that
+    those 5,000 tell to be lower, by five standard errors, are not climbed to the top, and left out.
     """
     many = problem.data.n_obs > 2 * SCREENED_ROWS
     screened = screened_rows(problem, rng) if many else Sample.whole(problem)
-    reached = []
+    begun = []
     for start in range(n_starts):
         labels = starting_labels(problem, screened, rng, start, hierarchical)
-        climbed = climb(problem, target, screened, labels)
-        if climbed is not None:
-            reached.append(climbed)
-    kept = distinct(reached)
-    if problem.gauge is not None:
-        kept = kept[:SCREENED_MODES]
-    elif many:
-        kept = _contenders(problem, screened, kept[:SCREENED_MODES])
-    finished = [finish(problem, target, mode) for mode in kept]
-    whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
-    if not whole and fallback and kept:
-        whole = finished = [_unpolished(problem, mode) for mode in kept]
-    if not whole:
-        raise FitError(_degenerate_message(problem, n_starts), status="degenerate")
-    collapsed = sum(mode.starts for mode in finished) - sum(mode.starts for mode in whole)
-    return EMResult(tuple(distinct(whole)), n_starts - len(reached) + collapsed)
+        begun.append(begin(problem, target, screened, labels))
+    standing = [mode for mode in begun if mode is not None]
+    level = max((mode.objective for mode in standing), default=0.0) - TRAILING
+    collapsed = len(begun) - len(standing)
+    kept: list[Mode] = []
+    for trailing in (False, True):
+        reached = [
+            advance(problem, target, screened, mode)
+            for mode in standing if (mode.objective < level) == trailing
+        ]  # fmt: skip
+        kept = distinct(mode for mode in reached if mode is not None)
+        collapsed += sum(mode is None for mode in reached)
+        if problem.gauge is not None:
+            kept = kept[:SCREENED_MODES]
+        elif many:
+            kept = _contenders(problem, screened, kept[:SCREENED_MODES])
+        finished = [finish(problem, target, mode) for mode in kept]
+        whole = [mode for mode in finished if not is_degenerate(problem, target, mode)]
+        if not whole and fallback and kept:
+            whole = finished = [_unpolished(problem, mode) for mode in kept]
+        collapsed += sum(mode.starts for mode in finished) - sum(mode.starts for mode in whole)
+        if whole:
+            return EMResult(tuple(distinct(whole)), collapsed)
+    raise FitError(_degenerate_message(problem, n_starts), status="degenerate")
 
 
 def _contenders(problem: Problem, sample: Sample, modes: list[Mode]) -> list[Mode]:
@@ -177,6 +189,17 @@ def climb(
     problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
 ) -> Mode | None:
     """Return where a start leads, or None if it collapsed on the way."""
+    begun = begin(problem, target, sample, labels)
+    return None if begun is None else advance(problem, target, sample, begun)
+
+
+def begin(
+    problem: Problem, target: Target, sample: Sample, labels: NDArray[np.int64]
+) -> Mode | None:
+    """Return roughly where a start leads, its penalty included, or None if it collapsed.
+
+    Factor analysers are climbed as far as `advance` does.
+    """
     if problem.gauge is not None:
         found = climb_factors(problem, sample, start_from(problem, sample, labels), target)
         if found is None:
@@ -189,9 +212,19 @@ def climb(
     )
     if not ok:
         return None
-    status, vector, trace = _em(problem, 1.0, sample, vector, LOOSE)
-    if status != 2 and target is Target.ML:
-        status, vector, trace = _em(problem, 0.0, sample, vector, LOOSE)
+    return _reached(problem, *_em(problem, 1.0, sample, vector, ROUGH))
+
+
+def advance(problem: Problem, target: Target, sample: Sample, mode: Mode) -> Mode | None:
+    """Return where a start leads that has begun, or None if it collapsed on the way."""
+    if problem.gauge is not None:
+        return mode
+    strength = 1.0 if target is Target.MAP else 0.0
+    return _reached(problem, *_em(problem, strength, sample, mode.vector, LOOSE))
+
+
+def _reached(problem: Problem, status: int, vector: Array, trace: Array) -> Mode | None:
+    """Return where EM has come, or None if a component collapsed."""
     if status == 2:
         return None
     return Mode(vector, _of_em(problem, vector), float(trace[-1]), 1, trace, status == 0)
@@ -307,14 +340,21 @@ def _spread(problem: Problem, vector: Array) -> tuple[Array, Array]:
 
 
 def distinct(modes: Iterable[Mode]) -> list[Mode]:
-    """Return one of every set of modes with the same objective, best first, starts added up."""
-    result: list[Mode] = []
-    for mode in sorted(modes, key=lambda mode: -mode.objective):
-        if result and result[-1].objective - mode.objective < SAME_MODE:
-            result[-1] = replace(result[-1], starts=result[-1].starts + mode.starts)
+    """Return the first of every set of modes with the same objective, best first, starts added up.
+
+    The first, since which of them is the highest is a matter of rounding.
+    """
+    sets: list[list[tuple[int, Mode]]] = []
+    for place, mode in sorted(enumerate(modes), key=lambda one: -one[1].objective):
+        if sets and sets[-1][0][1].objective - mode.objective < SAME_MODE:
+            sets[-1].append((place, mode))
         else:
-            result.append(mode)
-    return result
+            sets.append([(place, mode)])
+    firsts = [
+        replace(min(some, key=lambda one: one[0])[1], starts=sum(mode.starts for _, mode in some))
+        for some in sets
+    ]
+    return sorted(firsts, key=lambda mode: -mode.objective)
 
 
 def is_degenerate(problem: Problem, target: Target, mode: Mode) -> bool:

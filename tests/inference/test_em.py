@@ -90,7 +90,10 @@ def test_one_component_of_maximum_likelihood_is_mean_and_covariance(
 
 @every_structure
 @pytest.mark.parametrize("target", Target)
-def test_modes_are_sorted_distinct_and_add_up(structure: str, target: Target) -> None:
+def test_modes_are_sorted_distinct_and_add_up(
+    structure: str, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(em, "TRAILING", np.inf)
     problem = problem_of(values_of("simulated near"), 4, structure)
     result = search(problem, target, n_starts=12)
     objectives = [mode.objective for mode in result.modes]
@@ -218,8 +221,8 @@ def test_a_component_as_thin_as_a_line_is_refused(rng: np.random.Generator) -> N
 
 
 def test_starts_that_collapse_on_the_way_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    climbing, number = em.climb, count()
-    monkeypatch.setattr(em, "climb", lambda *given: climbing(*given) if next(number) % 3 else None)
+    going, number = em.advance, count()
+    monkeypatch.setattr(em, "advance", lambda *given: going(*given) if next(number) % 3 else None)
     result = search(problem_of(load_faithful(), 2), Target.ML, n_starts=9)
     assert result.degenerate == 3
     assert [mode.starts for mode in result.modes] == [6]
@@ -320,8 +323,35 @@ def test_columns_that_are_almost_equal_give_no_nan(
         assert np.isfinite(mode.objective)
 
 
-def test_of_many_rows_only_modes_that_may_be_the_best_are_climbed() -> None:
+def test_starts_that_trail_are_left_unless_all_others_collapse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = problem_of(make_mixture(600, 3, 2, separation=8.0, random_seed=2)["X"].values, 3)
+    found = search(problem, Target.MAP)
+    assert len(found.modes) == 1
+    monkeypatch.setattr(em, "TRAILING", np.inf)
+    every = search(problem, Target.MAP)
+    assert every.best.objective == pytest.approx(found.best.objective, abs=SAME_MODE)
+    assert every.best.starts == found.best.starts
+    lower = every.modes[1:]
+    assert lower
+    assert all(every.best.objective - mode.objective > 50.0 for mode in lower)
+    monkeypatch.undo()
+    degenerate = em.is_degenerate
+    monkeypatch.setattr(
+        em, "is_degenerate",
+        lambda p, t, mode: mode.objective > lower[0].objective + 1.0 or degenerate(p, t, mode),
+    )  # fmt: skip
+    rest = search(problem, Target.MAP)
+    assert rest.best.objective == pytest.approx(lower[0].objective, abs=SAME_MODE)
+    assert rest.degenerate == found.best.starts
+
+
+def test_of_many_rows_only_modes_that_may_be_the_best_are_climbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Clusters far apart: a mode in which two share a component is lower beyond doubt."""
+    monkeypatch.setattr(em, "TRAILING", np.inf)
     values = make_mixture(3 * SCREENED_ROWS, 3, 2, separation=8.0, random_seed=2)["X"].values
     few = search(problem_of(values[:SCREENED_ROWS], 3), Target.MAP)
     assert len(few.modes) > 1
