@@ -143,6 +143,8 @@ of rows are kept in memory, more are read in every pass.
 |---|---|---|---|---|---|
 {chr(10).join(parts["stored"])}
 
+![Seconds of the search for the mode against the number of rows](images/performance-blocks.svg)
+
 A gradient on a cluster of processes on this machine, one thread each; bytes are all that crossed
 the loopback interface, there and back.
 
@@ -150,6 +152,28 @@ the loopback interface, there and back.
 |---|---|---|---|---|---|
 {chr(10).join(parts["cluster"])}
 """
+
+
+def plots(results: Mapping[str, Result], folder: Path) -> None:
+    """Draw the time of the search for the mode against the number of rows on the disk."""
+    from benchmarks.drawing import axes, save
+
+    seconds = {
+        int(name.removeprefix("stored ").replace(",", "")): result["seconds"]
+        for name, result in results.items()
+        if result and name.startswith("stored ")
+    }
+    figure, axis = axes()
+    axis.set(xlabel="rows", ylabel="seconds to the mode")
+    if seconds:
+        n = list(seconds)
+        axis.loglog(n, list(seconds.values()), "o-", label="from a Zarr store")
+        most = seconds[n[-1]]
+        axis.loglog(
+            n, [most * x / n[-1] for x in n], ":", color="0.6", label="in proportion to N"
+        )
+        axis.legend(frameon=False)
+    save(figure, folder / "performance-blocks.svg")
 
 
 def _stored_line(result: Result) -> str:
