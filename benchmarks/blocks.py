@@ -169,9 +169,7 @@ def plots(results: Mapping[str, Result], folder: Path) -> None:
         n = list(seconds)
         axis.loglog(n, list(seconds.values()), "o-", label="from a Zarr store")
         most = seconds[n[-1]]
-        axis.loglog(
-            n, [most * x / n[-1] for x in n], ":", color="0.6", label="in proportion to N"
-        )
+        axis.loglog(n, [most * x / n[-1] for x in n], ":", color="0.6", label="in proportion to N")
         axis.legend(frameon=False)
     save(figure, folder / "performance-blocks.svg")
 
