@@ -227,6 +227,7 @@ def _reached(problem: Problem, status: int, vector: Array, trace: Array) -> Mode
     """Return where EM has come, or None if a component collapsed."""
     if status == 2:
         return None
+    trace = trace.copy()  # the beginning of an array for all passes that there might have been
     return Mode(vector, _of_em(problem, vector), float(trace[-1]), 1, trace, status == 0)
 
 

@@ -14,9 +14,16 @@ from bayesgmm.data import prepare
 from bayesgmm.datasets import load_faithful, make_mixture
 from bayesgmm.errors import FitError
 from bayesgmm.inference import em
-from bayesgmm.inference.em import SAME_MODE, SCREENED_ROWS, find_modes, is_degenerate, polish
+from bayesgmm.inference.em import (
+    SAME_MODE,
+    SCREENED_ROWS,
+    distinct,
+    find_modes,
+    is_degenerate,
+    polish,
+)
 from bayesgmm.inference.mode import EMResult, Mode, Target
-from bayesgmm.inference.starts import Sample
+from bayesgmm.inference.starts import HIERARCHICAL_ROWS, Sample, ward_labels
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
@@ -147,6 +154,24 @@ def test_different_random_numbers_find_the_same_best(target: Target) -> None:
     problem = problem_of(load_faithful(), 2)
     best = [search(problem, target, seed=seed, hierarchical=False).best for seed in range(5)]
     assert np.ptp([mode.objective for mode in best]) < 1e-6
+
+
+def test_of_many_rows_some_are_clustered_and_the_others_join_them() -> None:
+    made = make_mixture(5 * HIERARCHICAL_ROWS, 4, 3, separation=12.0, random_seed=3)
+    rows = np.ascontiguousarray(made["X"].values.T)
+    labels = ward_labels(rows, 4, np.random.default_rng(1))
+    pairs = set(zip(labels.tolist(), made["labels"].values.tolist(), strict=True))
+    assert len(pairs) == 4  # each cluster is one of the simulated
+
+
+def test_a_mode_is_named_by_the_first_start_that_found_it() -> None:
+    found = search(problem_of(load_faithful(), 2), Target.MAP, n_starts=4).best
+    higher = replace(found, objective=found.objective + 0.5 * SAME_MODE, starts=1)
+    lower = replace(found, objective=found.objective - 10.0, starts=1)
+    first = replace(found, starts=1)
+    kept = distinct([lower, first, higher])
+    assert [mode.objective for mode in kept] == [first.objective, lower.objective]
+    assert [mode.starts for mode in kept] == [2, 1]
 
 
 def test_a_hierarchical_start_needs_no_random_numbers() -> None:

@@ -53,7 +53,7 @@ def test_a_fit_takes_two_copies_and_the_draws(method: str, monkeypatch: pytest.M
     arguments = {"draws": 4, "tune": 20, "chains": 2, "random_seed": 1, "progressbar": False}
     bg.fit(X[:500], 2, method=method, **arguments)  # what is imported and compiled stays
     trees = []
-    assert peak(lambda: trees.append(bg.fit(X, 2, method=method, **arguments)), X.nbytes) < 2.3
+    assert peak(lambda: trees.append(bg.fit(X, 2, method=method, **arguments)), X.nbytes) < 2.2
     (tree,) = trees
     assert tree.attrs["log_likelihood_bytes"] == 8 * N_OBS * tree["sample_stats"]["lp"].size
     observed = tree["observed_data"]["X"]

@@ -260,10 +260,13 @@ def test_draws_and_their_densities_belong_together() -> None:
 
 def test_a_target_nearer_to_one_takes_smaller_steps() -> None:
     steps = [
-        sample(5, tune=200, target_accept=target).statistics["step_size"].mean()
+        np.mean([
+            sample(seed, tune=200, target_accept=target).statistics["step_size"].mean()
+            for seed in range(4)
+        ])
         for target in (0.6, 0.99)
-    ]
-    assert steps[1] < 0.8 * steps[0]
+    ]  # fmt: skip
+    assert steps[1] < 0.7 * steps[0]
 
 
 def canonical(mode: Mode) -> np.ndarray:

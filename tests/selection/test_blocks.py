@@ -7,6 +7,7 @@ import dask.array
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
@@ -51,6 +52,15 @@ def test_few_rows_are_read_into_memory(X: Array, tmp_path: Path) -> None:
     store = zarr.create_array(tmp_path / "rows.zarr", shape=X.shape, chunks=(100, 1), dtype="f8")
     store[:] = X
     assert_same(select(tmp_path / "rows.zarr", **settings), expected)
+
+
+def test_what_is_said_of_few_rows_is_read_with_them(X: Array) -> None:
+    weights = np.random.default_rng(1).integers(1, 4, len(X)).astype(float)
+    expected = select(X, sample_weight=weights)
+    found = select(chunked(X), sample_weight=dask.array.from_array(weights, chunks=70))
+    assert_same(found, expected)
+    cube = xr.DataArray(chunked(X[:270]).reshape(27, 10, 2), dims=("day", "hour", "feature"))
+    assert_same(select(cube, feature_dim="feature"), select(X[:270]))
 
 
 @pytest.mark.usefixtures("many")
