@@ -20,12 +20,14 @@ STEP: Final = 1e-4
 """Half the distance between the two gradients of a finite difference, in units of a scale."""
 TOGETHER: Final = 256
 """Directions that are differenced at a time."""
+WORTH: Final = 2**18
+"""Numbers to be read, of all vectors together, from which on threads cost less than they save."""
 BLOCK: Final = 2**16
 """Rows whose components are looked up at a time."""
 
 
 def whole(problem: Problem) -> Density:
-    """Return the log posterior of all rows, in as many threads as there are cores."""
+    """Return the log posterior of all rows, in threads on all cores where that saves time."""
     return problem.log_posteriors if isinstance(problem, BlockProblem) else _of(problem.flat)
 
 
@@ -38,7 +40,10 @@ def _of(flat: Array) -> Density:
         def fill(part: slice) -> None:
             fill_log_posteriors(vectors[part], flat, values[part], gradients[part])
 
-        over_draws(fill, len(vectors))
+        if len(vectors) * flat.size < WORTH:
+            fill(slice(None))
+        else:
+            over_draws(fill, len(vectors))
         return values, gradients
 
     return density

@@ -3,26 +3,44 @@
 from typing import Final
 
 import numpy as np
+from numba.core import cgutils
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.lanes import LANES
+from bayesgmm.kernels.lanes import LANES, Builder, Value, compiled, integer
 
 type Array = NDArray[np.float64]
 type Labels = NDArray[np.int64]
 
+BYTES: Final = 8
+"""Of a number."""
 GATHERED: Final = 4
 """One row in so many, or fewer, are worth a copy of their own."""
+
+
+def _emit_copy(
+    builder: Builder, source: Value, at: Value, target: Value, to: Value, n: Value
+) -> None:
+    """Copy n numbers. Numba's own loop looks for negative places, number by number."""
+    places = builder.gep(target, [to]), builder.gep(source, [at])
+    cgutils.raw_memcpy(builder, *places, n, integer(BYTES))
+
+
+def _emit_zeros(builder: Builder, target: Value, to: Value, n: Value) -> None:
+    """Write n zeros."""
+    size = builder.mul(n, integer(BYTES))
+    cgutils.memset(builder, builder.gep(target, [to]), size, 0)
+
+
+_copy, _write_zeros = compiled(_emit_copy), compiled(_emit_zeros)
 
 
 @kernel
 def copy_block(rows: Array, start: int, n: int, size: int, n_dim: int, x: Array) -> None:
     """Copy n rows from `start` on to x, shape (D, size), and zeros beyond them."""
     for d in range(n_dim):
-        for i in range(n):
-            x[d * size + i] = rows[d, start + i]
-        for i in range(n, size):
-            x[d * size + i] = 0.0
+        _copy(rows, d * rows.shape[1] + start, x, d * size, n)
+        _write_zeros(x, d * size + n, size - n)
 
 
 @kernel

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import exp_nonpositive
+from bayesgmm.kernels.lanes import borrowed, keep
 
 type Array = NDArray[np.float64]
 
@@ -131,9 +132,10 @@ def fill_cholesky(
     n_dim = layout.n_features
     _, scale_start, correlation_start, _ = offsets(layout)
     pairs = n_dim * (n_dim - 1) // 2
-    partials = np.empty(layout.correlation_sets * pairs)
-    roots = np.empty(partials.size)
-    fill_partials(vector[correlation_start : correlation_start + partials.size], partials, roots)
+    n_partials = layout.correlation_sets * pairs
+    memory = np.empty(2 * n_partials)
+    partials, roots = borrowed(memory)[:n_partials], borrowed(memory)[n_partials:]
+    fill_partials(vector[correlation_start : correlation_start + n_partials], partials, roots)
     for k in range(layout.n_components):
         factor = cholesky[k]
         if k < layout.correlation_sets:
@@ -153,6 +155,7 @@ def fill_cholesky(
             scales[k, i] = scale
             for j in range(i + 1):
                 factor[i, j] *= scale
+    keep(memory)
 
 
 @kernel
@@ -195,9 +198,12 @@ def pull_back(
             for i in range(n_dim):
                 for j in range(i + 1):
                     slopes[0, i, j] += slopes[k, i, j]
-    partials = np.empty(layout.correlation_sets * pairs)
-    roots, remaining = np.empty(partials.size), np.empty(n_dim)
-    fill_partials(vector[correlation_start : correlation_start + partials.size], partials, roots)
+    n_partials = layout.correlation_sets * pairs
+    memory = np.empty(2 * n_partials + n_dim)
+    work = borrowed(memory)
+    partials, roots = work[:n_partials], work[n_partials : 2 * n_partials]
+    remaining = work[2 * n_partials :]
+    fill_partials(vector[correlation_start : correlation_start + n_partials], partials, roots)
     p = 0
     for g in range(layout.correlation_sets):
         for i in range(1, n_dim):
@@ -213,6 +219,7 @@ def pull_back(
                 gradient[correlation_start + p + j] += 0.5 * change
                 below += slope * cholesky[g, i, j] * inverse
             p += i
+    keep(memory)
 
 
 @kernel

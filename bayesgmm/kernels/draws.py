@@ -20,6 +20,7 @@ from bayesgmm.kernels.factor_cells import pack_lines, parted
 from bayesgmm.kernels.factor_draws import fill_partial
 from bayesgmm.kernels.factor_loadings import is_factored
 from bayesgmm.kernels.factor_pass import fill_gains, score_block
+from bayesgmm.kernels.lanes import LANES, borrowed, keep
 from bayesgmm.kernels.marginal import marginal_factors
 from bayesgmm.kernels.patterns import divided, is_complete, pack_alone
 from bayesgmm.kernels.tails import tail_block, tail_constant
@@ -140,14 +141,21 @@ def fill_complete(
     n_all = log_weights.shape[1]
     size = block_size(n_rows, n_components, n_dim)
     flat = np.ascontiguousarray(rows).reshape(-1)
-    copied, y = np.empty(n_dim * size), np.empty((n_dim + cholesky.shape[3]) * size)
-    lp, ones, density = np.empty(n_all * size), np.ones(size), np.empty(size)
+    means, cholesky = borrowed(means), borrowed(cholesky)  # whoever called keeps them
+    memory = np.empty((2 * n_dim + cholesky.shape[3] + n_all + 4) * size + LANES)
+    lp = borrowed(memory)[-(memory.ctypes.data // 8) % LANES :]
+    others = lp[n_all * size :]
+    ones, density = others[:size], others[size : 2 * size]
+    pulls, logs = others[2 * size : 3 * size], others[3 * size : 4 * size]
+    copied = others[4 * size :]
+    y = copied[n_dim * size :]
+    ones[:] = 1.0
     log_determinants = np.empty(n_components)
     factored, tailed = cholesky.shape[3] < n_dim, cholesky.shape[2] > n_dim
-    pulls, logs = np.empty(size), np.empty(size)
     n_factors = cholesky.shape[3] - 1 if factored else 0
     n_whitened, n_lines = (0, 0) if factored else (n_dim, cholesky.shape[2])
-    whiteners = np.empty((n_components, n_lines, n_whitened))
+    owned_whiteners = np.empty((n_components, n_lines, n_whitened))
+    whiteners = borrowed(owned_whiteners)
     gains = np.empty((n_components, n_factors, n_dim))
     precisions = np.empty((n_components, n_dim if factored else 0))
     summed = responsibilities.shape[0] == 1
@@ -202,3 +210,5 @@ def fill_complete(
                 if confusion.size > 0:
                     for i in range(n):
                         confusion[s, k, labels[start + i]] += shares[i]
+    keep(memory)
+    keep(owned_whiteners)

@@ -45,7 +45,7 @@ from bayesgmm.kernels.crew import (
     take_board,
     write,
 )
-from bayesgmm.kernels.lanes import floats_at, integers_at
+from bayesgmm.kernels.lanes import LANES, borrowed, floats_at, integers_at, keep
 from bayesgmm.kernels.tails import log_pull_sum, tail_block, tail_constant, weigh_block
 from bayesgmm.kernels.tiles import (
     PADDING,
@@ -150,8 +150,10 @@ def _pass(
     flat = rows.ravel()
     tailed = whiteners.shape[1] > n_dim
     n_lines = 2 * n_dim + n_all + n_components * (n_dim + (2 if tailed else 0)) + 3
-    buffer = np.empty(n_lines * size)
-    index = np.empty(size, dtype=np.int64)
+    memory = np.empty(n_lines * size + LANES)
+    index = np.empty(size if n_dim > FEW else 0, dtype=np.int64)
+    # vectors that do not begin where a line of the cache does take two
+    buffer = borrowed(memory)[-(memory.ctypes.data // 8) % LANES :]
     densities, weights, lp = buffer[:size], buffer[size : 2 * size], buffer[2 * size :]
     weighted = row_weights.size > 0
     copied = lp[n_all * size :]
@@ -211,6 +213,7 @@ def _pass(
                 if kept >= 0:
                     of_y, r, used = gathered[size:], gathered, kept
             add_moments(of_y, size, r, counts[k:], first[k], second[k], used)
+    keep(memory)
     return result
 
 

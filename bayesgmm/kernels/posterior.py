@@ -35,6 +35,7 @@ from bayesgmm.kernels.compiled import kernel
 from bayesgmm.kernels.elementary import exp_nonpositive, log_positive
 from bayesgmm.kernels.estep import fill_whiteners
 from bayesgmm.kernels.incomplete import expected_moments
+from bayesgmm.kernels.lanes import borrowed, keep
 from bayesgmm.kernels.patterns import NO_GROUPS, is_complete, pack_groups
 from bayesgmm.kernels.sticks import add_sticks
 from bayesgmm.kernels.tails import NO_DF, df_slope, fill_df
@@ -308,13 +309,16 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     rows = problem[at : at + n_lines * n_rows].reshape(n_lines, n_rows)
     groups = problem[at + n_lines * n_rows :]
 
-    # views of few arrays: to allocate one costs as much as a small product
-    vectors = np.empty((3, n_all))
-    log_weights, log_determinants, counts = vectors[0], vectors[1], vectors[2]
-    tables = np.empty((2, k_all, n_dim))
-    scales, first = tables[0], tables[1]
+    # views of one array: to allocate one costs as much as a small product
     n_lines = n_dim + (1 if df.size > 0 else 0)
-    matrices = np.empty((4, k_all, n_lines, n_dim))
+    table, square = k_all * n_dim, k_all * n_lines * n_dim
+    memory = np.empty(3 * n_all + 2 * table + 4 * square)
+    work = borrowed(memory)
+    vectors = work[: 3 * n_all].reshape(3, n_all)
+    log_weights, log_determinants, counts = vectors[0], vectors[1], vectors[2]
+    tables = work[3 * n_all : 3 * n_all + 2 * table].reshape(2, k_all, n_dim)
+    scales, first = tables[0], tables[1]
+    matrices = work[3 * n_all + 2 * table :].reshape(4, k_all, n_lines, n_dim)
     cholesky, whiteners, second, slopes = matrices[0], matrices[1], matrices[2], matrices[3]
     means = vector[mean_start:scale_start].reshape(k_all, n_dim)
     fill_log_weights(vector, log_weights)
@@ -351,6 +355,7 @@ def log_posterior(vector: Array, problem: Array, gradient: Array) -> float:
     last = counts[n_all - 1] - math.exp(log_weights[n_all - 1]) * total
     for k in range(n_all - 1):
         gradient[k] = counts[k] - math.exp(log_weights[k]) * total - last
+    keep(memory)
     return value
 
 

@@ -51,8 +51,8 @@ LOWEST: Final = -1.7e308
 _FIRST: Final = integer(0)
 
 
-def _whiten_tile(height: int) -> Any:
-    """Return the tile of `whiten_block` that makes `height` features of y."""
+def _whiten_tile(height: int, on_top: bool) -> Any:
+    """Return the tile of `whiten_block` that makes `height` features of y, the first or later."""
 
     def emit(
         builder: Builder, x: Value, x_start: Value, x_stride: Value, mean: Value,
@@ -63,7 +63,7 @@ def _whiten_tile(height: int) -> Any:
         slopes, result = Table(builder, whitener, n_dim), Table(builder, lp, stride)
         centers = Table(builder, mean, n_dim)
         constant = splat(builder, constant)
-        on_top = builder.icmp_signed("==", first, _FIRST)
+        first = _FIRST if on_top else first
         with for_range_slice(builder, _FIRST, n, integer(PADDING), INTEGER) as (at, _):
             places = [plus(builder, at, v * LANES) for v in range(WIDTH)]
             sums = [[Sum(builder) for _ in places] for _ in range(height)]
@@ -76,12 +76,13 @@ def _whiten_tile(height: int) -> Any:
                     for v, value in enumerate(centred):
                         sums[row][v].add_product(slope, value)
 
-            with for_range(builder, first, intp=INTEGER) as loop:
-                add_feature(loop.index, 0)
+            if not on_top:
+                with for_range(builder, first, intp=INTEGER) as loop:
+                    add_feature(loop.index, 0)
             for corner in range(height):
                 add_feature(plus(builder, first, corner), corner)
             for v, place in enumerate(places):
-                value = builder.select(on_top, constant, result.load(_FIRST, place))
+                value = constant if on_top else result.load(_FIRST, place)
                 for row in range(height):
                     entry = sums[row][v].get()
                     out.store(entry, plus(builder, first, row), place)
@@ -238,7 +239,8 @@ def _emit_plain_softmax(
     return add_lanes(builder, result.get())
 
 
-_whiten1, _whiten2, _whiten3, _whiten4 = (_whiten_tile(height) for height in (1, 2, 3, 4))
+_top1, _top2, _top3, _top4 = (_whiten_tile(height, True) for height in (1, 2, 3, 4))
+_whiten1, _whiten2, _whiten3, _whiten4 = (_whiten_tile(height, False) for height in (1, 2, 3, 4))
 _corner1, _corner2, _corner3, _corner4 = (_corner_tile(height) for height in (1, 2, 3, 4))
 _inner1, _inner2, _inner3, _inner4 = (_inner_tile(height) for height in (1, 2, 3, 4))
 _softmax = compiled(_emit_softmax, types.float64)
@@ -275,7 +277,16 @@ def whiten_block(
     """
     n_dim = mean.shape[0]
     n_tiles = (n_dim + HEIGHT - 1) // HEIGHT
-    first = 0
+    first = n_dim // n_tiles
+    if first == 1:
+        _top1(x, x_start, x_stride, mean, whitener, n_dim, 0, y, stride, lp, constant, n)
+    elif first == 2:
+        _top2(x, x_start, x_stride, mean, whitener, n_dim, 0, y, stride, lp, constant, n)
+    elif first == 3:
+        _top3(x, x_start, x_stride, mean, whitener, n_dim, 0, y, stride, lp, constant, n)
+    else:
+        _top4(x, x_start, x_stride, mean, whitener, n_dim, 0, y, stride, lp, constant, n)
+    n_tiles -= 1
     while n_tiles > 0:
         height = (n_dim - first) // n_tiles
         if height == 1:
