@@ -23,6 +23,8 @@ type Labels = NDArray[np.int64]
 
 SEPARATION: Final = 0.95
 """Probability that a draw of one chain exceeds one of another from which both lie apart."""
+TELLING: Final = 20
+"""Draws of a chain from which on that is hardly chance: 2 in a million for one quantity."""
 COMPARED_DRAWS: Final = 500
 """Draws of a chain, about, that are compared with those of another."""
 BY_MODE: Final = (names.LOG_POSTERIOR, names.LOG_MASS, names.STACKING_WEIGHT)
@@ -136,6 +138,8 @@ def mode_audit(tree: xr.DataTree) -> xr.Dataset:
 def modes_of_chains(free: Array, lp: Array) -> Labels:
     """Return the mode of every chain, 0 that with the highest mean log posterior.
 
+    Too few draws tell no modes apart: then it is one.
+
     Parameters
     ----------
     free : array, shape (Q, chains, draws)
@@ -147,6 +151,8 @@ def modes_of_chains(free: Array, lp: Array) -> Labels:
     array of int, shape (chains,)
     """
     n_chains, n_draws = lp.shape
+    if n_draws < TELLING:
+        return np.zeros(n_chains, dtype=np.int64)
     some = np.sort(free[:, :, :: -(-n_draws // COMPARED_DRAWS)], axis=2)
     mode = np.arange(n_chains)
     for one in range(n_chains):
