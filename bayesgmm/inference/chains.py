@@ -8,14 +8,13 @@ ArviZ with its plots (seconds) for nothing that is needed here.
 """
 
 import importlib.util
-import math
 import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader, PathFinder
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,16 +36,6 @@ STATISTICS = {
 }
 """Our names of the statistics of a draw, and nutpie's."""
 
-HALF_TURN: Final = math.pi
-"""Longest trajectory of the geodesic integrator, as an angle in radians.
-
-Half a turn leads to where the standard Normal distribution has the same density as at the start,
-on the other side: what depends on the distance from the mode alone is found as it was. On the way
-there it is not.
-"""
-LARGEST_TURN: Final = 0.9
-"""Largest step: three, by the tenth more that the sampler varies them by, are half a turn."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -58,16 +47,12 @@ class Settings:
     target_accept : float
     adaptation : str
         ``"diag"`` or ``"low_rank"``.
-    integrator : str
-        ``"leapfrog"``; or ``"geodesic"``, whose steps are exact for the standard Normal
-        distribution, and err only by what the density differs from it.
     """
 
     draws: int
     tune: int
     target_accept: float
     adaptation: Literal["diag", "low_rank"]
-    integrator: Literal["leapfrog", "geodesic"]
 
 
 def extension() -> ModuleType:
@@ -132,7 +117,7 @@ class Chain:
                 f"This version of nutpie takes no compiled functions ({error}): sampling is slower "
                 f"than it could be. Install the version that bayesgmm asks for.",
                 RuntimeWarning,
-                stacklevel=7,  # where the user called fit
+                stacklevel=8,  # where the user called fit
             )
             self._sampler = self._from_python(problem, start)
 
@@ -152,13 +137,6 @@ class Chain:
                 "store_unconstrained": True,
             }
         )
-        if wanted.integrator == "geodesic":
-            everything = settings.as_dict()["settings"]
-            everything["trajectory_kind"] = "ExactNormal"
-            everything["target_integration_time"] = HALF_TURN
-            steps = everything["adapt_options"]["step_size_settings"]["adapt_options"]
-            steps["dual_average"]["max_step_size"] = LARGEST_TURN
-            settings.update_settings(everything)
         return settings
 
     def _from_pointers(self, problem: Problem, start: Array) -> Any:

@@ -98,14 +98,15 @@ def fit(
         Of a DataArray, the dimension along which features lie; all others are rows, and what is
         said of rows comes back in these dimensions. By default ``"feature"`` or, of two, the last.
     method : str, default "nuts"
-        ``"nuts"``: draws of the posterior (by allocating rows to components instead where these
-        may be empty: the telescoping sampler if the number of components is a `PriorOnComponents`,
-        a Gibbs sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of
-        the Normal distribution around its mode, on the unconstrained scale of log scales and
+        ``"nuts"``: draws of the posterior, by NUTS, or by trajectories of a fixed length where
+        its tails are light (by allocating rows to components instead where these may be empty:
+        the telescoping sampler if the number of components is a `PriorOnComponents`, a Gibbs
+        sampler if weights are a `SparseDirichlet` or `StickBreaking`). ``"laplace"``: of the
+        Normal distribution around its mode, on the unconstrained scale of log scales and
         log-odds. ``"fullrank_advi"`` and ``"advi"``: of the Normal distribution nearest to it,
-        with any covariance or with a diagonal one. These three are quick; ``check`` tells whether
-        to believe them. ``"map"``: the mode alone. ``"ml"``: maximum likelihood, the priors
-        ignored. The last two give one draw.
+        with any covariance or with a diagonal one. These three are quick; ``check`` tells
+        whether to believe them. ``"map"``: the mode alone. ``"ml"``: maximum likelihood, the
+        priors ignored. The last two give one draw.
     engine : str, default "auto"
         ``"fused"``: our own density, compiled once per machine. ``"pymc"``: PyMC's program of
         the model, compiled once per number of components and features. ``"jax"``: our density in
@@ -114,8 +115,8 @@ def fit(
     draws : int, default 1000
         Per chain, after tuning.
     tune : int, optional
-        Tuning draws per chain; by default 100 (800 with more than 1,000 parameters, or with
-        PyMC's engine).
+        Tuning draws per chain; by default 100 (50 where tails are light, 800 with more than
+        1,000 parameters or with PyMC's engine).
     chains : int, default 4
         Each searches for modes of its own and starts in one of them, by its share of the mass.
     target_accept : float, default 0.8

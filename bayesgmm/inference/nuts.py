@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesgmm import names
 from bayesgmm.errors import FitError
+from bayesgmm.inference.arcs import ArcChain
 from bayesgmm.inference.assemble import Draws, Options
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.coordinates import Coordinates, Start, point_near
@@ -26,8 +27,8 @@ type Array = NDArray[np.float64]
 
 STARTS_PER_CHAIN = 8
 """EM runs, of which a chain starts at the best."""
-TUNE_WHITENED, TUNE_THIN, TUNE_PLAIN = 100, 200, 800
-"""Tuning draws with the Laplace covariance at hand, some directions of it, and without it."""
+TUNE_ARCS, TUNE_WHITENED, TUNE_THIN, TUNE_PLAIN = 50, 100, 200, 800
+"""Tuning draws on arcs, with the Laplace covariance at hand, some directions of it, without it."""
 NEAR = 20.0
 """Nats by which a mode may be lower than the best for its mass to be looked at."""
 SAME_PLACE = 1e-2
@@ -131,8 +132,9 @@ class Run:
             tune = TUNE_PLAIN if plain else TUNE_THIN if many else TUNE_WHITENED
         kind: Literal["low_rank", "diag"] = "low_rank" if plain else "diag"
         self.problem, self.options = problem, options
-        self.settings = Settings(options.draws, tune, options.target_accept, kind, "leapfrog")
-        self.chains: list[Chain] = []
+        self.settings = Settings(options.draws, tune, options.target_accept, kind)
+        self.chains: list[Chain | ArcChain] = []
+        self._starts: list[Start] = []
         self.modes: list[Mode] = []
         self._warm = warm
         self._known: list[tuple[Mode, Coordinates]] = []
@@ -176,7 +178,10 @@ class Run:
             best = max((best, *self._warm), key=lambda mode: mode.objective)
         around = self._coordinates(best)
         of_sampler = int(rng.integers(2**62))
-        start = Start(around, point_near(self.problem, around, rng), of_sampler)
+        settings = self.settings
+        if around.integrator == "geodesic" and self.options.tune is None:
+            settings = replace(settings, tune=TUNE_ARCS)
+        start = Start(around, point_near(self.problem, around, rng), settings, of_sampler)
         self._prepared += 1
         self.seconds_prepared += found.seconds + time.perf_counter() - began
         return start
@@ -203,9 +208,8 @@ class Run:
 
     def launch(self, start: Start) -> None:
         """Let the next chain sample."""
-        center, factor = start.coordinates.center, start.coordinates.factor
-        settings = replace(self.settings, integrator=start.coordinates.integrator)
-        self.chains.append(Chain(self.problem, center, factor, start.z, settings, seed=start.seed))
+        self.chains.append(start.chain_of(self.problem))
+        self._starts.append(start)
         self._launched = time.perf_counter()
 
     def abort(self) -> None:
@@ -218,8 +222,8 @@ class Run:
         return NutsResult.of(
             [chain.result() for chain in self.chains],
             modes=self.distinct_modes,
-            integrators=tuple(chain.settings.integrator for chain in self.chains),
-            tune=self.settings.tune,
+            integrators=tuple(start.coordinates.integrator for start in self._starts),
+            tune=max(start.settings.tune for start in self._starts),
             seconds_tuned=self.seconds_prepared,
             seconds_sampled=time.perf_counter() - self._launched,
             interrupted=interrupted,
@@ -233,7 +237,8 @@ def sample(problem: Problem, options: Options, progress: Progress) -> NutsResult
     ----------
     problem : Problem
     options : Options
-        Tuning draws of None are 100, or 800 where there are too many parameters to whiten.
+        Tuning draws of None are 50 on arcs, 100 elsewhere, or 800 where there are too many
+        parameters to whiten.
     progress : Progress
 
     Returns
@@ -248,7 +253,7 @@ def sample(problem: Problem, options: Options, progress: Progress) -> NutsResult
 
     Notes
     -----
-    A gradient is one pass, O(N K D^2); draws take some ten gradients each.
+    A gradient is one pass, O(N K D^2); a draw takes two or three on arcs, some ten elsewhere.
     """
     return to_the_end(Run(problem, options, warm=()), progress)
 
@@ -319,7 +324,7 @@ def _same(one: Mode, other: Mode, unit: Array) -> bool:
 
 def _wait(run: Run, progress: Progress) -> bool:
     """Wait until all chains have finished; return whether they were interrupted before."""
-    everything = (run.settings.draws + run.settings.tune) * len(run.chains)
+    everything = sum(chain.settings.draws + chain.settings.tune for chain in run.chains)
     try:
         for chain in run.chains:
             while not chain.finished:

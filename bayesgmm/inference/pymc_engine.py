@@ -218,13 +218,33 @@ class _ModelChain(Chain):
         return address, user, (user, problem)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ModelStart(Start):
+    """Where a chain of a PyMC model begins.
+
+    Parameters
+    ----------
+    compiled : Compiled
+        The model.
+    """
+
+    compiled: Any
+
+    def chain_of(self, problem: Problem) -> Chain:
+        """Return a chain that samples the model from here."""
+        around = self.coordinates
+        return _ModelChain(
+            self.compiled, around.center, around.factor, self.z, self.settings, seed=self.seed
+        )
+
+
 class _ModelRun(Run):
     """The chains of a fit of a PyMC model, on its own unconstrained scale."""
 
     def __init__(self, problem: Problem, ready: Ready, options: Options) -> None:
         super().__init__(problem, options, warm=())
         tune = TUNE if options.tune is None else options.tune
-        self.settings = Settings(options.draws, tune, options.target_accept, "low_rank", "leapfrog")
+        self.settings = Settings(options.draws, tune, options.target_accept, "low_rank")
         self._ready = ready
 
     def prepare(self) -> Start:
@@ -238,16 +258,9 @@ class _ModelRun(Run):
         self._prepared += 1
         start = start_near(self._ready.model, self._ready.compiled, self.problem, found.best, rng)
         own = Coordinates(np.zeros(start.size), np.ones(start.size), "leapfrog")
-        return Start(own, start, int(rng.integers(2**62)))
-
-    def launch(self, start: Start) -> None:
-        """Let the next chain sample."""
-        compiled: Any = self._ready.compiled
-        center, factor = start.coordinates.center, start.coordinates.factor
-        self.chains.append(
-            _ModelChain(compiled, center, factor, start.z, self.settings, seed=start.seed)
+        return _ModelStart(
+            own, start, self.settings, int(rng.integers(2**62)), self._ready.compiled
         )
-        self._launched = time.perf_counter()
 
 
 def _observed(model: pm.Model, problem: Problem) -> Any:

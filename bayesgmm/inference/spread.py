@@ -16,12 +16,18 @@ from threadpoolctl import threadpool_limits
 from bayesgmm.data import Data
 from bayesgmm.errors import FitError
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.inference.coordinates import Start
 from bayesgmm.inference.growth import grow
 from bayesgmm.inference.methods import RUNNERS
 from bayesgmm.inference.mode import Mode
-from bayesgmm.inference.nuts import NutsResult, Run, Search, search, to_draws, told_apart
+from bayesgmm.inference.nuts import (
+    NutsResult,
+    Run,
+    Search,
+    search,
+    to_draws,
+    told_apart,
+)
 from bayesgmm.inference.progress import Progress
 from bayesgmm.inference.sweep import PAUSE, Candidate, Outcome, candidate_of, outcome_of
 from bayesgmm.mixture import GaussianMixture
@@ -52,7 +58,6 @@ class Prepared(NamedTuple):
     Parameters
     ----------
     starts : tuple of Start
-    settings : Settings
     modes : tuple of Mode
         Distinct, best first.
     best : Parameters or FactorParameters
@@ -62,7 +67,6 @@ class Prepared(NamedTuple):
     """
 
     starts: tuple[Start, ...]
-    settings: Settings
     modes: tuple[Mode, ...]
     best: Parameters | FactorParameters
     seconds: float
@@ -247,7 +251,7 @@ def _together(prepared: Prepared, drawn: Sequence[Drawn], *, interrupted: bool) 
         [(one.vectors, one.statistics) for one in drawn],
         modes=prepared.modes,
         integrators=tuple(start.coordinates.integrator for start in prepared.starts),
-        tune=prepared.settings.tune,
+        tune=max(start.settings.tune for start in prepared.starts),
         seconds_tuned=prepared.seconds,
         seconds_sampled=max(one.seconds for one in drawn),
         interrupted=interrupted,
@@ -292,7 +296,7 @@ def _prepared(
     run = Run(problem, options, warm)
     starts = tuple(run.start_from(one) for one in found)
     seconds = sum(one.seconds for one in found) + time.perf_counter() - began
-    return Prepared(starts, run.settings, run.distinct_modes, run.best.parameters, seconds)
+    return Prepared(starts, run.distinct_modes, run.best.parameters, seconds)
 
 
 @_at_work
@@ -302,13 +306,7 @@ def _sampled(
     """Sample a chain to its end, or until it is stopped."""
     began = time.perf_counter()
     (ahead,) = _unfailed([prepared])
-    start = ahead.starts[number]
-    coordinates = start.coordinates
-    settings = replace(ahead.settings, integrator=coordinates.integrator)
-    chain = Chain(
-        Problem.make(specification, data),
-        coordinates.center, coordinates.factor, start.z, settings, seed=start.seed,
-    )  # fmt: skip
+    chain = ahead.starts[number].chain_of(Problem.make(specification, data))
     while not chain.finished:
         chain.wait(ASKED_EVERY)
         if not chain.finished and stop.is_set():

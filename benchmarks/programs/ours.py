@@ -46,9 +46,9 @@ def _from_nothing(case: Case, seed: int, chains: int, draws: int) -> Run:
 
 def _from_truth(case: Case, seed: int, chains: int, draws: int) -> Run:
     """Sample as `fit` does but for the search; climbing from the truth and whitening count."""
-    from bayesgmm.inference.chains import Chain, Settings
+    from bayesgmm.inference.chains import Settings
     from bayesgmm.inference.em import polish
-    from bayesgmm.inference.nuts import TUNE_WHITENED, Coordinates
+    from bayesgmm.inference.nuts import TUNE_ARCS, TUNE_WHITENED, Coordinates, Start
 
     problem = _problem(case)
     vector = problem.unconstrain(_parameters(case.truth))
@@ -56,12 +56,13 @@ def _from_truth(case: Case, seed: int, chains: int, draws: int) -> Run:
         began = time.perf_counter()
         mode, _, _ = polish(problem, vector)
         around = Coordinates.at(problem, mode)
-        settings = Settings(draws, TUNE_WHITENED, 0.8, "diag", around.integrator)
+        tune = TUNE_ARCS if around.integrator == "geodesic" else TUNE_WHITENED
+        settings = Settings(draws, tune, 0.8, "diag")
         running = []
         for child in np.random.SeedSequence(seed).spawn(chains):
             rng = np.random.default_rng(child)
             z, number = rng.normal(size=mode.size), int(rng.integers(2**62))
-            running.append(Chain(problem, mode, around.factor, z, settings, seed=number))
+            running.append(Start(around, z, settings, number).chain_of(problem))
         for chain in running:
             while not chain.finished:
                 chain.wait(0.1)

@@ -1,4 +1,4 @@
-"""The chain: nutpie's private route, the public one behind it, and what if either fails."""
+"""Chains of either kind: nutpie's two routes, arcs, and what if any of them fails."""
 
 import importlib.util
 import subprocess
@@ -18,10 +18,27 @@ import xarray as xr
 import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import chains, coordinates, nuts
+from bayesgmm.inference.arcs import ArcChain
 from bayesgmm.inference.chains import Chain, Settings
 from bayesgmm.problem import Problem
 
 REPOSITORY = Path(bg.__file__).parents[1]
+KINDS: dict[str, type[Chain] | type[ArcChain]] = {"leapfrog": Chain, "geodesic": ArcChain}
+
+
+@pytest.fixture(params=KINDS)
+def kind(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> type[Chain] | type[ArcChain]:
+    """The kind of chain that samples."""
+    monkeypatch.setattr(coordinates, "LIGHT", np.inf if request.param == "geodesic" else -np.inf)
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def leapfrog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All chains are nutpie's."""
+    monkeypatch.setattr(coordinates, "LIGHT", -np.inf)
 
 
 def data() -> np.ndarray:
@@ -48,6 +65,7 @@ def no_pointers(self: Chain, *args: Any) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:This version of nutpie:RuntimeWarning")
+@pytest.mark.usefixtures("leapfrog")
 def test_the_public_route_gives_the_same_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = fit(draws=1000, tune=200, random_seed=1)
     monkeypatch.setattr(Chain, "_from_pointers", no_pointers)
@@ -65,12 +83,14 @@ def test_the_public_route_gives_the_same_posterior(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.filterwarnings("ignore:This version of nutpie:RuntimeWarning")
+@pytest.mark.usefixtures("leapfrog")
 def test_the_public_route_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chain, "_from_pointers", no_pointers)
     xr.testing.assert_identical(fit()["posterior"].dataset, fit()["posterior"].dataset)
 
 
 @pytest.mark.filterwarnings("ignore:This version of nutpie:RuntimeWarning")
+@pytest.mark.usefixtures("leapfrog")
 def test_both_routes_see_the_same_density(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = fit(draws=4, tune=20)
     monkeypatch.setattr(Chain, "_from_pointers", no_pointers)
@@ -80,6 +100,7 @@ def test_both_routes_see_the_same_density(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+@pytest.mark.usefixtures("leapfrog")
 def test_the_public_route_says_that_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chain, "_from_pointers", no_pointers)
     match = "takes no compiled functions .*'LogpFunc'.* slower"
@@ -103,18 +124,20 @@ def test_low_rank_and_diagonal_whitening_sample_the_same(monkeypatch: pytest.Mon
         assert abs(one.mean() - other.mean()) < 5.0 * error
 
 
-def test_sampling_loads_nothing_that_it_does_not_need() -> None:
+@pytest.mark.parametrize(("n", "integrator"), [(40, "leapfrog"), (400, "geodesic")])
+def test_sampling_loads_nothing_that_it_does_not_need(n: int, integrator: str) -> None:
     code = (
         "import sys, bayesgmm as bg\n"
-        "X = bg.datasets.make_mixture(40, 2, 1, separation=8.0, random_seed=1)['X'].values\n"
-        "bg.fit(X, 2, draws=10, tune=20, chains=1, random_seed=1)\n"
+        f"X = bg.datasets.make_mixture({n}, 2, 1, separation=8.0, random_seed=1)['X'].values\n"
+        "tree = bg.fit(X, 2, draws=10, tune=20, chains=1, random_seed=1)\n"
+        f"assert tree.attrs['integrator'] == '{integrator}'\n"
         "print(*sys.modules)"
     )
     child = run(code)
     out, err = child.communicate()
     assert child.returncode == 0, err
     assert err == ""
-    assert "nutpie._lib" in out.split()
+    assert ("nutpie._lib" in out.split()) == (integrator == "leapfrog")
     heavy = {"nutpie", "arviz", "arviz_stats", "pymc", "pytensor", "matplotlib"}
     assert heavy.isdisjoint(out.split())
 
@@ -146,7 +169,7 @@ def test_a_missing_nutpie_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sampler_that_fails_says_so_and_can_be_used_again(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     before = fit()
     with monkeypatch.context() as patched:
@@ -181,11 +204,11 @@ def _one_mode(problem: Any, *args: Any, **kwargs: Any) -> Any:
 # Interruption
 
 
-def interrupt_when(ready: Callable[[Chain], bool]) -> Callable[[Chain, float], None]:
+def interrupt_when(kind: Any, ready: Callable[[Any], bool]) -> Callable[[Any, float], None]:
     """A wait that behaves as if the user pressed Ctrl-C once."""
-    original, done = Chain.wait, threading.Event()
+    original, done = kind.wait, threading.Event()
 
-    def wait(self: Chain, seconds: float) -> None:
+    def wait(self: Any, seconds: float) -> None:
         if ready(self) and not done.is_set():
             done.set()
             raise KeyboardInterrupt
@@ -194,10 +217,10 @@ def interrupt_when(ready: Callable[[Chain], bool]) -> Callable[[Chain, float], N
     return wait
 
 
-def test_an_interrupted_fit_returns_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait = interrupt_when(lambda chain: chain.progress[0] > 2000)
+def test_an_interrupted_fit_returns_what_it_has(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    wait = interrupt_when(kind, lambda chain: chain.progress[0] > 2000)
     with monkeypatch.context() as patched:
-        patched.setattr(Chain, "wait", wait)
+        patched.setattr(kind, "wait", wait)
         with pytest.warns(bg.ConvergenceWarning, match="interrupted: .* of 200000 draws") as caught:
             tree = bg.fit(
                 data(), 2, draws=200_000, tune=60, chains=2, random_seed=3, progressbar=False
@@ -214,22 +237,20 @@ def test_an_interrupted_fit_returns_what_it_has(monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_too_early_an_interruption_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Chain, "wait", interrupt_when(lambda chain: True))
+def test_too_early_an_interruption_is_an_error(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    monkeypatch.setattr(kind, "wait", interrupt_when(kind, lambda chain: True))
     match = "interrupted while chains were tuning; got 0 draws"
     with pytest.raises(bg.FitError, match=match) as caught:
         fit(tune=500_000)
     assert caught.value.status == "interrupted"
 
 
-def test_a_chain_may_be_stopped_before_its_first_draw() -> None:
+def test_a_chain_may_be_stopped_before_its_first_draw(kind: Any) -> None:
     problem = Problem.make(bg.GaussianMixture(2), prepare(data()))
     size = problem.n_parameters
-    settings = Settings(
-        draws=10**6, tune=10**6, target_accept=0.8, adaptation="diag", integrator="leapfrog"
-    )
+    settings = Settings(draws=10**6, tune=10**6, target_accept=0.8, adaptation="diag")
     for _ in range(20):  # how far it comes is up to the machine
-        chain = Chain(problem, np.zeros(size), np.ones(size), np.full(size, 0.1), settings, seed=1)
+        chain = kind(problem, np.zeros(size), np.eye(size), np.full(size, 0.1), settings, seed=1)
         chain.abort()
         vectors, statistics = chain.result()
         assert vectors.shape == (0, size)
@@ -281,16 +302,15 @@ def test_two_fits_in_a_row_are_the_same() -> None:
     xr.testing.assert_identical(fit()["posterior"].dataset, fit()["posterior"].dataset)
 
 
-@pytest.mark.parametrize("integrator", ["leapfrog", "geodesic"])
 @pytest.mark.parametrize("adaptation", ["diag", "low_rank"])
-def test_a_chain_makes_the_draws_that_it_is_asked_for(adaptation: Any, integrator: Any) -> None:
+def test_a_chain_makes_the_draws_that_it_is_asked_for(adaptation: Any, kind: Any) -> None:
     problem = Problem.make(bg.GaussianMixture(2), prepare(data()))
     size = problem.n_parameters
     results = []
     for seed in (5, 5, 6):
-        settings = Settings(7, 31, 0.9, adaptation, integrator)
-        chain = Chain(
-            problem, np.zeros(size), np.ones(size), np.full(size, 0.1), settings, seed=seed
+        settings = Settings(7, 31, 0.9, adaptation)
+        chain = kind(
+            problem, np.zeros(size), 0.1 * np.eye(size), np.full(size, 0.1), settings, seed=seed
         )
         while not chain.finished:
             chain.wait(1.0)

@@ -15,10 +15,10 @@ import bayesgmm as bg
 from bayesgmm.data import prepare
 from bayesgmm.inference import coordinates, nuts
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.chains import LARGEST_TURN
 from bayesgmm.inference.laplace import WIDEST
 from bayesgmm.inference.mode import Mode
 from bayesgmm.inference.progress import Progress
+from bayesgmm.kernels.arcs import ARC
 from bayesgmm.posterior_density import curvature
 from bayesgmm.problem import Problem
 
@@ -409,11 +409,24 @@ def test_the_integrator_is_geodesic_where_tails_are_light() -> None:
     assert integrator_of(bg.datasets.load_galaxies(), 3) == "leapfrog"
 
 
-def test_a_geodesic_draw_takes_three_gradients() -> None:
+def test_a_geodesic_draw_takes_two_gradients() -> None:
     tree = bg.fit(bg.datasets.load_faithful(), 2, random_seed=1, progressbar=False)
     assert tree.attrs["integrator"] == "geodesic"
-    assert tree["sample_stats"]["n_steps"].mean() < 3.5
-    assert tree["sample_stats"]["step_size"].max() <= 1.1 * LARGEST_TURN
+    assert tree.attrs["tuning_steps"] == nuts.TUNE_ARCS
+    assert tree["sample_stats"]["n_steps"].mean() <= 2.0
+    arcs = tree["sample_stats"]["n_steps"] * tree["sample_stats"]["step_size"]
+    np.testing.assert_allclose([arcs.min(), arcs.max()], [0.9 * ARC, 1.1 * ARC], rtol=1e-2)
+
+
+def test_steps_are_as_short_as_the_acceptance_asked_for() -> None:
+    X = bg.datasets.load_iris().drop(columns="species")
+    steps = []
+    for target in (0.6, 0.95):
+        tree = bg.fit(X, 2, target_accept=target, random_seed=1, progressbar=False)
+        assert tree.attrs["integrator"] == "geodesic"
+        assert tree["sample_stats"]["acceptance_rate"].mean() > target - 0.05
+        steps.append(tree["sample_stats"]["n_steps"].mean())
+    assert steps[0] < steps[1]
 
 
 def test_both_integrators_sample_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,21 @@ import xarray as xr
 
 import bayesgmm as bg
 from bayesgmm.data import prepare
-from bayesgmm.inference import assemble, nuts
+from bayesgmm.inference import assemble, coordinates, nuts
 from bayesgmm.inference import sweep as module
+from bayesgmm.inference.arcs import ArcChain
 from bayesgmm.inference.assemble import Options
-from bayesgmm.inference.chains import Chain
 from bayesgmm.inference.fit import at_work
 from bayesgmm.inference.nuts import Run
 from bayesgmm.inference.sweep import Candidate, Outcome, sweep
 
 SHORT: dict[str, Any] = {"draws": 30, "tune": 40, "chains": 2, "random_seed": 5}
+
+
+@pytest.fixture(autouse=True)
+def all_chains_on_arcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However heavy the tails, so that what is replaced of chains is replaced of all."""
+    monkeypatch.setattr(coordinates, "LIGHT", np.inf)
 
 
 def data() -> np.ndarray:
@@ -71,14 +77,14 @@ def test_fits_are_those_that_come_alone(method: str) -> None:
 
 def test_draws_depend_neither_on_cores_nor_on_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fits()
-    finished, asked = Chain.finished, Counter[Chain]()
+    finished, asked = ArcChain.finished, Counter[ArcChain]()
 
-    def late(self: Chain) -> bool:
+    def late(self: ArcChain) -> bool:
         """The first to start are the last to be seen to finish."""
         asked[self] += 1
         return asked[self] > 100 // len(asked) and finished.fget(self)
 
-    monkeypatch.setattr(Chain, "finished", property(late))
+    monkeypatch.setattr(ArcChain, "finished", property(late))
     for cores in (1, 16):
         monkeypatch.setattr(module, "n_cores", lambda cores=cores: cores)
         asked.clear()
@@ -134,15 +140,15 @@ def test_no_more_chains_sample_than_there_are_cores_or_chains_of_a_fit(
     cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "n_cores", lambda: cores)
-    launch, finished = Run.launch, Chain.finished
-    launched, done, beside = Counter[Chain](), set(), []
+    launch, finished = Run.launch, ArcChain.finished
+    launched, done, beside = Counter[ArcChain](), set(), []
 
     def spy(self: Run, start: Any) -> None:
         beside.append(len(launched) - len(done))
         launch(self, start)
         launched[self.chains[-1]] = 0
 
-    def late(self: Chain) -> bool:
+    def late(self: ArcChain) -> bool:
         """Not before it has been asked for some time."""
         launched[self] += 1
         if launched[self] > 30 and finished.fget(self):
@@ -150,7 +156,7 @@ def test_no_more_chains_sample_than_there_are_cores_or_chains_of_a_fit(
         return self in done
 
     monkeypatch.setattr(Run, "launch", spy)
-    monkeypatch.setattr(Chain, "finished", property(late))
+    monkeypatch.setattr(ArcChain, "finished", property(late))
     kept = list(outcomes((1, 2, 3, 4)))
     assert len(kept) == 4
     assert len(beside) == 8
@@ -158,32 +164,32 @@ def test_no_more_chains_sample_than_there_are_cores_or_chains_of_a_fit(
 
 
 def test_the_next_fit_is_prepared_while_chains_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_one, finished = Run.prepare, Chain.finished
+    prepare_one, finished = Run.prepare, ArcChain.finished
     prepared: list[int] = []
 
     def spy(self: Run) -> Any:
         prepared.append(self.problem.layout.n_components)
         return prepare_one(self)
 
-    def slow(self: Chain) -> bool:
+    def slow(self: ArcChain) -> bool:
         """Not before the second fit has been prepared."""
         return 2 in prepared and finished.fget(self)
 
     monkeypatch.setattr(Run, "prepare", spy)
-    monkeypatch.setattr(Chain, "finished", property(slow))
+    monkeypatch.setattr(ArcChain, "finished", property(slow))
     assert len(fits((1, 2, 3))) == 3  # and not a wait without an end
     assert prepared == [1, 1, 2, 2, 3, 3]
 
 
 def test_chains_stop_when_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     aborted = []
-    abort = Chain.abort
+    abort = ArcChain.abort
 
-    def spy(self: Chain) -> None:
+    def spy(self: ArcChain) -> None:
         aborted.append(self)
         abort(self)
 
-    monkeypatch.setattr(Chain, "abort", spy)
+    monkeypatch.setattr(ArcChain, "abort", spy)
     running = outcomes((1, 2, 3))
     next(running)
     running.close()
@@ -210,7 +216,7 @@ def test_a_fit_that_fails_leaves_the_others_alone(
 ) -> None:
     expected = fits((1, 3))
     start, search, launch = nuts.point_near, nuts.find_modes, Run.launch
-    finished, searched, launched = Chain.finished, [], []
+    finished, searched, launched = ArcChain.finished, [], []
     fatal = 1 if where == "search" else 2
 
     def no_start(problem: Any, around: Any, rng: Any) -> np.ndarray:
@@ -224,7 +230,7 @@ def test_a_fit_that_fails_leaves_the_others_alone(
             raise bg.FitError("No mode.", status="degenerate")
         return search(problem, *given, **named)
 
-    def late(self: Chain) -> bool:
+    def late(self: ArcChain) -> bool:
         """Not before the second fit has failed, or its first chain would start."""
         return searched.count(2) >= fatal and finished.fget(self)
 
@@ -235,7 +241,7 @@ def test_a_fit_that_fails_leaves_the_others_alone(
     if where != "sampler":
         monkeypatch.setattr(nuts, "find_modes", no_mode)
         monkeypatch.setattr(Run, "launch", spy)
-        monkeypatch.setattr(Chain, "finished", property(late))
+        monkeypatch.setattr(ArcChain, "finished", property(late))
         monkeypatch.setattr(module, "n_cores", lambda: 1)
     else:
         monkeypatch.setattr(nuts, "point_near", no_start)

@@ -10,8 +10,8 @@ import xarray as xr
 
 import bayesgmm as bg
 from bayesgmm import selection as module
-from bayesgmm.inference import progress, sweep
-from bayesgmm.inference.chains import Chain
+from bayesgmm.inference import coordinates, progress, sweep
+from bayesgmm.inference.arcs import ArcChain
 from bayesgmm.inference.sweep import Candidate, Outcome
 from bayesgmm.selection import USUAL, Selection, scores
 from bayesgmm.selection.table import columns_of
@@ -19,6 +19,12 @@ from tests.contract.test_refusals import FORM
 
 SHORT: dict[str, Any] = {"draws": 60, "tune": 60, "chains": 2, "random_seed": 5}
 QUIET = {**SHORT, "progressbar": False}
+
+
+@pytest.fixture
+def all_chains_on_arcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However heavy the tails, so that what is replaced of chains is replaced of all."""
+    monkeypatch.setattr(coordinates, "LIGHT", np.inf)
 
 
 def data() -> np.ndarray:
@@ -228,30 +234,31 @@ def test_an_interruption_returns_what_is_done(
     assert list(chosen.fits) == chosen.table.index.tolist() == [(1, "full"), (2, "full")]
 
 
+@pytest.mark.usefixtures("all_chains_on_arcs")
 def test_ctrl_c_while_chains_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it comes to the loop that waits for the chains of the second fit."""
-    wait, aborted, abort = Chain.wait, [], Chain.abort
+    wait, aborted, abort = ArcChain.wait, [], ArcChain.abort
 
-    def interrupted(self: Chain, seconds: float) -> None:
+    def interrupted(self: ArcChain, seconds: float) -> None:
         if self.progress[0] > 500:
             raise KeyboardInterrupt
         wait(self, 0.01)
 
-    def spy(self: Chain) -> None:
+    def spy(self: ArcChain) -> None:
         aborted.append(self)
         abort(self)
 
     collect = sweep._Sweep._collect
 
     def first(self: Any, run: Any) -> Any:
-        monkeypatch.setattr(Chain, "wait", interrupted)
+        monkeypatch.setattr(ArcChain, "wait", interrupted)
         return collect(self, run)
 
     monkeypatch.setattr(sweep._Sweep, "_collect", first)
-    monkeypatch.setattr(Chain, "abort", spy)
-    finished = Chain.finished
+    monkeypatch.setattr(ArcChain, "abort", spy)
+    finished = ArcChain.finished
     monkeypatch.setattr(
-        Chain, "finished", property(lambda self: self._shift.size == 5 and finished.fget(self))
+        ArcChain, "finished", property(lambda self: self._shift.size == 5 and finished.fget(self))
     )
     with pytest.warns(bg.ConvergenceWarning, match="interrupted: 1 of 2 fits"):
         chosen = bg.select(data(), [1, 2], **{**QUIET, "draws": 2000})
@@ -259,9 +266,10 @@ def test_ctrl_c_while_chains_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(aborted) == 2
 
 
+@pytest.mark.usefixtures("all_chains_on_arcs")
 def test_ctrl_c_while_criteria_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chains that sample meanwhile are stopped, and the fit that was looked at is left out."""
-    aborted, abort, known = [], Chain.abort, []
+    aborted, abort, known = [], ArcChain.abort, []
 
     def once(outcome: Outcome, **given: Any) -> scores.Score:
         if known:
@@ -269,14 +277,14 @@ def test_ctrl_c_while_criteria_are_computed(monkeypatch: pytest.MonkeyPatch) -> 
         known.append(outcome.candidate)
         return scores.score(outcome, **given)
 
-    def spy(self: Chain) -> None:
+    def spy(self: ArcChain) -> None:
         aborted.append(self)
         abort(self)
 
     monkeypatch.setattr(module, "score", once)
-    monkeypatch.setattr(Chain, "abort", spy)
+    monkeypatch.setattr(ArcChain, "abort", spy)
     with pytest.warns(bg.ConvergenceWarning, match="interrupted: 1 of 4 fits"):
-        chosen = bg.select(data(), range(1, 5), **QUIET)
+        chosen = bg.select(data(), range(1, 5), **{**QUIET, "draws": 5000})
     assert list(chosen.fits) == known
     assert aborted
 
