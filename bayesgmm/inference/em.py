@@ -23,8 +23,8 @@ from bayesgmm.inference.factor_em import (
 )
 from bayesgmm.inference.mode import EMResult, Mode, Target
 from bayesgmm.inference.starts import (
-    SCREENED_ROWS,
     Sample,
+    are_many,
     drawn_in,
     screened_rows,
     starting_labels,
@@ -99,12 +99,12 @@ def find_modes(
 
     Notes
     -----
-    O(N K D^2) operations a pass; about 10 to 50 passes a start, on at most 5,000 rows, and the
-    same for each of the best three on all rows. Starts that trail the best by 50 nats when a pass
-    gains less than 0.1 are left, unless all others collapse. With more than 10,000 rows modes that
-    those 5,000 tell to be lower, by five standard errors, are not climbed to the top, and left out.
+    O(N K D^2) operations a pass; about 10 to 50 passes a start, on at most 5,000 rows or 10 K D,
+    and the same for each of the best three on all rows. Starts that trail the best by 50 nats when
+    a pass gains less than 0.1 are left, unless all others collapse. With more than twice as many
+    rows modes that those tell to be lower, by five standard errors, are left before the top.
     """
-    many = problem.data.n_obs > 2 * SCREENED_ROWS
+    many = are_many(problem)
     screened = screened_rows(problem, rng) if many else Sample.whole(problem)
     begun = []
     for start in range(n_starts):

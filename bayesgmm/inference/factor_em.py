@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from bayesgmm.factor_packing import factor_parameters, factor_vectors, principal
 from bayesgmm.inference.mode import Target
-from bayesgmm.inference.starts import SCREENED_ROWS, Sample
+from bayesgmm.inference.starts import Sample, are_many
 from bayesgmm.kernels.cholesky import offsets
 from bayesgmm.kernels.factor_cells import pack_partial
 from bayesgmm.kernels.factor_loadings import joined, places_of
@@ -228,7 +228,7 @@ def rough_sizes(problem: Problem, vector: Array) -> Array:
 
 def finish_factors(problem: Problem, vector: Array, target: Target) -> tuple[Array, float, bool]:
     """Climb to the very top, on all rows: return where it is, its height, and if it was reached."""
-    if problem.data.n_obs > 2 * SCREENED_ROWS:  # the vector was found on some rows
+    if are_many(problem):  # the vector was found on some rows
         found = climb_factors(
             problem, Sample.whole(problem), mixture_of(problem, vector), target
         )  # fmt: skip

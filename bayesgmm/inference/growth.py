@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bayesgmm.inference.em import climb, distinct, finish, is_degenerate
 from bayesgmm.inference.mode import Mode, Target
-from bayesgmm.inference.starts import SCREENED_ROWS, Sample
+from bayesgmm.inference.starts import Sample, most_screened
 from bayesgmm.kernels.draws import fill_draws
 from bayesgmm.kernels.factor_loadings import dense
 from bayesgmm.kernels.relabel import NO_CUBE, NO_LABELS, partition_of
@@ -39,9 +39,10 @@ def grow(problem: Problem, smaller: Parameters | FactorParameters) -> tuple[Mode
 
     Notes
     -----
-    O(N K^2 D^2) operations, on at most 5,000 rows, evenly spaced, but for the last climb.
+    O(N K^2 D^2) operations, on at most 5,000 rows or 10 K D, evenly spaced, but for the
+    last climb.
     """
-    every = slice(None, None, -(-problem.data.n_obs // SCREENED_ROWS))
+    every = slice(None, None, -(-problem.data.n_obs // most_screened(problem)))
     sample = Sample.whole(problem).some(every)
     log_weights, means, cholesky = smaller.standardised(problem.center, problem.unit)
     climbed = [

@@ -13,6 +13,8 @@ type Array = NDArray[np.float64]
 
 SCREENED_ROWS = 5000
 """Starts are compared on at most this many rows, drawn at random; the best go on to them all."""
+ROWS_EACH = 10
+"""Or so many of every component for each feature: of fewer covariances fit these rows alone."""
 HIERARCHICAL_ROWS = 300
 """One start is Ward's hierarchical clustering of at most this many rows, drawn at random."""
 FAR_OUT = (0.1, 0.9)
@@ -41,21 +43,32 @@ class Sample(NamedTuple):
         return self._replace(rows=np.ascontiguousarray(self.rows[:, chosen]), weights=weights)
 
 
+def most_screened(problem: Problem) -> int:
+    """Return on how many rows starts are compared, at most."""
+    sizes = problem.layout
+    return max(SCREENED_ROWS, ROWS_EACH * sizes.n_components * sizes.n_features)
+
+
+def are_many(problem: Problem) -> bool:
+    """Tell whether there are more rows than starts are compared on, by far."""
+    return problem.data.n_obs > 2 * most_screened(problem)
+
+
 def screened_rows(problem: Problem, rng: np.random.Generator) -> Sample:
     """Return rows that stand for all, half of them such as are labelled, if there are so many."""
-    every = Sample.whole(problem)
+    every, most = Sample.whole(problem), most_screened(problem)
     n_obs, weighted = problem.data.n_obs, every.weights.size > 0
     if problem.data.allowed is None and not weighted:  # without an array of the size of a column
-        return every.some(np.sort(rng.choice(n_obs, SCREENED_ROWS, replace=False)))
+        return every.some(np.sort(rng.choice(n_obs, most, replace=False)))
     counted = np.flatnonzero(every.weights) if weighted else np.arange(n_obs)
     if problem.data.allowed is None:
-        n_rows = min(SCREENED_ROWS, counted.size)
+        n_rows = min(most, counted.size)
         return every.some(np.sort(rng.choice(counted, n_rows, replace=False)))
     allowed = problem.data.allowed[counted]
     told = (allowed != allowed[:, :1]).any(axis=1)
     parts = []
     for members in (counted[told], counted[~told]):
-        chosen = rng.choice(members, min(SCREENED_ROWS // 2, members.size), replace=False)
+        chosen = rng.choice(members, min(most // 2, members.size), replace=False)
         part = every.some(np.sort(chosen))
         times = np.full(chosen.size, members.size / max(chosen.size, 1))
         parts.append(part._replace(weights=times * part.weights if part.weights.size else times))

@@ -16,14 +16,21 @@ from bayesgmm.errors import FitError
 from bayesgmm.inference import em
 from bayesgmm.inference.em import (
     SAME_MODE,
-    SCREENED_ROWS,
     distinct,
     find_modes,
     is_degenerate,
     polish,
 )
 from bayesgmm.inference.mode import EMResult, Mode, Target
-from bayesgmm.inference.starts import HIERARCHICAL_ROWS, Sample, ward_labels
+from bayesgmm.inference.starts import (
+    HIERARCHICAL_ROWS,
+    SCREENED_ROWS,
+    Sample,
+    are_many,
+    most_screened,
+    screened_rows,
+    ward_labels,
+)
 from bayesgmm.mixture import GaussianMixture
 from bayesgmm.priors import LKJCovariance
 from bayesgmm.problem import Problem
@@ -307,6 +314,17 @@ def test_no_scale_and_no_number_is_a_collapse(target: Target) -> None:
     for scale in (0.0, 1e-10, np.nan):
         assert is_degenerate(problem, target, altered(mode, scale=scale))
     assert is_degenerate(problem, target, replace(mode, objective=np.nan))
+
+
+def test_starts_are_compared_on_rows_enough_for_their_covariances() -> None:
+    rng = np.random.default_rng(1)
+    small = problem_of(rng.normal(size=(2 * SCREENED_ROWS + 1, 3)), 2)
+    assert are_many(small)
+    assert most_screened(small) == SCREENED_ROWS
+    wide = problem_of(rng.normal(size=(13_000, 50)), 12)
+    assert are_many(wide)
+    assert screened_rows(wide, rng).rows.shape == (50, 10 * 50 * 12)
+    assert not are_many(problem_of(rng.normal(size=(12_000, 50)), 12))
 
 
 @pytest.mark.parametrize("target", Target)

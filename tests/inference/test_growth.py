@@ -54,7 +54,7 @@ def test_many_rows_are_searched_by_some_and_climbed_by_all(
         return climb(problem, target, sample, labels)
 
     monkeypatch.setattr(growth, "climb", spy)
-    monkeypatch.setattr(growth, "SCREENED_ROWS", 40)
+    monkeypatch.setattr(growth, "most_screened", lambda problem: 40)
     (grown,) = grow(of, smaller.parameters)
     assert seen == [36] * 3  # every fifth of 180
     assert grown.objective == pytest.approx(best(of).objective, abs=1e-3)
