@@ -32,7 +32,7 @@ def jobs(quick: bool) -> list[Job]:
                 "program": program,
                 "variant": variant,
                 "start": start,
-                "seeds": list(range(1, _seeds(case, program, variant) + 1)),
+                "seeds": list(range(1, _seeds(case, program) + 1)),
                 "draws": 200 if quick else DRAWS,
             },
             limit=LIMIT,
@@ -63,10 +63,10 @@ def _wanted(case: str, program: str, variant: str, start: str) -> bool:
     return start == "truth" or not slow or program == "ours"
 
 
-def _seeds(case: str, program: str, variant: str) -> int:
+def _seeds(case: str, program: str) -> int:
     if program == "ours":
-        return 5
-    return 3 if case != LARGE and variant == "by hand" and program != "stan_programs" else 1
+        return 9
+    return 3 if case != LARGE and program != "stan_programs" else 1
 
 
 def measure(

@@ -244,12 +244,18 @@ def constrain(
     """
     n, k_all, n_dim = vectors.shape[0], layout.n_components, layout.n_features
     mean_start, scale_start, _, _ = offsets(layout)
-    weights = np.empty((n, k_all + layout.n_noise))
-    means = np.empty((n, k_all, n_dim))
-    scales = np.empty((n, k_all, n_dim))
-    correlations = np.empty((n, k_all, n_dim, n_dim))
-    covariances = np.empty((n, k_all, n_dim, n_dim))
-    cholesky = np.empty((k_all, n_dim, n_dim))
+    result = (
+        np.empty((n, k_all + layout.n_noise)),
+        np.empty((n, k_all, n_dim)),
+        np.empty((n, k_all, n_dim)),
+        np.empty((n, k_all, n_dim, n_dim)),
+        np.empty((n, k_all, n_dim, n_dim)),
+    )
+    weights, means, scales = borrowed(result[0]), borrowed(result[1]), borrowed(result[2])
+    correlations, covariances = borrowed(result[3]), borrowed(result[4])
+    vectors = borrowed(vectors)
+    memory = np.empty((k_all, n_dim, n_dim))
+    cholesky = borrowed(memory)
     for s in range(n):
         vector = vectors[s]
         fill_log_weights(vector, weights[s])
@@ -274,7 +280,8 @@ def constrain(
                     covariances[s, k, i, j] = (
                         scales[s, k, i] * scales[s, k, j] * correlations[s, k, i, j]
                     )
-    return weights, means, scales, correlations, covariances
+    keep(memory)
+    return result
 
 
 @kernel

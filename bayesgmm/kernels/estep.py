@@ -351,8 +351,8 @@ def e_step(
     count = n_parts(n_rows, n_components, n_dim)
     n_lines, n_all = whiteners.shape[1], log_weights.size
     width = result_size(n_all, n_components, n_dim, n_lines)
-    results = np.empty((count, width))
-    job = np.empty(JOB_SIZE, dtype=np.int64)
+    memory, board = np.empty((count, width)), np.empty(JOB_SIZE, dtype=np.int64)
+    results, job = borrowed(memory), borrowed(board)
     job[N_DIM], job[N_ROWS], job[N_WEIGHTS] = n_dim, n_rows, row_weights.size
     job[N_COMPONENTS], job[N_PARTS] = n_components, count
     job[ROWS], job[ROW_WEIGHTS] = rows.ctypes.data, row_weights.ctypes.data
@@ -380,4 +380,7 @@ def e_step(
                 second[k, n_dim, d] = 0.0
             logs, df = total[products + (k * n_lines + n_dim) * n_dim], whiteners[k, n_dim, 0]
             second[k, n_dim, 0] = log_pull_sum(counts[k], logs, df, n_dim)
-    return total[0]
+    value = total[0]
+    keep(memory)
+    keep(board)
+    return value

@@ -11,7 +11,7 @@ from numba import carray, types
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import callback, kernel
-from bayesgmm.kernels.lanes import floats_at
+from bayesgmm.kernels.lanes import borrowed, floats_at, keep
 from bayesgmm.kernels.posterior import LENGTH
 from bayesgmm.kernels.target import log_target
 
@@ -115,7 +115,8 @@ def _whitened(
     """Return the log density as a function of z, and write its gradient."""
     n = z.shape[0]
     dense = directions < 0
-    x, slopes = np.empty(n), np.empty(n)
+    memory = np.empty(2 * n)
+    x, slopes = borrowed(memory)[:n], borrowed(memory)[n:]
     if dense:
         _multiply(factor.reshape(n, n), z, x)
     else:
@@ -132,6 +133,7 @@ def _whitened(
         for i in range(n):
             gradient[i] = factor[i] * slopes[i]
         _add_products(lines[directions:], slopes, lines[:directions], gradient)
+    keep(memory)
     return value
 
 
