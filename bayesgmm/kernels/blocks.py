@@ -36,10 +36,15 @@ _copy, _write_zeros = compiled(_emit_copy), compiled(_emit_zeros)
 
 
 @kernel
-def copy_block(rows: Array, start: int, n: int, size: int, n_dim: int, x: Array) -> None:
-    """Copy n rows from `start` on to x, shape (D, size), and zeros beyond them."""
+def copy_block(
+    flat: Array, n_rows: int, start: int, n: int, size: int, n_dim: int, x: Array
+) -> None:
+    """Copy n rows from `start` on to x, shape (D, size), and zeros beyond them.
+
+    Feature d of row i is entry ``d * n_rows + i`` of `flat`: without strides, which are not read.
+    """
     for d in range(n_dim):
-        _copy(rows, d * rows.shape[1] + start, x, d * size, n)
+        _copy(flat, d * n_rows + start, x, d * size, n)
         _write_zeros(x, d * size + n, size - n)
 
 

@@ -169,7 +169,7 @@ def fill_complete(
             n = min(size, n_rows - start)
             direct = n == size and n_dim <= FEW and not factored
             if not direct:
-                copy_block(rows, start, n, size, n_dim, copied)
+                copy_block(flat, n_rows, start, n, size, n_dim, copied)
             padded = (n + PADDING - 1) // PADDING * PADDING
             for k in range(n_components):
                 constant = log_weights[s, k] - log_determinants[k]

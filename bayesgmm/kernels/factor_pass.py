@@ -260,6 +260,7 @@ def factor_e_step(
     n_components, n_dim = means.shape
     q = gains.shape[1]
     size = factor_block_size(n_rows, n_components, n_dim, q)
+    flat = rows.ravel()
     width = (n_dim + q) * size
     buffer = np.empty((n_dim + n_components + 2) * size + n_components * width)
     x, lp = buffer[: n_dim * size], buffer[n_dim * size :]
@@ -274,7 +275,7 @@ def factor_e_step(
     result = 0.0
     for start in range(0, n_rows, size):
         n = min(size, n_rows - start)
-        copy_block(rows, start, n, size, n_dim, x)
+        copy_block(flat, n_rows, start, n, size, n_dim, x)
         padded = (n + PADDING - 1) // PADDING * PADDING
         for k in range(n_components):
             constant = log_weights[k] - log_determinants[k] - 0.5 * n_dim * LOG_2PI

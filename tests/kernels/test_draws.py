@@ -75,6 +75,22 @@ def test_what_is_asked_for_does_not_depend_on_what_else_is(
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("n_features", [2, 14])
+@pytest.mark.parametrize("n_rows", [100, 300])
+def test_rows_may_lie_anyhow_in_memory(
+    n_rows: int, n_features: int, rng: np.random.Generator
+) -> None:
+    draws = some_draws(rng, 2, n_features)
+    rows = sample(rng, draws[0], n_rows)
+    wide = np.full((n_features, 2 * n_rows), np.nan)
+    wide[:, ::2] = rows
+    due = fill(np.ascontiguousarray(rows), draws, np.zeros(n_rows, dtype=np.int64), "dr")
+    for lying in (np.asfortranarray(rows), wide[:, ::2]):
+        got = fill(lying, draws, np.zeros(n_rows, dtype=np.int64), "dr")
+        np.testing.assert_array_equal(got.densities, due.densities)
+        np.testing.assert_array_equal(got.responsibilities, due.responsibilities)
+
+
 def test_one_place_along_the_draws_holds_their_sum(rng: np.random.Generator) -> None:
     draws = some_draws(rng, 3, 4)
     rows = sample(rng, draws[0], 300)
