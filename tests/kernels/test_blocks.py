@@ -78,7 +78,7 @@ def test_a_block_is_copied_with_zeros_beyond_it_and_told_its_labels(
 ) -> None:
     rows = rng.normal(size=(5, 20))  # two features, three components
     x, lp = np.full(16, np.nan), np.arange(24.0)
-    copy_block(rows, 4, 6, 8, 2, x)
+    copy_block(rows.ravel(), 20, 4, 6, 8, 2, x)
     wanted = np.zeros((2, 8))
     wanted[:, :6] = rows[:2, 4:10]
     np.testing.assert_array_equal(x.reshape(2, 8), wanted)
