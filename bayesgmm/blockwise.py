@@ -25,6 +25,7 @@ from bayesgmm.kernels.incomplete import expected_moments
 from bayesgmm.kernels.mstep import Penalty, em_map, m_step
 from bayesgmm.kernels.patterns import NO_GROUPS
 from bayesgmm.kernels.posterior import N_OFFSETS, N_ROWS, N_WEIGHTS
+from bayesgmm.kernels.target import address_of
 from bayesgmm.problem import Problem
 from bayesgmm.records import rows_of
 
@@ -136,7 +137,8 @@ def pack_block(recipe: Problem, rows: Rows) -> Array:
 def densities(block: Array, vectors: Array) -> Array:
     """Return the log-likelihood of a block under many vectors, and gradients: (S, 1 + P)."""
     values, gradients = np.empty(len(vectors)), np.empty(vectors.shape)
-    fill_log_posteriors(vectors, block, values, gradients)
+    vectors = np.ascontiguousarray(vectors)
+    fill_log_posteriors(address_of(block), vectors, block, values, gradients)
     return np.column_stack([values, gradients])
 
 

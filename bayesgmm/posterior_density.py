@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bayesgmm.blockwise import BlockProblem
 from bayesgmm.kernels.batch import fill_log_posteriors
 from bayesgmm.kernels.relabel import partition_of
+from bayesgmm.kernels.target import address_of
 from bayesgmm.kernels.threads import over_draws
 from bayesgmm.problem import Problem
 
@@ -36,9 +37,10 @@ def _of(flat: Array) -> Density:
 
     def density(vectors: Array) -> tuple[Array, Array]:
         values, gradients = np.empty(len(vectors)), np.empty(vectors.shape)
+        address, vectors = address_of(flat), np.ascontiguousarray(vectors)
 
         def fill(part: slice) -> None:
-            fill_log_posteriors(vectors[part], flat, values[part], gradients[part])
+            fill_log_posteriors(address, vectors[part], flat, values[part], gradients[part])
 
         if len(vectors) * flat.size < WORTH:
             fill(slice(None))

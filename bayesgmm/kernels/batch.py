@@ -4,19 +4,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesgmm.kernels.compiled import kernel
-from bayesgmm.kernels.target import log_target
+from bayesgmm.kernels.target import density_at
 
 type Array = NDArray[np.float64]
 
 
 @kernel
-def fill_log_posteriors(vectors: Array, problem: Array, values: Array, gradients: Array) -> None:
+def fill_log_posteriors(
+    address: int, vectors: Array, problem: Array, values: Array, gradients: Array
+) -> None:
     """Write the log posterior density at every vector, and its gradient.
 
     Parameters
     ----------
+    address : int
+        As `kernels.target.address_of` returns it.
     vectors : array, shape (S, P)
-        Unconstrained.
+        Unconstrained. This and all other arrays are C-contiguous.
     problem : array
         As `kernels.posterior.pack_problem` returns it.
     values, gradients : arrays, shapes (S,) and (S, P)
@@ -27,4 +31,4 @@ def fill_log_posteriors(vectors: Array, problem: Array, values: Array, gradients
     S passes, O(S N K D^2).
     """
     for s in range(vectors.shape[0]):
-        values[s] = log_target(vectors[s], problem, gradients[s])
+        values[s] = density_at(address, vectors[s], problem, gradients[s])

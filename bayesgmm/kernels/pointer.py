@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bayesgmm.kernels.compiled import callback, kernel
 from bayesgmm.kernels.lanes import borrowed, floats_at, keep
 from bayesgmm.kernels.posterior import LENGTH
-from bayesgmm.kernels.target import log_target
+from bayesgmm.kernels.target import address_of, density_at
 
 type Array = NDArray[np.float64]
 
@@ -27,6 +27,8 @@ DENSITY: Final = types.int64(
 )
 """What samplers call: length, point, gradient, value, user's data; returns 0 or a code."""
 
+HEAD: Final = 3
+"""Numbers before the map: where the problem is, where its density is, and the kind of factor."""
 DENSE: Final = -1.0
 """In place of the number of directions, at least 0, that a diagonal is added to."""
 
@@ -47,10 +49,12 @@ def pack_user(problem: Array, shift: Array, factor: Array) -> Array:
 
     Returns
     -------
-    array, shape (2 + P + factor.size,)
+    array, shape (3 + P + factor.size,)
     """
     kind = float(factor.shape[0] // 2) if is_thin(factor) else DENSE
-    head = (float(problem.ctypes.data), 0.0 if factor.ndim == 1 else kind)
+    head = (
+        float(problem.ctypes.data), float(address_of(problem)), 0.0 if factor.ndim == 1 else kind,
+    )  # fmt: skip
     return np.concatenate((head, shift, factor.ravel()))
 
 
@@ -110,8 +114,9 @@ def _add_products(matrix: Array, vector: Array, along: Array, out: Array) -> Non
 
 @kernel
 def _whitened(
-    z: Array, problem: Array, shift: Array, factor: Array, directions: int, gradient: Array
-) -> float:
+    z: Array, address: int, problem: Array, shift: Array, factor: Array, directions: int,
+    gradient: Array,
+) -> float:  # fmt: skip
     """Return the log density as a function of z, and write its gradient."""
     n = z.shape[0]
     dense = directions < 0
@@ -126,7 +131,7 @@ def _whitened(
         _add_products(lines[:directions], z, lines[directions:], x)
     for i in range(n):
         x[i] += shift[i]
-    value = log_target(x, problem, slopes)
+    value = density_at(address, x, problem, slopes)
     if dense:
         _multiply_transposed(factor.reshape(n, n), slopes, gradient)
     else:
@@ -141,15 +146,16 @@ def _whitened(
 def log_posterior_c(dim, z_, gradient_, value_, user_):  # type: ignore[no-untyped-def]
     """Write the value and the gradient at z; return 0, or a code if they are not finite."""
     n = np.int64(dim)
-    head = carray(user_, 2, np.float64)
+    head = carray(user_, HEAD, np.float64)
     pointer = floats_at(int(head[0]))
     problem = carray(pointer, int(carray(pointer, 1)[LENGTH]))
-    directions = int(head[1])
+    address, directions = int(head[1]), int(head[2])
     size = n * n if directions < 0 else (1 + 2 * directions) * n
-    user = carray(user_, 2 + n + size, np.float64)
+    user = carray(user_, HEAD + n + size, np.float64)
     z = carray(z_, n)
     gradient = carray(gradient_, n)
-    value = _whitened(z, problem, user[2 : 2 + n], user[2 + n :], directions, gradient)
+    shift, factor = user[HEAD : HEAD + n], user[HEAD + n :]
+    value = _whitened(z, address, problem, shift, factor, directions, gradient)
     carray(value_, 1)[0] = value
     if not math.isfinite(value):
         return 4

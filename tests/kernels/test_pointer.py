@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from bayesgmm.kernels.pointer import expand_c, log_posterior_c, pack_user
+from bayesgmm.kernels.pointer import HEAD, expand_c, log_posterior_c, pack_user
 from tests.kernels.oracle import layout
 from tests.kernels.test_posterior import Given, problem
 from tests.kernels.vectors import length
@@ -88,8 +88,8 @@ def test_the_address_survives_a_float(given: Given) -> None:
     user = pack_user(given.packed, np.zeros(n), np.ones(n))
     assert given.packed.ctypes.data < 2**53
     assert int(user[0]) == given.packed.ctypes.data
-    assert user.size == 2 + n + n
-    assert pack_user(given.packed, np.zeros(n), np.eye(n)).size == 2 + n + n * n
+    assert user.size == HEAD + n + n
+    assert pack_user(given.packed, np.zeros(n), np.eye(n)).size == HEAD + n + n * n
 
 
 def test_the_data_are_not_copied(given: Given) -> None:
