@@ -220,13 +220,7 @@ class _ModelChain(Chain):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ModelStart(Start):
-    """Where a chain of a PyMC model begins.
-
-    Parameters
-    ----------
-    compiled : Compiled
-        The model.
-    """
+    """Where a chain of a PyMC model, as `compile_model` returns it, begins."""
 
     compiled: Any
 
