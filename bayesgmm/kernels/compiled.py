@@ -25,7 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.core.typing import Signature
 
-NOTICE: Final = "Compiling bayesgmm's kernels, once per machine: about half a minute"
+NOTICE: Final = "Compiling bayesgmm's kernels, once per machine: up to a minute"
 
 
 def _fingerprint() -> str:
@@ -104,8 +104,8 @@ class _Cache(NullCache):  # type: ignore[misc]
 def _warn_lost(reason: str) -> None:
     """Warn, once in a process, that the next process compiles anew."""
     message = (
-        f"What was compiled cannot be kept {reason}: every process compiles it anew, half a "
-        f"minute. Set the environment variable NUMBA_CACHE_DIR to a folder that can be written."
+        f"What was compiled cannot be kept {reason}: every process compiles it anew, up "
+        f"to a minute. Set the environment variable NUMBA_CACHE_DIR to a writable folder."
     )
     if message not in _told:
         _told.add(message)
