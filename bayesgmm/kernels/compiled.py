@@ -104,8 +104,8 @@ class _Cache(NullCache):  # type: ignore[misc]
 def _warn_lost(reason: str) -> None:
     """Warn, once in a process, that the next process compiles anew."""
     message = (
-        f"What was compiled cannot be kept {reason}: every process compiles it anew, up "
-        f"to a minute. Set the environment variable NUMBA_CACHE_DIR to a writable folder."
+        f"What was compiled cannot be kept {reason}: every process compiles it anew, up to a "
+        f"minute. Set the environment variable NUMBA_CACHE_DIR to a folder that can be written."
     )
     if message not in _told:
         _told.add(message)
