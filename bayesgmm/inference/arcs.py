@@ -80,7 +80,7 @@ class ArcChain:
             del alive  # what the addresses are of
             if self._told[FAILURE] and self._failure is None:
                 self._failure = FloatingPointError(
-                    "the log posterior is not finite where it begins"
+                    "the log posterior is not finite where the chain begins"
                 )
         except Exception as error:  # told to whoever asks for the result
             self._failure = error
